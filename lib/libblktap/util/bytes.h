@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Fixed-width integers in byte buffers of any alignment. */
+#ifndef BT_UTIL_BYTES_H
+#define BT_UTIL_BYTES_H
+
+#include <endian.h>
+#include <stdint.h>
+#include <string.h>
+
+#define BT_BYTES_ACCESSORS(bits)                                        \
+	static inline uint##bits##_t bt_load_be##bits(const void *p)    \
+	{                                                               \
+		uint##bits##_t v;                                       \
+		memcpy(&v, p, sizeof(v));                               \
+		return be##bits##toh(v);                                \
+	}                                                               \
+	static inline uint##bits##_t bt_load_le##bits(const void *p)    \
+	{                                                               \
+		uint##bits##_t v;                                       \
+		memcpy(&v, p, sizeof(v));                               \
+		return le##bits##toh(v);                                \
+	}                                                               \
+	static inline uint##bits##_t bt_load_ne##bits(const void *p)    \
+	{                                                               \
+		uint##bits##_t v;                                       \
+		memcpy(&v, p, sizeof(v));                               \
+		return v;                                               \
+	}                                                               \
+	static inline void bt_store_be##bits(void *p, uint##bits##_t v) \
+	{                                                               \
+		v = htobe##bits(v);                                     \
+		memcpy(p, &v, sizeof(v));                               \
+	}                                                               \
+	static inline void bt_store_le##bits(void *p, uint##bits##_t v) \
+	{                                                               \
+		v = htole##bits(v);                                     \
+		memcpy(p, &v, sizeof(v));                               \
+	}                                                               \
+	static inline void bt_store_ne##bits(void *p, uint##bits##_t v) \
+	{                                                               \
+		memcpy(p, &v, sizeof(v));                               \
+	}
+
+BT_BYTES_ACCESSORS(16)
+BT_BYTES_ACCESSORS(32)
+BT_BYTES_ACCESSORS(64)
+
+#undef BT_BYTES_ACCESSORS
+
+#endif

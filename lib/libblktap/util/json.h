@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Writes JSON into a strbuf: commas and escapes are looked after here. Keys and
+ * strings may hold any bytes; what is not UTF-8 is written as U+FFFD. */
+#ifndef BT_UTIL_JSON_H
+#define BT_UTIL_JSON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util/strbuf.h"
+
+struct bt_json {
+	struct bt_strbuf *out;
+	bool comma; /* the next value needs one before it */
+	bool spaced; /* ", " and "{ " as the legacy stats line has them */
+};
+
+void bt_json_init(struct bt_json *json, struct bt_strbuf *out, bool spaced);
+
+/* key is NULL inside an array and at the top. */
+void bt_json_object(struct bt_json *json, const char *key);
+void bt_json_object_end(struct bt_json *json);
+void bt_json_array(struct bt_json *json, const char *key);
+void bt_json_array_end(struct bt_json *json);
+void bt_json_string(struct bt_json *json, const char *key, const char *value);
+void bt_json_u64(struct bt_json *json, const char *key, uint64_t value);
+void bt_json_i64(struct bt_json *json, const char *key, int64_t value);
+void bt_json_bool(struct bt_json *json, const char *key, bool value);
+void bt_json_null(struct bt_json *json, const char *key);
+
+#endif

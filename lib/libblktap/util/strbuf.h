@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A growing string. After an allocation failure it is "failed": further calls
+ * do nothing, and bt_strbuf_steal returns NULL. */
+#ifndef BT_UTIL_STRBUF_H
+#define BT_UTIL_STRBUF_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct bt_strbuf {
+	char *data;
+	size_t len;
+	size_t cap;
+	bool failed;
+};
+
+#define BT_STRBUF_INIT            \
+	{                         \
+		NULL, 0, 0, false \
+	}
+
+void bt_strbuf_fini(struct bt_strbuf *sb);
+void bt_strbuf_add(struct bt_strbuf *sb, const void *data, size_t len);
+void bt_strbuf_puts(struct bt_strbuf *sb, const char *text);
+void bt_strbuf_putc(struct bt_strbuf *sb, char c);
+void bt_strbuf_printf(struct bt_strbuf *sb, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+void bt_strbuf_vprintf(struct bt_strbuf *sb, const char *fmt, va_list ap);
+
+/* The text so far, "" where there is none; owned by sb. */
+const char *bt_strbuf_str(const struct bt_strbuf *sb);
+
+/* The text, to be freed by the caller; NULL where an allocation failed. sb is
+ * empty afterwards. */
+char *bt_strbuf_steal(struct bt_strbuf *sb);
+
+#endif
