@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* libblktap: userspace block devices. This header brings in all the others. */
+#ifndef BLKTAP_BLKTAP_H
+#define BLKTAP_BLKTAP_H
+
+#include <blktap/base.h>
+#include <blktap/class.h>
+#include <blktap/context.h>
+#include <blktap/disk.h>
+#include <blktap/error.h>
+#include <blktap/nbd.h>
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Disks: open one, submit requests, watch it, pause it.
+ *
+ * A disk is named by a spec: `type:path` (`raw:/img/a.raw`, `ram:64M`) or a
+ * description `class(arguments)` (`raw("/img/a.raw", ro=true)`), see
+ * blktap_class_next. Offsets and lengths are bytes. */
+#ifndef BLKTAP_DISK_H
+#define BLKTAP_DISK_H
+
+#include <blktap/context.h>
+
+BLKTAP_BEGIN_DECLS
+
+struct blktap_disk;
+
+enum blktap_op {
+	BLKTAP_OP_READ,
+	BLKTAP_OP_WRITE,
+	BLKTAP_OP_FLUSH, /* all writes completed before are durable */
+	BLKTAP_OP_DISCARD, /* contents become undefined */
+	BLKTAP_OP_WRITE_ZEROES,
+	BLKTAP_OP_BLOCK_STATUS, /* fills extents */
+	BLKTAP_OP_PREFETCH, /* a hint; reads into a cache where there is one */
+	BLKTAP_OP_COUNT
+};
+
+/* Flags of one request. */
+#define BLKTAP_FUA 0x1u /* durable when it completes */
+#define BLKTAP_MAY_UNMAP 0x2u /* WRITE_ZEROES may leave a hole */
+#define BLKTAP_FAST_ONLY 0x4u /* WRITE_ZEROES: -ENOTSUP rather than slow */
+
+/* Flags of an extent. */
+#define BLKTAP_EXTENT_HOLE 0x1u /* no space is taken */
+#define BLKTAP_EXTENT_ZERO 0x2u /* reads as zeroes */
+
+struct blktap_extent {
+	uint64_t length;
+	uint32_t flags;
+	uint32_t depth; /* 0: the image itself, 1: its parent, ... */
+};
+
+#define BLKTAP_OPEN_READ_ONLY 0x1u
+/* Opens in spite of another's lock on the image: two writers destroy it. */
+#define BLKTAP_OPEN_FORCE 0x2u
+/* Through the page cache, even where O_DIRECT would do. */
+#define BLKTAP_OPEN_BUFFERED 0x4u
+
+enum blktap_error_policy {
+	BLKTAP_POLICY_REPORT, /* the request fails */
+	BLKTAP_POLICY_RETRY /* retried until it succeeds or its deadline */
+};
+
+struct blktap_disk_options {
+	size_t size; /* sizeof(struct blktap_disk_options) */
+	uint32_t flags; /* BLKTAP_OPEN_* */
+	uint32_t queue_depth; /* requests of blktap_disk_submit; 0: 128 */
+	uint32_t deadline_ms; /* for a request to be reported late or a retry
+			       * to end; 0: 120000 */
+	enum blktap_error_policy on_io_error; /* EIO */
+	enum blktap_error_policy on_no_space; /* ENOSPC, EDQUOT */
+	const char *name; /* in logs, events and statistics; NULL: the spec */
+};
+
+/* Fills options with the defaults, size included. Since 0.1. */
+BLKTAP_API void blktap_disk_options_init(struct blktap_disk_options *options);
+
+/* Opens the disk that spec names. options may be NULL. Returns 0 or a negative
+ * errno, and blocks no longer than the opening of its files does. The disk
+ * belongs to context. Since 0.1. */
+BLKTAP_API int blktap_disk_open(struct blktap_context *context,
+				const char *spec,
+				const struct blktap_disk_options *options,
+				struct blktap_disk **out,
+				struct blktap_error **err);
+
+/* Waits for the requests in flight, flushes, and frees the disk; NULL is fine.
+ * Returns 0, or the negative errno of the flush: then data acknowledged but
+ * never flushed may be lost. Callbacks run meanwhile. Not from inside a
+ * callback (-EDEADLK, and the disk stays). Since 0.1. */
+BLKTAP_API int blktap_disk_close(struct blktap_disk *disk);
+
+struct blktap_disk_info {
+	size_t size; /* sizeof(struct blktap_disk_info), set by the caller */
+	uint64_t length; /* bytes */
+	uint32_t block_size; /* smaller requests cost a read and a write */
+	uint32_t preferred_block_size;
+	uint64_t max_transfer; /* larger requests are split */
+	uint64_t discard_granularity;
+	uint32_t operations; /* 1u << enum blktap_op */
+	bool read_only;
+	bool paused;
+	bool native_fua; /* FUA costs less than a flush */
+};
+
+/* Fills at most info->size bytes of *info. Since 0.1. */
+BLKTAP_API void blktap_disk_get_info(const struct blktap_disk *disk,
+				     struct blktap_disk_info *info);
+
+/* The spec and the name the disk was opened with; owned by disk. Since 0.1. */
+BLKTAP_API const char *blktap_disk_get_spec(const struct blktap_disk *disk);
+BLKTAP_API const char *blktap_disk_get_name(const struct blktap_disk *disk);
+
+/* error is 0 or a negative errno. */
+typedef void blktap_io_fn(void *opaque, int error);
+
+struct blktap_io {
+	size_t size; /* sizeof(struct blktap_io) */
+	enum blktap_op op;
+	uint32_t flags;
+	uint64_t offset;
+	uint64_t length;
+	const struct iovec *iov; /* READ, WRITE: holds length bytes */
+	uint32_t iov_count;
+	struct blktap_extent *extents; /* BLOCK_STATUS: room for the answer */
+	uint32_t extent_max;
+	uint32_t *extent_count; /* BLOCK_STATUS: entries filled */
+	blktap_io_fn *callback; /* NULL: reported by blktap_disk_poll */
+	void *opaque;
+};
+
+/* Submits one request. *io is copied; iov, the memory it names and extents stay
+ * valid and untouched until completion. Completion comes exactly once, never
+ * inside this call. Returns 0, or a negative errno and then no completion
+ * comes: -EAGAIN queue_depth requests are under way, -EINVAL a malformed
+ * request or one past the end (-ENOSPC for a write), -EPERM a write to a
+ * read-only disk, -ENOTSUP an operation the disk does not have. Since 0.1. */
+BLKTAP_API int blktap_disk_submit(struct blktap_disk *disk,
+				  const struct blktap_io *io);
+
+struct blktap_io_result {
+	void *opaque;
+	int error;
+};
+
+/* Takes up to max completions of requests that had no callback, in the order in
+ * which they completed; returns how many. Does no work: see
+ * blktap_context_process. Since 0.1. */
+BLKTAP_API uint32_t blktap_disk_poll(struct blktap_disk *disk,
+				     struct blktap_io_result *results,
+				     uint32_t max);
+
+/* Called once with 0 when the disk is paused, or with a negative errno when it
+ * is running as before: -ETIMEDOUT names in message the node that did not
+ * finish its requests. message is "" on success and lives for the call. */
+typedef void blktap_pause_fn(void *opaque, int error, const char *message);
+
+/* Holds new requests, waits until those under way have finished, flushes, and
+ * closes the image's files, so that other programs may change them. Requests
+ * submitted meanwhile wait. timeout_ms 0: no limit. -EALREADY where it is
+ * pausing or paused (and fn is not called). Since 0.1. */
+BLKTAP_API int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
+				 blktap_pause_fn *fn, void *opaque);
+
+/* Opens the image again, the one that spec names where it is not NULL, and lets
+ * the held requests go on. On failure the disk stays paused. A size smaller
+ * than before is refused. -EINVAL where it is not paused. Since 0.1. */
+BLKTAP_API int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
+				  struct blktap_error **err);
+
+/* Counters since the disk was opened. */
+struct blktap_disk_stats {
+	size_t size; /* sizeof(struct blktap_disk_stats), set by the caller */
+	uint64_t completed[BLKTAP_OP_COUNT];
+	uint64_t bytes[BLKTAP_OP_COUNT];
+	uint64_t errors[BLKTAP_OP_COUNT];
+	uint64_t outstanding;
+	uint64_t retries;
+	uint64_t late; /* requests that passed their deadline */
+	uint64_t last_pause_ns; /* from the hold to the release */
+	/* latency_log2_ns[op][n]: completed in less than 2^n ns */
+	uint64_t latency_log2_ns[BLKTAP_OP_COUNT][40];
+};
+
+/* Fills at most stats->size bytes of *stats. Since 0.1. */
+BLKTAP_API void blktap_disk_get_stats(const struct blktap_disk *disk,
+				      struct blktap_disk_stats *stats);
+
+/* The statistics of the disk and of every node of its graph as a JSON object,
+ * one line; the caller frees it. NULL where memory is short. legacy: the keys
+ * that `tap-ctl stats` has always had, and no others. Since 0.1. */
+BLKTAP_API char *blktap_disk_get_stats_json(const struct blktap_disk *disk,
+					    bool legacy);
+
+enum blktap_event_type {
+	BLKTAP_EVENT_REQUEST_LATE, /* text names the node that has it */
+	BLKTAP_EVENT_ERROR, /* a request failed for good */
+	BLKTAP_EVENT_PARKED, /* requests wait, e.g. for space */
+	BLKTAP_EVENT_UNPARKED,
+	BLKTAP_EVENT_PAUSED,
+	BLKTAP_EVENT_RESUMED,
+	BLKTAP_EVENT_RESIZED
+};
+
+struct blktap_event {
+	size_t size;
+	enum blktap_event_type type;
+	int error; /* 0 or a negative errno */
+	uint64_t offset;
+	uint64_t length;
+	const char *node; /* "" where none is meant */
+	const char *text;
+};
+
+/* event and what it points to live for the call only. */
+typedef void blktap_event_fn(void *opaque, struct blktap_disk *disk,
+			     const struct blktap_event *event);
+
+/* Reports events of the disk to fn (NULL: to nobody). free as in
+ * blktap_context_set_log. Since 0.1. */
+BLKTAP_API void blktap_disk_set_event(struct blktap_disk *disk,
+				      blktap_event_fn *fn, void *opaque,
+				      blktap_free_fn *free);
+
+BLKTAP_END_DECLS
+
+#endif

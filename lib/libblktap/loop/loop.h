@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The event loop: descriptors, timers, deferred work, a wake-up from other
+ * threads. All watchers are embedded in their owners: nothing is allocated after
+ * bt_loop_create. One thread at a time; only bt_loop_wake may come from others.
+ *
+ * One turn of the loop:
+ *   1. run deferred work and idle hooks until none of them did anything
+ *   2. wait for descriptors, at most until the next timer
+ *   3. call descriptors, then timers that are due, then step 1 again
+ * A watcher may be removed, and its memory freed, in any callback, its own
+ * included: it is not called again. */
+#ifndef BT_LOOP_LOOP_H
+#define BT_LOOP_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util/list.h"
+
+struct bt_log;
+struct bt_loop;
+
+/* A descriptor. events are EPOLLIN, EPOLLOUT; level-triggered. EPOLLERR and
+ * EPOLLHUP come unasked. */
+struct bt_watch {
+	int fd;
+	uint32_t events;
+	void (*fn)(struct bt_watch *watch, uint32_t events);
+	struct bt_loop *loop; /* NULL while it is not added */
+	struct bt_list link;
+};
+
+struct bt_timer {
+	uint64_t due_ns;
+	void (*fn)(struct bt_timer *timer);
+	struct bt_loop *loop; /* NULL while it is not armed */
+	uint32_t heap_index;
+	struct bt_list link;
+};
+
+/* Work for later in this turn, once per bt_loop_defer. */
+struct bt_work {
+	void (*fn)(struct bt_work *work);
+	struct bt_list link; /* init before first use */
+};
+
+/* Called before each wait, e.g. to submit a batch or to reap completions that
+ * need no system call. Returns true where it did something: then deferred work
+ * and hooks run again before the loop may wait. */
+struct bt_idle {
+	bool (*fn)(struct bt_idle *idle);
+	struct bt_list link;
+};
+
+/* The virtual clock stands still but for bt_loop_advance; for tests. */
+enum bt_clock { BT_CLOCK_MONOTONIC, BT_CLOCK_VIRTUAL };
+
+int bt_loop_create(enum bt_clock clock, const struct bt_log *log,
+		   struct bt_loop **out);
+void bt_loop_destroy(struct bt_loop *loop);
+
+/* 0 or a negative errno of epoll_ctl. */
+int bt_watch_add(struct bt_loop *loop, struct bt_watch *watch, int fd,
+		 uint32_t events,
+		 void (*fn)(struct bt_watch *watch, uint32_t events));
+/* No system call where events are the same as before. */
+int bt_watch_set_events(struct bt_watch *watch, uint32_t events);
+/* Before the descriptor is closed. Harmless where it was not added. */
+void bt_watch_del(struct bt_watch *watch);
+
+void bt_timer_init(struct bt_timer *timer, void (*fn)(struct bt_timer *timer));
+/* Arms, or arms anew. -ENOMEM where the heap cannot grow. */
+int bt_timer_arm(struct bt_loop *loop, struct bt_timer *timer, uint64_t due_ns);
+void bt_timer_cancel(struct bt_timer *timer);
+
+void bt_work_init(struct bt_work *work, void (*fn)(struct bt_work *work));
+void bt_loop_defer(struct bt_loop *loop, struct bt_work *work);
+void bt_work_cancel(struct bt_work *work);
+
+void bt_idle_add(struct bt_loop *loop, struct bt_idle *idle,
+		 bool (*fn)(struct bt_idle *idle));
+void bt_idle_del(struct bt_idle *idle);
+
+/* Nanoseconds of the loop's clock, read once after each wait and at
+ * bt_loop_refresh; cheap. */
+uint64_t bt_loop_now(const struct bt_loop *loop);
+uint64_t bt_loop_refresh(struct bt_loop *loop);
+/* BT_CLOCK_VIRTUAL only. Timers that fall due are called in the next turn. */
+void bt_loop_advance(struct bt_loop *loop, uint64_t ns);
+
+/* For an embedder's loop: readable when there is work. */
+int bt_loop_fd(const struct bt_loop *loop);
+/* Milliseconds, rounded up; 0 at once, -1 never. */
+int bt_loop_timeout(struct bt_loop *loop);
+/* One turn that waits at most timeout_ms (0: not at all, -1: for ever). 0,
+ * -EINTR, or another negative errno; -EDEADLK from inside a callback. */
+int bt_loop_turn(struct bt_loop *loop, int timeout_ms);
+/* Whether a callback is running. */
+bool bt_loop_is_running(const struct bt_loop *loop);
+/* Turns, in step, until done(opaque) is true: for the few calls that wait. Same
+ * -EDEADLK. done is asked before the first turn. timeout_ms as above, for the
+ * whole; -ETIMEDOUT. EINTR goes on. */
+int bt_loop_run_until(struct bt_loop *loop, bool (*done)(void *opaque),
+		      void *opaque, int timeout_ms);
+/* Any thread and signal handlers. */
+void bt_loop_wake(struct bt_loop *loop);
+
+#endif
