@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Ports and nodes: the one mechanism a disk is made of.
+ *
+ * A port is an edge of the graph: bt_port_submit goes down, completion comes up.
+ * A node is an instance of a class; it sees its own upper edge only as "a request
+ * came", and its lower edges as ports it submits to. Nothing here knows what a
+ * node does.
+ *
+ * A node has a request from cls->submit until it calls bt_request_complete, or
+ * lends it to a lower port by bt_port_submit, after which it gets it back in
+ * cls->complete (or, where that is NULL, the request goes on upward). A node that
+ * changes the request's op, flags, offset, length or data on the way down puts
+ * them back in cls->complete.
+ *
+ * Both directions go through a trampoline, so neither recursion depth nor stack
+ * use grows with the graph, and a node may complete inside its submit. */
+#ifndef BT_PORT_PORT_H
+#define BT_PORT_PORT_H
+
+#include <blktap/class.h>
+
+#include "request/request.h"
+
+struct bt_args;
+struct bt_engine;
+struct bt_gate;
+struct bt_json;
+struct bt_log;
+struct bt_loop;
+
+/* What the nodes of one context share. */
+struct bt_env {
+	struct bt_loop *loop;
+	struct bt_engine *engine;
+	const struct bt_log *log;
+	/* the trampoline: requests to be delivered, in order */
+	struct bt_request *queue_head;
+	struct bt_request *queue_tail;
+	bool delivering;
+};
+
+/* What a node can take; flows up at plan time. */
+struct bt_limits {
+	uint64_t size; /* bytes */
+	uint32_t block_size; /* offsets and lengths are multiples; power of 2 */
+	uint32_t memory_align; /* what needs no bounce; a hint */
+	uint32_t preferred_block_size;
+	uint64_t max_transfer; /* READ, WRITE */
+	uint64_t max_unmap; /* DISCARD, WRITE_ZEROES */
+	uint64_t discard_granularity;
+	uint32_t operations; /* 1u << enum blktap_op */
+	bool read_only;
+	bool native_fua;
+};
+
+struct bt_node_stats {
+	uint64_t completed[BLKTAP_OP_COUNT];
+	uint64_t bytes[BLKTAP_OP_COUNT];
+	uint64_t errors[BLKTAP_OP_COUNT];
+	uint64_t latency_log2_ns[BLKTAP_OP_COUNT][40];
+};
+
+struct bt_port_desc {
+	const char *name; /* NULL ends the list */
+	bool optional;
+	const char *help;
+};
+
+/* A class of node; a driver is a class without ports that stores data. */
+struct blktap_class {
+	const char *name;
+	const char *aliases; /* "aio,file" or NULL */
+	const char *summary;
+	const struct blktap_param *params; /* ended by a NULL name; or NULL */
+	const struct bt_port_desc *ports; /* lower edges; or NULL */
+	uint32_t operations; /* handled by submit */
+	uint32_t passes; /* go to port 0 without asking submit */
+	int legacy_type; /* driver.type in `tap-ctl stats`; -1: none */
+	size_t node_bytes;
+	size_t frame_bytes;
+	/* Opens what args name. flags are BLKTAP_OPEN_*. On failure nothing is
+	 * left. The lower ports are linked already. NULL: nothing to do. */
+	int (*open)(struct bt_node *node, const struct bt_args *args,
+		    uint32_t flags, struct blktap_error **err);
+	/* Nothing is in flight. NULL: nothing to do. */
+	void (*close)(struct bt_node *node);
+	/* limits holds what the lower ports allow together (defaults where there
+	 * are none). NULL: as it is. */
+	void (*get_limits)(struct bt_node *node, struct bt_limits *limits);
+	void (*submit)(struct bt_node *node, struct bt_request *req);
+	/* req->error is the lower node's; port is the one it comes from. Ends
+	 * with bt_request_complete, or submits again. NULL: passes upward. */
+	void (*complete)(struct bt_node *node, struct bt_port *port,
+			 struct bt_request *req);
+	/* The value of "status" in statistics. NULL: null. */
+	void (*get_status)(struct bt_node *node, struct bt_json *json,
+			   bool legacy);
+};
+
+/* Gates count reads and writes apart, for edits that hold only writes. */
+enum bt_flow { BT_FLOW_READ, BT_FLOW_WRITE, BT_FLOW_COUNT };
+#define BT_HOLD_READS (1u << BT_FLOW_READ)
+#define BT_HOLD_WRITES (1u << BT_FLOW_WRITE)
+#define BT_HOLD_ALL (BT_HOLD_READS | BT_HOLD_WRITES)
+
+struct bt_port {
+	struct bt_env *env;
+	struct bt_node *upper; /* NULL: a top edge, see done */
+	struct bt_node *lower; /* NULL: not linked */
+	const char *name;
+	uint32_t hold; /* BT_HOLD_* */
+	uint64_t entered[BT_FLOW_COUNT];
+	uint64_t left[BT_FLOW_COUNT];
+	struct bt_list held; /* requests that met the gate, oldest first */
+	struct bt_gate *gate; /* the one that holds it, or NULL */
+	uint64_t written; /* writes completed; starts at 1 */
+	uint64_t flushed; /* value of written that the last flush covers */
+	/* top edges: the request is out of the graph */
+	void (*done)(struct bt_port *port, struct bt_request *req);
+	void *opaque;
+};
+
+struct bt_node {
+	const struct blktap_class *cls;
+	struct bt_env *env;
+	char *name;
+	void *data; /* cls->node_bytes, zeroed */
+	struct bt_args *args; /* owned */
+	struct bt_port *ports; /* lower edges */
+	uint32_t port_count;
+	struct bt_limits limits; /* of the last plan */
+	uint32_t frame_sum; /* its frame and the deepest below it */
+	struct bt_node_stats stats;
+	bool is_open;
+};
+
+/* ---- nodes ---------------------------------------------------------------- */
+
+/* Makes a node that is neither linked nor open; takes args over, on failure too.
+ * name is copied; NULL: the class's name. */
+int bt_node_create(struct bt_env *env, const struct blktap_class *cls,
+		   const char *name, struct bt_args *args, struct bt_node **out,
+		   struct blktap_error **err);
+/* Opens the node; what is below it is open. Plans it too (bt_node_plan). */
+int bt_node_open(struct bt_node *node, uint32_t flags,
+		 struct blktap_error **err);
+/* Closes and frees the node and all below it that only it refers to. Nothing is
+ * in flight. NULL is fine. */
+void bt_node_destroy(struct bt_node *node);
+/* Computes limits and frame_sum from the lower nodes' and the class. -EINVAL and
+ * a text where the class's answer makes no sense. */
+int bt_node_plan(struct bt_node *node, struct blktap_error **err);
+
+/* ---- ports ---------------------------------------------------------------- */
+
+void bt_port_init(struct bt_port *port, struct bt_env *env,
+		  struct bt_node *upper, const char *name);
+/* Points the edge at lower (NULL: nowhere). Nothing is in flight through it. The
+ * flush state starts anew. */
+void bt_port_link(struct bt_port *port, struct bt_node *lower);
+
+void bt_port_submit(struct bt_port *port, struct bt_request *req);
+
+/* Ends the stay of req in the node that has it; error is 0 or a negative errno.
+ * The node must not touch it after. */
+void bt_request_complete(struct bt_request *req, int error);
+
+static inline uint64_t bt_port_in_flight(const struct bt_port *port)
+{
+	return port->entered[BT_FLOW_READ] - port->left[BT_FLOW_READ] +
+	       port->entered[BT_FLOW_WRITE] - port->left[BT_FLOW_WRITE];
+}
+
+/* ---- the gate ------------------------------------------------------------- */
+
+/* Holds edges, waits until all that entered them has left, and tells. */
+struct bt_gate {
+	struct bt_env *env;
+	struct bt_port **ports; /* the caller's, until release */
+	uint32_t count;
+	uint32_t hold;
+	bool held;
+	bool told;
+	struct bt_gate_timer *timer;
+	/* error 0: everything has left; -ETIMEDOUT: the deadline came first.
+	 * Called once per hold, never inside bt_gate_hold. The gate stays held
+	 * in both cases, until bt_gate_release. */
+	void (*fn)(struct bt_gate *gate, int error);
+	void *opaque;
+};
+
+int bt_gate_create(struct bt_env *env, struct bt_gate **out);
+/* Releases it first where it is held. */
+void bt_gate_destroy(struct bt_gate *gate);
+/* timeout_ms 0: no limit. -EBUSY where a port is held by another gate. */
+int bt_gate_hold(struct bt_gate *gate, struct bt_port **ports, uint32_t count,
+		 uint32_t hold, uint32_t timeout_ms,
+		 void (*fn)(struct bt_gate *gate, int error), void *opaque);
+/* Lets the held requests go on, in order. */
+void bt_gate_release(struct bt_gate *gate);
+bool bt_gate_is_drained(const struct bt_gate *gate);
+
+/* The name of the node that has held the request longest: the lowest one on its
+ * frames. "" where it is in none. */
+const char *bt_request_where(const struct bt_request *req);
+
+#endif

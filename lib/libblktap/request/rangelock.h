@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Locks on byte ranges of a disk. Writers hold theirs shared, so that they only
+ * pay for a list entry; who must read, change and write a block holds it
+ * exclusively, and serialises just what overlaps. Grants are in order of asking
+ * among those that overlap. */
+#ifndef BT_REQUEST_RANGELOCK_H
+#define BT_REQUEST_RANGELOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util/list.h"
+
+struct bt_rangelock {
+	struct bt_list ranges; /* held and waiting, in order of asking */
+	uint32_t exclusive; /* held or waiting */
+};
+
+struct bt_range {
+	struct bt_list link; /* on its lock, or empty */
+	uint64_t offset;
+	uint64_t length;
+	bool exclusive;
+	bool held;
+	/* Called when a range that had to wait is held, from bt_range_unlock. */
+	void (*granted)(struct bt_range *range);
+};
+
+void bt_rangelock_init(struct bt_rangelock *lock);
+
+/* True: held now. False: range->granted is called later. */
+bool bt_range_lock(struct bt_rangelock *lock, struct bt_range *range,
+		   uint64_t offset, uint64_t length, bool exclusive,
+		   void (*granted)(struct bt_range *range));
+/* Held or waiting; harmless where it is neither (zeroed or unlocked). */
+void bt_range_unlock(struct bt_rangelock *lock, struct bt_range *range);
+
+#endif

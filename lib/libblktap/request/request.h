@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The request: one object per guest operation, from submission to completion.
+ *
+ * It is taken from a pool that its frontend made before any I/O. On its way down
+ * each node it passes pushes a frame, which holds the node's bytes for this
+ * request; on the way up the frames are popped. So a request needs no copy and
+ * no allocation however deep the graph is.
+ *
+ * Whose is it? The frontend's until bt_vbd_submit (or bt_port_submit); then the
+ * port's or the node's at the top of the frame stack; the frontend's again when
+ * req->done is called. Only its present owner may touch it or put it on a list
+ * by req->link. */
+#ifndef BT_REQUEST_REQUEST_H
+#define BT_REQUEST_REQUEST_H
+
+#include <blktap/disk.h>
+#include <stdint.h>
+
+#include "request/rangelock.h"
+#include "util/list.h"
+#include "util/sgl.h"
+
+struct bt_node;
+struct bt_pool;
+struct bt_port;
+
+/* Internal flags, beside BLKTAP_FUA and its like. */
+#define BT_REQUEST_BYPASS \
+	0x10000u /* passes a held gate: the core's own flush */
+
+/* Operations that change the image. */
+#define BT_OPS_WRITING                                         \
+	((1u << BLKTAP_OP_WRITE) | (1u << BLKTAP_OP_DISCARD) | \
+	 (1u << BLKTAP_OP_WRITE_ZEROES))
+#define BT_OPS_ALL ((1u << BLKTAP_OP_COUNT) - 1)
+
+struct bt_frame {
+	struct bt_frame *prev;
+	struct bt_port *port; /* the edge it came down */
+	struct bt_node *node; /* whose frame it is */
+	uint64_t entered_ns;
+	uint64_t mark; /* FLUSH: the write generation it covers */
+	uint32_t bytes; /* all of it, header included */
+	uint32_t segment; /* first frame of a spare segment: give that back */
+	/* the node's own bytes follow */
+};
+
+struct bt_request {
+	struct bt_list link; /* the list of its present owner */
+	struct bt_frame *top;
+	enum blktap_op op;
+	uint32_t flags;
+	uint64_t offset;
+	uint64_t length;
+	struct bt_sgl data; /* READ, WRITE */
+	struct blktap_extent *extents; /* BLOCK_STATUS: filled by the leaf */
+	uint32_t extent_max;
+	uint32_t extent_count;
+	int error; /* 0 or a negative errno; final once done is called */
+	bool upward; /* on its way up */
+	struct bt_node
+		*failed; /* the node that error came from; NULL: the core */
+
+	/* Set by the frontend before submission. Called once; the request may
+	 * be returned to its pool or used again inside. */
+	void (*done)(struct bt_request *req);
+	void *opaque; /* the frontend's */
+
+	/* The admission's (vbd/). */
+	struct bt_list life; /* vbd's list of admitted requests, oldest first */
+	struct bt_range range;
+	uint64_t admitted_ns;
+	uint32_t attempts;
+	bool late;
+	bool was_written; /* FUA: the write is done, the flush is not */
+
+	/* The pool's. */
+	struct bt_pool *pool;
+	struct bt_request *queue_next; /* the trampoline's */
+	char *frames;
+	uint32_t frame_room;
+	struct bt_list segments; /* spare segments in use */
+};
+
+/* The bytes of the node that has the request now. */
+static inline void *bt_request_frame(struct bt_request *req)
+{
+	return req->top + 1;
+}
+
+/* The request whose frame has these bytes embeds them: from a bt_io in a frame
+ * back to its request the frame itself must keep a pointer. */
+
+static inline bool bt_op_is_writing(enum blktap_op op)
+{
+	return (BT_OPS_WRITING >> op) & 1u;
+}
+
+/* Pushes a frame of bytes for node, reached through port. Takes a spare segment
+ * from the pool where the request has no room left; false where there is none,
+ * which the planner rules out. */
+bool bt_request_push(struct bt_request *req, struct bt_port *port,
+		     struct bt_node *node, uint32_t bytes);
+void bt_request_pop(struct bt_request *req);
+
+/* ---- pools ---------------------------------------------------------------- */
+
+/* Waits for a request of a pool that is empty. */
+struct bt_pool_waiter {
+	struct bt_list link; /* init before first use */
+	void (*fn)(struct bt_pool_waiter *waiter);
+};
+
+/* Makes a pool of count requests. Each is the first member of an item of
+ * item_size bytes, whose rest is zeroed once and then the frontend's own.
+ * frame_bytes: the deepest frame sum they will need. */
+int bt_pool_create(uint32_t count, size_t item_size, uint32_t frame_bytes,
+		   struct bt_pool **out);
+/* Every request must be back. */
+void bt_pool_destroy(struct bt_pool *pool);
+
+/* The next free request, or NULL. Its op, flags, data, error and admission
+ * fields are reset; done and opaque are as they were. */
+struct bt_request *bt_pool_take(struct bt_pool *pool);
+/* Calls the first waiter, if there is one. */
+void bt_pool_give(struct bt_request *req);
+/* Calls fn when a request is given back; the order of waiting is kept. */
+void bt_pool_wait(struct bt_pool *pool, struct bt_pool_waiter *waiter);
+void bt_pool_wait_cancel(struct bt_pool_waiter *waiter);
+uint32_t bt_pool_in_use(const struct bt_pool *pool);
+
+/* Makes room for a deeper graph, before it is used: requests get larger frames
+ * as they come back, and those in use get spare segments. -ENOMEM, and then
+ * nothing has changed. */
+int bt_pool_reserve(struct bt_pool *pool, uint32_t frame_bytes);
+
+#endif

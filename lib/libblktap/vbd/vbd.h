@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A disk as frontends see it. struct blktap_disk is what <blktap/disk.h> calls a
+ * disk: a graph, its gate, the admission of requests, and statistics. */
+#ifndef BT_VBD_VBD_H
+#define BT_VBD_VBD_H
+
+#include <blktap/disk.h>
+
+#include "port/port.h"
+#include "request/request.h"
+
+struct bt_env;
+
+/* Makes a pool of requests for this disk, with frames deep enough for its graph
+ * now and after every change of it. item_size as in bt_pool_create. The pool
+ * must be destroyed with bt_vbd_pool_destroy, before the disk. */
+int bt_vbd_pool_create(struct blktap_disk *disk, uint32_t count,
+		       size_t item_size, struct bt_pool **out);
+void bt_vbd_pool_destroy(struct blktap_disk *disk, struct bt_pool *pool);
+
+/* Submits a request of such a pool. req->op, flags, offset, length, data (or
+ * extents), done and opaque are set. done is called exactly once, possibly
+ * before this returns, with req->error final: 0 or
+ *   -EINVAL  zero length, past the end of the disk (READ, BLOCK_STATUS, ...),
+ *            overflow, data shorter than length
+ *   -ENOSPC  a write past the end; or no space
+ *   -EPERM   a write on a read-only disk
+ *   -ENOTSUP an operation or flag the disk does not have (FAST_ONLY that would
+ *            be slow)
+ *   others   from the image.
+ * Any size and alignment is taken: the admission splits and pads. FUA is always
+ * possible. BLOCK_STATUS fills at least one extent, which may end before or
+ * after the range that was asked for. */
+void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req);
+
+/* Size, block size, operations... of the disk at present. operations holds what
+ * the admission emulates, too. */
+const struct bt_limits *bt_vbd_get_limits(const struct blktap_disk *disk);
+
+struct bt_env *bt_vbd_get_env(const struct blktap_disk *disk);
+const struct bt_log *bt_vbd_get_log(const struct blktap_disk *disk);
+
+/* A frontend that serves the disk tells so: a disk with frontends cannot be
+ * closed (-EBUSY), and each hears of changes. */
+struct bt_vbd_client {
+	struct bt_list link;
+	void (*resized)(struct bt_vbd_client *client); /* or NULL */
+	/* The context ends: close now, wait for requests in flight, and call
+	 * bt_vbd_client_del before returning. */
+	void (*shutdown)(struct bt_vbd_client *client);
+};
+
+void bt_vbd_client_add(struct blktap_disk *disk, struct bt_vbd_client *client);
+void bt_vbd_client_del(struct bt_vbd_client *client);
+
+#endif
