@@ -7,6 +7,8 @@
  *   1. run deferred work and idle hooks until none of them did anything
  *   2. wait for descriptors, at most until the next timer
  *   3. call descriptors, then timers that are due, then step 1 again
+ * Step 1 ends after a few rounds at the latest, and the wait does not block
+ * where step 1 did anything: work without end starves no descriptor or timer.
  * A watcher may be removed, and its memory freed, in any callback, its own
  * included: it is not called again. */
 #ifndef BT_LOOP_LOOP_H
@@ -80,6 +82,9 @@ void bt_work_cancel(struct bt_work *work);
 void bt_idle_add(struct bt_loop *loop, struct bt_idle *idle,
 		 bool (*fn)(struct bt_idle *idle));
 void bt_idle_del(struct bt_idle *idle);
+/* Says that a hook has work, for bt_loop_timeout: an embedder who submits
+ * between two turns must not sleep on it. */
+void bt_loop_poke(struct bt_loop *loop);
 
 /* Nanoseconds of the loop's clock, read once after each wait and at
  * bt_loop_refresh; cheap. */
@@ -92,8 +97,9 @@ void bt_loop_advance(struct bt_loop *loop, uint64_t ns);
 int bt_loop_fd(const struct bt_loop *loop);
 /* Milliseconds, rounded up; 0 at once, -1 never. */
 int bt_loop_timeout(struct bt_loop *loop);
-/* One turn that waits at most timeout_ms (0: not at all, -1: for ever). 0,
- * -EINTR, or another negative errno; -EDEADLK from inside a callback. */
+/* One turn that waits at most timeout_ms (0: not at all, -1: for ever), and not
+ * at all where there was work to do before the wait. 0, -EINTR, or another
+ * negative errno; -EDEADLK from inside a callback. */
 int bt_loop_turn(struct bt_loop *loop, int timeout_ms);
 /* Whether a callback is running. */
 bool bt_loop_is_running(const struct bt_loop *loop);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Shared by loop.c and timer.c. */
+#ifndef BT_LOOP_PRIVATE_H
+#define BT_LOOP_PRIVATE_H
+
+#include <sys/epoll.h>
+
+#include "loop/loop.h"
+
+#define BT_LOOP_EVENTS 64
+
+/* seq keeps timers that are due at the same time in the order of their arming. */
+struct bt_timer_slot {
+	uint64_t due_ns;
+	uint64_t seq;
+	struct bt_timer *timer;
+};
+
+struct bt_loop {
+	enum bt_clock clock;
+	const struct bt_log *log;
+	int epoll_fd;
+	int wake_fd;
+	uint64_t now_ns;
+	bool running; /* a turn is on the stack */
+	bool hooks_wanted; /* idle hooks have work: do not wait */
+	bool coarse; /* the kernel has no epoll_pwait2 */
+
+	struct bt_watch wake;
+	struct bt_list watches;
+	struct bt_list work; /* in the order of bt_loop_defer */
+	struct bt_list idles;
+
+	/* The events of this turn that have not been called yet. */
+	struct epoll_event events[BT_LOOP_EVENTS];
+	int event_pos;
+	int event_count;
+
+	struct bt_timer_slot *heap; /* the earliest is heap[0] */
+	uint32_t timer_count;
+	uint32_t timer_room;
+	uint64_t timer_seq;
+	struct bt_list due; /* taken off the heap, not called yet */
+};
+
+int bt_timers_init(struct bt_loop *loop);
+void bt_timers_fini(struct bt_loop *loop);
+/* Calls the timers that are due now; one that arms itself anew waits for the
+ * next turn. */
+void bt_timers_run(struct bt_loop *loop);
+/* Nanoseconds to the next timer, 0 where one is due, UINT64_MAX for none. */
+uint64_t bt_timers_next(const struct bt_loop *loop);
+
+#endif
