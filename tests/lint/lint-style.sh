@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Sizes and leftovers: no .c file over 600 lines, no function over 100, no line
-# of prose or code over 100 columns, nothing put off and nothing switched off.
+# Sizes and leftovers: no .c file over 600 lines, no function over 100,
+# nothing put off and nothing switched off.
 . "${srcdir:-.}/tests/lint/lint.sh"
 
 sources_like '*.[ch]' >files
@@ -30,7 +30,9 @@ while (my $file = <$l>) {
 		}
 	}
 	next unless $file =~ /\.c$/;
-	print "$file: $. lines\n" if $. > 600;
+	# one test file a room
+	my $limit = $file =~ m,^tests/unit/, ? 1000 : 600;
+	print "$file: $. lines\n" if $. > $limit;
 	push @sizes, $. if $file =~ m,^lib/,;
 }
 sub median { my @s = sort { $a <=> $b } @_; $s[@s / 2] }
