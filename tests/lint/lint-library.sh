@@ -12,9 +12,10 @@ lib_objects | while read -r o; do
 		{ n = split($1, a, " "); section = a[n] }
 		section ~ /^\.(t?data|t?bss)/ && section !~ /^\.data\.rel\.ro/ ||
 		section == "*COM*" {
-			split($2, b, " ")
-			if (b[1] !~ /^0+$/ && b[2] !~ /^\./)
-				print o ": " b[2] " is mutable, in " section
+			# size, then perhaps .hidden, then the name
+			n = split($2, b, " ")
+			if (b[1] !~ /^0+$/)
+				print o ": " b[n] " is mutable, in " section
 		}'
 done >bad
 verdict bad

@@ -9,7 +9,7 @@ sources | while read -r f; do
 	LICENSES/*) continue ;;
 	esac
 	# -I: not in binary files
-	grep -nIE -e '(^|[^A-Za-z0-9_./])/(w[o]rk|h[o]me/[a-z]|r[o]ot)(/|\b)' \
+	grep -nIE -e '(^|[^A-Za-z0-9_./])/(w[o]rk|h[o]me/[a-z]+|r[o]ot)(/|\b)' \
 		-e '/t[m]p/b-' \
 		-e '(deb|ftp|security|snapshot|archive)\.(d[e]bian|ub[u]ntu)\.' \
 		-e '(registry|static)\.(n[p]mjs|cr[a]tes)\.|p[y]pi\.org' \
