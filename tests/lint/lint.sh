@@ -17,7 +17,7 @@ sources()
 		return
 	fi
 	(cd "$srcdir" && find . -type f ! -path '*/.libs/*' \
-		! -path '*/.deps/*' ! -path './build*/*' ! -path './.git/*' \
+		! -path '*/.deps/*' ! -path './build*/*' ! -path './_*/*' ! -path './.git/*' \
 		! -path './autom4te.cache/*' ! -name '*.o' ! -name '*.lo' \
 		! -name '*.la' ! -name '*.trs' ! -name '*.log' \
 		! -name 'Makefile.in' ! -name 'config.*' ! -name configure \
