@@ -19,6 +19,7 @@
 
 #include <blktap/class.h>
 
+#include "loop/loop.h"
 #include "request/request.h"
 
 struct bt_args;
@@ -26,7 +27,6 @@ struct bt_engine;
 struct bt_gate;
 struct bt_json;
 struct bt_log;
-struct bt_loop;
 
 /* What the nodes of one context share. */
 struct bt_env {
@@ -132,6 +132,7 @@ struct bt_node {
 	uint32_t frame_sum; /* its frame and the deepest below it */
 	struct bt_node_stats stats;
 	bool is_open;
+	uint32_t refs; /* ports that point here */
 };
 
 /* ---- nodes ---------------------------------------------------------------- */
@@ -161,6 +162,12 @@ void bt_port_link(struct bt_port *port, struct bt_node *lower);
 
 void bt_port_submit(struct bt_port *port, struct bt_request *req);
 
+/* Takes the requests that wait at the gate off the port, oldest first, for an
+ * owner who fails them. */
+void bt_port_take_held(struct bt_port *port, struct bt_list *out);
+/* Submits what waits at the port, as far as nothing holds it. */
+void bt_port_resubmit(struct bt_port *port);
+
 /* Ends the stay of req in the node that has it; error is 0 or a negative errno.
  * The node must not touch it after. */
 void bt_request_complete(struct bt_request *req, int error);
@@ -179,9 +186,11 @@ struct bt_gate {
 	struct bt_port **ports; /* the caller's, until release */
 	uint32_t count;
 	uint32_t hold;
-	bool held;
+	bool is_held;
 	bool told;
-	struct bt_gate_timer *timer;
+	struct bt_timer timer;
+	struct bt_work tell;
+	int result;
 	/* error 0: everything has left; -ETIMEDOUT: the deadline came first.
 	 * Called once per hold, never inside bt_gate_hold. The gate stays held
 	 * in both cases, until bt_gate_release. */
@@ -189,16 +198,16 @@ struct bt_gate {
 	void *opaque;
 };
 
-int bt_gate_create(struct bt_env *env, struct bt_gate **out);
-/* Releases it first where it is held. */
-void bt_gate_destroy(struct bt_gate *gate);
-/* timeout_ms 0: no limit. -EBUSY where a port is held by another gate. */
+void bt_gate_init(struct bt_gate *gate, struct bt_env *env);
+/* Holds the edges. timeout_ms 0: no limit. -EBUSY where one is held already. */
 int bt_gate_hold(struct bt_gate *gate, struct bt_port **ports, uint32_t count,
 		 uint32_t hold, uint32_t timeout_ms,
 		 void (*fn)(struct bt_gate *gate, int error), void *opaque);
-/* Lets the held requests go on, in order. */
+/* Lets the held requests go on, in order. Harmless where nothing is held. */
 void bt_gate_release(struct bt_gate *gate);
 bool bt_gate_is_drained(const struct bt_gate *gate);
+/* A request left an edge that the gate holds: port.c calls this. */
+void bt_gate_check(struct bt_gate *gate);
 
 /* The name of the node that has held the request longest: the lowest one on its
  * frames. "" where it is in none. */

@@ -24,6 +24,7 @@ struct bt_range {
 	bool held;
 	/* Called when a range that had to wait is held, from bt_range_unlock. */
 	void (*granted)(struct bt_range *range);
+	void *owner; /* the asker's */
 };
 
 void bt_rangelock_init(struct bt_rangelock *lock);

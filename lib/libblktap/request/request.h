@@ -41,7 +41,8 @@ struct bt_frame {
 	uint64_t entered_ns;
 	uint64_t mark; /* FLUSH: the write generation it covers */
 	uint32_t bytes; /* all of it, header included */
-	uint32_t segment; /* first frame of a spare segment: give that back */
+	uint16_t flow; /* the port's */
+	bool in_spare; /* first frame of a spare segment: give that back */
 	/* the node's own bytes follow */
 };
 
@@ -70,16 +71,20 @@ struct bt_request {
 	struct bt_list life; /* vbd's list of admitted requests, oldest first */
 	struct bt_range range;
 	uint64_t admitted_ns;
+	uint64_t cursor; /* of a split request: bytes that are in parts */
+	uint32_t pending; /* of a split request: its parts under way */
 	uint32_t attempts;
 	bool late;
 	bool was_written; /* FUA: the write is done, the flush is not */
+	bool emulated; /* WRITE_ZEROES that is written as data */
 
 	/* The pool's. */
 	struct bt_pool *pool;
 	struct bt_request *queue_next; /* the trampoline's */
+	struct bt_frame_block *block; /* where frames lie */
 	char *frames;
-	uint32_t frame_room;
-	struct bt_list segments; /* spare segments in use */
+	uint32_t frame_room; /* bytes left in the present segment */
+	struct bt_list segments; /* spare segments in use, newest first */
 };
 
 /* The bytes of the node that has the request now. */
@@ -87,9 +92,6 @@ static inline void *bt_request_frame(struct bt_request *req)
 {
 	return req->top + 1;
 }
-
-/* The request whose frame has these bytes embeds them: from a bt_io in a frame
- * back to its request the frame itself must keep a pointer. */
 
 static inline bool bt_op_is_writing(enum blktap_op op)
 {
@@ -102,6 +104,9 @@ static inline bool bt_op_is_writing(enum blktap_op op)
 bool bt_request_push(struct bt_request *req, struct bt_port *port,
 		     struct bt_node *node, uint32_t bytes);
 void bt_request_pop(struct bt_request *req);
+
+/* What bt_request_push will take for a node's bytes. */
+uint32_t bt_frame_size(size_t bytes);
 
 /* ---- pools ---------------------------------------------------------------- */
 

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Edges and the trampoline.
+ *
+ * A request that is submitted or completed is put on the context's queue, and the
+ * outermost call delivers what is on the queue until it is empty. So a node's
+ * callbacks never nest, whatever the depth of the graph. */
+#include "port/port.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "util/checked.h"
+
+void bt_port_init(struct bt_port *port, struct bt_env *env,
+		  struct bt_node *upper, const char *name)
+{
+	memset(port, 0, sizeof(*port));
+	port->env = env;
+	port->upper = upper;
+	port->name = name;
+	port->written = 1;
+	bt_list_init(&port->held);
+}
+
+void bt_port_link(struct bt_port *port, struct bt_node *lower)
+{
+	if (port->lower)
+		port->lower->refs--;
+	if (lower)
+		lower->refs++;
+	port->lower = lower;
+	port->written = 1;
+	port->flushed = 0;
+}
+
+static enum bt_flow flow_of(enum blktap_op op)
+{
+	return bt_op_is_writing(op) || op == BLKTAP_OP_FLUSH ? BT_FLOW_WRITE
+							     : BT_FLOW_READ;
+}
+
+static void account(struct bt_frame *frame, const struct bt_request *req)
+{
+	struct bt_node_stats *stats = &frame->node->stats;
+	uint64_t ns = bt_loop_now(frame->port->env->loop) - frame->entered_ns;
+	unsigned int bucket = ns ? 64 - (unsigned int)__builtin_clzll(ns) : 0;
+
+	stats->completed[req->op]++;
+	if (bt_likely(!req->error))
+		stats->bytes[req->op] += req->length;
+	else
+		stats->errors[req->op]++;
+	stats->latency_log2_ns[req->op][bucket < 40 ? bucket : 39]++;
+}
+
+/* Which writes are durable: a flush covers the writes that had completed when it
+ * went down. A failed write may have changed something, so it counts as well. */
+static void note_generation(struct bt_port *port, struct bt_frame *frame,
+			    const struct bt_request *req)
+{
+	if (req->op == BLKTAP_OP_FLUSH) {
+		if (!req->error && frame->mark > port->flushed)
+			port->flushed = frame->mark;
+	} else if (frame->flow == BT_FLOW_WRITE) {
+		port->written++;
+	}
+}
+
+static void go_up(struct bt_request *req)
+{
+	for (;;) {
+		struct bt_frame *frame = req->top;
+		struct bt_port *port = frame->port;
+		struct bt_node *upper = port->upper;
+
+		account(frame, req);
+		if (frame->flow == BT_FLOW_WRITE)
+			note_generation(port, frame, req);
+		port->left[frame->flow]++;
+		bt_request_pop(req);
+		if (bt_unlikely(port->gate != NULL))
+			bt_gate_check(port->gate);
+		if (!upper) {
+			port->done(port, req);
+			return;
+		}
+		if (upper->cls->complete) {
+			upper->cls->complete(upper, port, req);
+			return;
+		}
+	}
+}
+
+static void go_down(struct bt_request *req)
+{
+	struct bt_node *node = req->top->node;
+	uint32_t bit = 1u << req->op;
+
+	if (bt_likely(node->cls->operations & bit))
+		node->cls->submit(node, req);
+	else if (node->cls->passes & bit && node->port_count)
+		bt_port_submit(&node->ports[0], req);
+	else
+		bt_request_complete(req, -ENOTSUP);
+}
+
+static void deliver(struct bt_env *env)
+{
+	struct bt_request *req;
+
+	env->delivering = true;
+	while ((req = env->queue_head)) {
+		env->queue_head = req->queue_next;
+		if (req->upward)
+			go_up(req);
+		else
+			go_down(req);
+	}
+	env->delivering = false;
+}
+
+static void enqueue(struct bt_env *env, struct bt_request *req)
+{
+	req->queue_next = NULL;
+	if (env->queue_head)
+		env->queue_tail->queue_next = req;
+	else
+		env->queue_head = req;
+	env->queue_tail = req;
+	if (!env->delivering)
+		deliver(env);
+}
+
+static void enter(struct bt_port *port, struct bt_request *req,
+		  enum bt_flow flow)
+{
+	struct bt_node *node = port->lower;
+
+	if (bt_unlikely(!bt_request_push(req, port, node,
+					 (uint32_t)node->cls->frame_bytes))) {
+		/* the planner reserved too little: a bug, but not the user's */
+		bt_log(port->env->log, BLKTAP_LOG_ERROR,
+		       "%s: no room for a frame", node->name);
+		req->error = -ENOBUFS;
+		if (port->upper)
+			bt_request_complete(req, -ENOBUFS);
+		else
+			port->done(port, req);
+		return;
+	}
+	port->entered[flow]++;
+	req->top->flow = flow;
+	req->top->entered_ns = bt_loop_now(port->env->loop);
+	req->upward = false;
+	if (req->op == BLKTAP_OP_FLUSH) {
+		req->top->mark = port->written;
+		if (port->flushed == port->written) {
+			bt_request_complete(req, 0);
+			return;
+		}
+	}
+	enqueue(port->env, req);
+}
+
+void bt_port_submit(struct bt_port *port, struct bt_request *req)
+{
+	enum bt_flow flow = flow_of(req->op);
+
+	if (bt_unlikely(port->hold & (1u << flow)) &&
+	    !(req->flags & BT_REQUEST_BYPASS)) {
+		bt_list_add_tail(&port->held, &req->link);
+		return;
+	}
+	enter(port, req, flow);
+}
+
+void bt_request_complete(struct bt_request *req, int error)
+{
+	struct bt_node *node = req->top->node;
+
+	req->error = error;
+	if (bt_unlikely(error != 0)) {
+		if (!req->failed)
+			req->failed = node;
+	} else {
+		req->failed = NULL;
+	}
+	req->upward = true;
+	enqueue(node->env, req);
+}
+
+void bt_port_take_held(struct bt_port *port, struct bt_list *out)
+{
+	bt_list_splice_tail(out, &port->held);
+}
+
+void bt_port_resubmit(struct bt_port *port)
+{
+	struct bt_list waiting, *node;
+
+	bt_list_init(&waiting);
+	bt_list_splice_tail(&waiting, &port->held);
+	while ((node = bt_list_pop(&waiting)))
+		bt_port_submit(port,
+			       bt_list_entry(node, struct bt_request, link));
+}
+
+const char *bt_request_where(const struct bt_request *req)
+{
+	return req->top ? req->top->node->name : "";
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside of the pool; only the room's own files include it. */
+#ifndef BT_REQUEST_POOL_H
+#define BT_REQUEST_POOL_H
+
+#include "request/request.h"
+
+/* Frames of all requests of a pool, in one piece; freed when no request points
+ * to it any more. */
+struct bt_frame_block {
+	uint32_t users;
+	uint32_t room; /* bytes a request */
+	char *memory;
+};
+
+/* Room for the frames that a request's own memory is too small for. */
+struct bt_segment {
+	struct bt_list link;
+	uint32_t room;
+	uint32_t room_before; /* of the request, before it took this */
+	char *memory;
+};
+
+struct bt_segment *bt_pool_take_segment(struct bt_pool *pool, uint32_t need);
+void bt_pool_give_segment(struct bt_pool *pool, struct bt_segment *segment);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "util/suggest.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define WORD_MAX 32u
+
+/* Levenshtein distance; words of more than WORD_MAX bytes are never near. */
+static unsigned int distance(const char *a, const char *b)
+{
+	size_t la = strlen(a), lb = strlen(b), i, j;
+	unsigned int row[WORD_MAX + 1];
+
+	if (la > WORD_MAX || lb > WORD_MAX)
+		return WORD_MAX;
+	for (j = 0; j <= lb; j++)
+		row[j] = (unsigned int)j;
+	for (i = 1; i <= la; i++) {
+		unsigned int diagonal = row[0];
+
+		row[0] = (unsigned int)i;
+		for (j = 1; j <= lb; j++) {
+			unsigned int best = diagonal + (a[i - 1] != b[j - 1]);
+
+			diagonal = row[j];
+			if (row[j] + 1 < best)
+				best = row[j] + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			row[j] = best;
+		}
+	}
+	return row[lb];
+}
+
+void bt_suggest_init(struct bt_suggest *s, const char *word)
+{
+	s->word = word;
+	s->best = NULL;
+	s->distance = (unsigned int)(strlen(word) + 2) / 3;
+}
+
+void bt_suggest_offer(struct bt_suggest *s, const char *candidate)
+{
+	unsigned int d = distance(s->word, candidate);
+
+	if (d > s->distance || (s->best && d == s->distance))
+		return;
+	s->best = candidate;
+	s->distance = d;
+}
+
+const char *bt_suggest_hint(struct bt_suggest *s)
+{
+	if (!s->best)
+		return NULL;
+	snprintf(s->hint, sizeof(s->hint), "did you mean '%s'?", s->best);
+	return s->hint;
+}
