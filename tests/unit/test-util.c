@@ -6,6 +6,7 @@
 #include "util/json.h"
 #include "util/list.h"
 #include "util/strbuf.h"
+#include "util/suggest.h"
 
 START_TEST(bytes_load_what_was_stored_at_any_alignment)
 {
@@ -120,6 +121,23 @@ START_TEST(json_spaced_as_the_legacy_stats_line)
 }
 END_TEST
 
+START_TEST(suggestion_is_the_nearest_word_or_none)
+{
+	struct bt_suggest s;
+
+	bt_suggest_init(&s, "throtle");
+	bt_suggest_offer(&s, "mirror");
+	bt_suggest_offer(&s, "throttle");
+	ck_assert_str_eq(bt_suggest_hint(&s), "did you mean 'throttle'?");
+	bt_suggest_init(&s, "rwa");
+	bt_suggest_offer(&s, "raw");
+	ck_assert_str_eq(bt_suggest_hint(&s), "did you mean 'raw'?");
+	bt_suggest_init(&s, "zebra");
+	bt_suggest_offer(&s, "raw");
+	ck_assert_ptr_null(bt_suggest_hint(&s));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("util");
@@ -132,6 +150,7 @@ int main(void)
 	tcase_add_test(tc, strbuf_grows_and_hands_over);
 	tcase_add_test(tc, json_escapes_and_places_commas);
 	tcase_add_test(tc, json_spaced_as_the_legacy_stats_line);
+	tcase_add_test(tc, suggestion_is_the_nearest_word_or_none);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

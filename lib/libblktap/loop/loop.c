@@ -329,12 +329,10 @@ static int turn(struct bt_loop *loop, uint64_t limit_ns)
 	if (count > 0)
 		run_events(loop, count);
 	bt_timers_run(loop);
-	did |= settle(loop);
-	/* The kernel interrupts a wait also to post completions that the hooks
-	 * have found by now; that is work, and no interruption. */
-	if (count == -EINTR && did)
-		return 0;
-	return count < 0 ? count : 0;
+	settle(loop);
+	/* The kernel interrupts a wait also to post completions, so EINTR says
+	 * nothing about signals: the turn is over, and that is all. */
+	return count < 0 && count != -EINTR ? count : 0;
 }
 
 int bt_loop_turn(struct bt_loop *loop, int timeout_ms)
@@ -372,7 +370,7 @@ int bt_loop_run_until(struct bt_loop *loop, bool (*done)(void *opaque),
 		uint64_t now;
 		int rc = bt_loop_turn(loop, to_ms(left));
 
-		if (rc < 0 && rc != -EINTR)
+		if (rc < 0)
 			return rc;
 		if (end == UINT64_MAX)
 			continue;

@@ -98,14 +98,14 @@ int bt_loop_fd(const struct bt_loop *loop);
 /* Milliseconds, rounded up; 0 at once, -1 never. */
 int bt_loop_timeout(struct bt_loop *loop);
 /* One turn that waits at most timeout_ms (0: not at all, -1: for ever), and not
- * at all where there was work to do before the wait. 0, -EINTR, or another
- * negative errno; -EDEADLK from inside a callback. */
+ * at all where there was work to do before the wait. A signal ends the wait. 0 or
+ * a negative errno; -EDEADLK from inside a callback. */
 int bt_loop_turn(struct bt_loop *loop, int timeout_ms);
 /* Whether a callback is running. */
 bool bt_loop_is_running(const struct bt_loop *loop);
 /* Turns, in step, until done(opaque) is true: for the few calls that wait. Same
  * -EDEADLK. done is asked before the first turn. timeout_ms as above, for the
- * whole; -ETIMEDOUT. EINTR goes on. */
+ * whole; -ETIMEDOUT. */
 int bt_loop_run_until(struct bt_loop *loop, bool (*done)(void *opaque),
 		      void *opaque, int timeout_ms);
 /* Any thread and signal handlers. */

@@ -6,32 +6,38 @@
 
 #define WORD_MAX 32u
 
-/* Levenshtein distance; words of more than WORD_MAX bytes are never near. */
+static unsigned int least(unsigned int a, unsigned int b, unsigned int c)
+{
+	unsigned int d = a < b ? a : b;
+
+	return d < c ? d : c;
+}
+
+/* Edits from a to b, where two neighbours exchanged are one edit; words of more
+ * than WORD_MAX bytes are never near. */
 static unsigned int distance(const char *a, const char *b)
 {
 	size_t la = strlen(a), lb = strlen(b), i, j;
-	unsigned int row[WORD_MAX + 1];
+	unsigned int rows[3][WORD_MAX + 1];
 
 	if (la > WORD_MAX || lb > WORD_MAX)
 		return WORD_MAX;
 	for (j = 0; j <= lb; j++)
-		row[j] = (unsigned int)j;
+		rows[0][j] = (unsigned int)j;
 	for (i = 1; i <= la; i++) {
-		unsigned int diagonal = row[0];
+		unsigned int *row = rows[i % 3], *last = rows[(i + 2) % 3];
+		const unsigned int *before = rows[(i + 1) % 3];
 
 		row[0] = (unsigned int)i;
 		for (j = 1; j <= lb; j++) {
-			unsigned int best = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
+			row[j] = least(last[j] + 1, row[j - 1] + 1,
+				       last[j - 1] + (a[i - 1] != b[j - 1]));
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] &&
+			    a[i - 2] == b[j - 1] && before[j - 2] + 1 < row[j])
+				row[j] = before[j - 2] + 1;
 		}
 	}
-	return row[lb];
+	return rows[la % 3][lb];
 }
 
 void bt_suggest_init(struct bt_suggest *s, const char *word)

@@ -78,7 +78,8 @@ BLKTAP_API int blktap_context_get_timeout(struct blktap_context *context);
 BLKTAP_API int blktap_context_process(struct blktap_context *context);
 
 /* Waits for work at most timeout_ms (-1: for ever) and does it, once. Returns 0
- * or a negative errno; -EINTR where a signal came first. Not from inside a
+ * or a negative errno. A signal ends the wait, and so may the end of an
+ * operation: look at what you wait for, and call again. Not from inside a
  * callback (-EDEADLK). Since 0.1. */
 BLKTAP_API int blktap_context_run(struct blktap_context *context,
 				  int timeout_ms);
