@@ -4,7 +4,7 @@
 # which of them are damaged.
 . "${srcdir:-.}/tests/shell/functions.sh"
 requires qemu-img qemu-io
-dump=$builddir/tests/shell/vhd-dump
+dump=${builddir:?make check sets it}/tests/shell/vhd-dump
 
 # field FILE NAME
 field()
