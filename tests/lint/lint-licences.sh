@@ -23,7 +23,7 @@ verdict bad
 sources | sed "s|^|$srcdir/|" | tr '\n' '\0' |
 	xargs -0 sed -n 's/.*SPDX-License-Identifier: \([A-Za-z0-9.() -]*\).*/\1/p' |
 	tr -d '()' | sed 's/ OR /\n/g; s/ WITH /\n/g; s/ AND /\n/g' |
-	sed 's/ *$//' | sort -u | while read -r l; do
+	sed 's/[ -]*$//' | sort -u | while read -r l; do
 	[ -z "$l" ] || [ -e "$srcdir/LICENSES/$l.txt" ] ||
 		echo "LICENSES/$l.txt is missing"
 done >bad
