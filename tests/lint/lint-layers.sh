@@ -109,6 +109,6 @@ for d in "$srcdir"/lib/libblktap/*/ "$srcdir"/lib/*/; do
 	libblktap) continue ;;
 	include) continue ;;
 	esac
-	grep -q "$name/" "$doc" || echo "ARCHITECTURE.md does not name $d"
+	grep -qE "(^|[^a-z])$name/|/$name\b" "$doc" || echo "ARCHITECTURE.md does not name $d"
 done >bad
 verdict bad
