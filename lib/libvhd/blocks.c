@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "libvhd/bits.h"
 #include "libvhd/blocks.h"
 #include "libvhd/geometry.h"
 #include "libvhd/header.h"
@@ -28,6 +29,8 @@ static void add_locators(struct bt_vhd_blocks *b, const struct bt_vhd_header *h)
 	for (i = 0; i < n; i++) {
 		const struct bt_vhd_locator *loc = &h->locator[order[i]];
 
+		if (bt_vhd_locator_check(h, order[i], INT64_MAX, NULL))
+			continue;
 		add_region(b, "parent locator", loc->data_offset,
 			   loc->data_len);
 	}
@@ -184,4 +187,16 @@ int bt_vhd_bat_scan(const struct bt_vhd_blocks *b, const void *bat,
 						       bt_vhd_block_stride(b));
 	}
 	return err;
+}
+
+void bt_vhd_bat_to_bits(const void *bat, uint32_t count, void *bits,
+			uint32_t first)
+{
+	uint32_t i;
+
+	for (i = 0; i < count; i++)
+		if (bt_vhd_bat_load(bat, i) != BT_VHD_BAT_UNUSED)
+			bt_vhd_bit_set(bits, first + i);
+		else
+			bt_vhd_bit_clear(bits, first + i);
 }

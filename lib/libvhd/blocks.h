@@ -36,7 +36,8 @@ struct bt_vhd_blocks {
 };
 
 /* From a footer and header that were checked; batmap may be NULL. -EINVAL
- * where two parts of the metadata lie over each other. */
+ * where two parts of the metadata lie over each other. Locators that
+ * bt_vhd_locator_check would refuse are not counted as metadata. */
 int bt_vhd_blocks_init(struct bt_vhd_blocks *b, const struct bt_vhd_footer *f,
 		       const struct bt_vhd_header *h,
 		       const struct bt_vhd_batmap *batmap,
@@ -118,6 +119,11 @@ struct bt_vhd_bat_summary {
 int bt_vhd_bat_scan(const struct bt_vhd_blocks *b, const void *bat,
 		    uint32_t first_block, uint32_t count, uint64_t data_end,
 		    struct bt_vhd_bat_summary *summary, struct bt_fault *fault);
+
+/* A bit for each of count entries, from bit first on: set where the block is
+ * allocated. What `vhd-util read -B` prints. */
+void bt_vhd_bat_to_bits(const void *bat, uint32_t count, void *bits,
+			uint32_t first);
 
 /* Overlaps, in time linear in the blocks: the caller makes a key of each
  * allocated entry, in any order. */

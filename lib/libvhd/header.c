@@ -225,8 +225,8 @@ unsigned int bt_vhd_locator_order(const struct bt_vhd_header *h,
 	return n;
 }
 
-static int check_parent(const struct bt_vhd_header *h, uint64_t file_size,
-			struct bt_fault *fault)
+static int check_locators(const struct bt_vhd_header *h, uint64_t file_size,
+			  struct bt_fault *fault)
 {
 	uint8_t order[BT_VHD_LOCATORS];
 	unsigned int n = bt_vhd_locator_order(h, order), i;
@@ -244,9 +244,9 @@ static int check_parent(const struct bt_vhd_header *h, uint64_t file_size,
 	return 0;
 }
 
-int bt_vhd_header_check(const struct bt_vhd_header *h,
-			const struct bt_vhd_footer *f, uint64_t file_size,
-			struct bt_fault *fault)
+int bt_vhd_header_check_table(const struct bt_vhd_header *h,
+			      const struct bt_vhd_footer *f, uint64_t file_size,
+			      struct bt_fault *fault)
 {
 	int err;
 
@@ -259,10 +259,33 @@ int bt_vhd_header_check(const struct bt_vhd_header *h,
 		err = check_entries(h, f, fault);
 	if (!err)
 		err = check_table(h, f, file_size, fault);
+	return err;
+}
+
+int bt_vhd_header_check(const struct bt_vhd_header *h,
+			const struct bt_vhd_footer *f, uint64_t file_size,
+			struct bt_fault *fault)
+{
+	int err = bt_vhd_header_check_table(h, f, file_size, fault);
+
 	/* Locators of a disk without parent are leftovers nobody follows. */
 	if (!err && f->type == BT_VHD_DIFFERENCING)
-		err = check_parent(h, file_size, fault);
+		err = check_locators(h, file_size, fault);
 	return err;
+}
+
+int bt_vhd_header_check_parent(const struct bt_vhd_header *h,
+			       const struct bt_vhd_footer *parent,
+			       struct bt_fault *fault)
+{
+	if (!memcmp(h->parent_uuid, parent->uuid, sizeof(parent->uuid)))
+		return 0;
+	return bt_fault_set(fault, -EINVAL, "parent_unique_id",
+			    bt_load_be64(h->parent_uuid),
+			    bt_vhd_header_parent_is_raw(h)
+				    ? "the parent should be a raw image"
+				    : "this is not the parent it was made over",
+			    "set the parent with vhd-util modify -p");
 }
 
 void bt_vhd_header_init(struct bt_vhd_header *h, uint64_t table_offset,

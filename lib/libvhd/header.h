@@ -18,6 +18,19 @@ int bt_vhd_header_check(const struct bt_vhd_header *h,
 			const struct bt_vhd_footer *f, uint64_t file_size,
 			struct bt_fault *fault);
 
+/* As above without the locators: enough to read the child's own blocks, and to
+ * give it another parent. */
+int bt_vhd_header_check_table(const struct bt_vhd_header *h,
+			      const struct bt_vhd_footer *f, uint64_t file_size,
+			      struct bt_fault *fault);
+
+/* Whether the VHD of footer parent is the one that h was made over: -EINVAL
+ * where the uuids differ or h wants a raw parent. Timestamps are not looked
+ * at: they change when a parent is copied or coalesced. */
+int bt_vhd_header_check_parent(const struct bt_vhd_header *h,
+			       const struct bt_vhd_footer *parent,
+			       struct bt_fault *fault);
+
 /* A new header without parent. */
 void bt_vhd_header_init(struct bt_vhd_header *h, uint64_t table_offset,
 			uint32_t max_table_entries, uint32_t block_size);

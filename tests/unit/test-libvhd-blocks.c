@@ -162,7 +162,7 @@ START_TEST(scan_counts_what_is_there_and_names_the_first_bad_entry)
 	struct bt_vhd_blocks b = sample_blocks(4 * MIB);
 	struct bt_vhd_bat_summary s = { 0 };
 	struct bt_fault fault;
-	uint8_t bat[16];
+	uint8_t bat[16], bits[1];
 
 	bt_vhd_bat_store(bat, 0, 7);
 	bt_vhd_bat_store(bat, 1, BT_VHD_BAT_UNUSED);
@@ -178,6 +178,10 @@ START_TEST(scan_counts_what_is_there_and_names_the_first_bad_entry)
 	ck_assert_uint_eq(s.first_bad_block, 3);
 	ck_assert_uint_eq(s.beyond, 2);
 	ck_assert_uint_eq(s.data_end, (7 + 4104 + 4097) * 512);
+	memset(bat, 0xff, 4);
+	bits[0] = 0xff;
+	bt_vhd_bat_to_bits(bat, 4, bits, 1);
+	ck_assert_uint_eq(bits[0], 0x9f);
 }
 END_TEST
 

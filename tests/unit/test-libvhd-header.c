@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 
+#include "libvhd/blocks.h"
 #include "libvhd/locator.h"
 #include "libvhd/utf.h"
 #include "unit.h"
@@ -198,6 +199,38 @@ START_TEST(each_locator_field_has_good_and_bad_values)
 	h.locator[0].data_offset = 0;
 	ck_assert_int_eq(check_value(&h, &f, "parent_locator[0].data_offset"),
 			 -EINVAL);
+}
+END_TEST
+
+START_TEST(child_with_bad_locators_can_be_given_another_parent)
+{
+	struct bt_vhd_footer f = sample_footer(BT_VHD_DIFFERENCING, MIB);
+	struct bt_vhd_header h = sample_header(BT_VHD_DIFFERENCING, MIB);
+	struct bt_vhd_blocks b;
+
+	h.locator[0].data_offset = UINT64_MAX;
+	ck_assert_int_eq(bt_vhd_header_check(&h, &f, FILE_SIZE, NULL), -EINVAL);
+	ck_assert_int_eq(bt_vhd_header_check_table(&h, &f, FILE_SIZE, NULL), 0);
+	ck_assert_int_eq(bt_vhd_blocks_init(&b, &f, &h, NULL, NULL), 0);
+	ck_assert_uint_eq(b.metadata_end, 2048);
+}
+END_TEST
+
+START_TEST(only_the_parent_it_was_made_over_is_its_parent)
+{
+	struct bt_vhd_footer parent = sample_footer(BT_VHD_DYNAMIC, MIB);
+	struct bt_vhd_header h = sample_header(BT_VHD_DIFFERENCING, MIB);
+	struct bt_fault fault;
+
+	ck_assert_int_eq(bt_vhd_header_check_parent(&h, &parent, &fault),
+			 -EINVAL);
+	ck_assert_ptr_nonnull(strstr(fault.reason, "raw"));
+	bt_vhd_header_set_parent(&h, sample_uuid, 99, "p", NULL);
+	ck_assert_int_eq(bt_vhd_header_check_parent(&h, &parent, NULL), 0);
+	parent.uuid[15] ^= 1;
+	ck_assert_int_eq(bt_vhd_header_check_parent(&h, &parent, &fault),
+			 -EINVAL);
+	ck_assert_str_eq(fault.field, "parent_unique_id");
 }
 END_TEST
 
@@ -477,6 +510,8 @@ int main(void)
 	tcase_add_test(tc, table_must_fit_the_disk_and_the_file);
 	tcase_add_test(tc, differencing_disk_without_locator_is_refused);
 	tcase_add_test(tc, each_locator_field_has_good_and_bad_values);
+	tcase_add_test(tc, child_with_bad_locators_can_be_given_another_parent);
+	tcase_add_test(tc, only_the_parent_it_was_made_over_is_its_parent);
 	tcase_add_test(tc, relative_locators_are_tried_first);
 	tcase_add_test(tc, parent_name_keeps_whole_characters);
 	suite_add_tcase(suite, tc);
