@@ -6,8 +6,10 @@
  * (same file, same operation, adjacent offsets), and hands the batch to the
  * kernel before the loop waits. It continues short reads and writes, repeats
  * EINTR and EAGAIN, and bounces memory that O_DIRECT cannot take; so an io
- * completes whole or with an error. It allocates nothing after creation but
- * bounce buffers, which are kept and bounded.
+ * completes whole or with an error. Where a merged transfer fails, its ios are
+ * tried again one by one, so that only those fail that the fault concerns. It
+ * allocates nothing after creation but bounce buffers, which are kept and
+ * bounded.
  *
  * A read that meets the end of the file is completed with zeroes where `eof_ok`
  * is set on the file (an image whose tail block is short), and with -EIO
@@ -47,6 +49,8 @@ struct bt_file {
 	bool eof_ok;
 	uint32_t offset_align; /* 1 where not direct */
 	uint32_t memory_align; /* 1 where not direct */
+	bool is_block; /* a block device */
+	bool in_memory; /* on tmpfs or ramfs */
 	const char *name; /* for log lines; the owner's */
 	uint32_t in_flight;
 };
@@ -65,7 +69,8 @@ struct bt_io {
 	uint64_t progress;
 };
 
-/* kind AUTO falls back from io_uring to libaio to sync without a word; another
+/* queue_depth: operations in the kernel at once, 0 for 256, at most 4096; ios
+ * beyond wait in the order of their submission. kind AUTO falls back from io_uring to libaio to sync without a word; another
  * kind that is not to be had gives -ENOTSUP and a text. */
 int bt_engine_create(struct bt_loop *loop, const struct bt_log *log,
 		     enum blktap_engine kind, uint32_t queue_depth,
@@ -88,7 +93,8 @@ void bt_file_fini(struct bt_file *file);
  * the core pads requests before they come here. */
 void bt_engine_submit(struct bt_io *io);
 
-/* Hands what was submitted to the kernel now, not at the end of the turn. */
+/* Hands what was submitted to the kernel now, not at the end of the turn. No
+ * io->done is called inside. */
 void bt_engine_kick(struct bt_engine *engine);
 
 struct bt_engine_stats {
@@ -107,6 +113,8 @@ const struct bt_engine_stats *bt_engine_get_stats(const struct bt_engine *e);
  * one of their own that fails, shortens and delays. The queue above (queue.c)
  * owns slots, merging, continuation and bouncing; a backend moves one prepared
  * operation per slot. */
+#define BT_SLOT_BLOCK 0x80000000u /* in bt_slot.flags: fd is a block device */
+
 struct bt_slot {
 	struct bt_list link;
 	uint32_t index; /* 0 .. queue_depth - 1 */
@@ -115,7 +123,7 @@ struct bt_slot {
 	int fd;
 	uint64_t offset;
 	uint64_t length;
-	struct iovec *iov; /* what is left to move */
+	struct iovec *iov; /* what is left to move: length bytes */
 	uint32_t iov_count;
 	int64_t result; /* bytes moved or a negative errno; set by the backend */
 	struct bt_list ios; /* the ios it carries, by offset */
@@ -132,11 +140,14 @@ struct bt_backend {
 		    void *opaque, void **state);
 	void (*fini)(void *state);
 	/* Takes as many as it can in one system call; returns how many, in
-	 * order, or a negative errno where it could take none (-EAGAIN: later).
-	 * May call completed at once. */
+	 * order, or a negative errno where it could take none: -EAGAIN, -EINTR,
+	 * -EBUSY and -ENOMEM mean later, another is the first slot's result.
+	 * May call completed at once; no io->done is called inside. */
 	int (*submit)(void *state, struct bt_slot **slots, uint32_t count);
-	/* Reaps what is ready without blocking; true where there was any. */
+	/* Reaps of what is ready, without blocking; true where there was any. */
 	bool (*reap)(void *state);
+	/* The queue serves files in memory itself, by plain calls. */
+	bool plain_in_memory;
 };
 
 /* As bt_engine_create, on a backend of the caller's. */

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* From bt_engine_submit to the backend.
+ *
+ * An io waits in `pending` until the loop is about to wait (the idle hook) or
+ * somebody kicks. Then ios become slots, neighbours sharing one, and all slots
+ * go to the kernel in one call; what it finished within that call is reaped in
+ * the same hook. Nothing waits for a neighbour to come: only what is there
+ * already is merged. Ios that find no free slot stay in order. */
+#include "engine/private.h"
+
+#include <errno.h>
+
+#include "util/checked.h"
+
+#define RETRY_NS 1000000ull
+#define HELPINGS 8
+#define HELPING_MIN 2
+
+void bt_queue_make_ready(struct bt_engine *engine, struct bt_engine_slot *slot)
+{
+	engine->ready[engine->ready_count++] = &slot->pub;
+}
+
+void bt_queue_free_slot(struct bt_engine *engine, struct bt_engine_slot *slot)
+{
+	if (slot->pub.bounce) {
+		bt_bounce_put(&engine->bounces, slot->pub.bounce);
+		slot->pub.bounce = NULL;
+	}
+	bt_list_add(&engine->free, &slot->pub.link);
+}
+
+/* The heap has kept a place for the timer since the engine was created. */
+void bt_queue_retry_soon(struct bt_engine *engine)
+{
+	if (!engine->retry.loop)
+		bt_timer_arm(engine->loop, &engine->retry,
+			     bt_loop_now(engine->loop) + RETRY_NS);
+}
+
+static int check_io(const struct bt_io *io)
+{
+	const struct bt_file *file = io->file;
+	uint64_t end;
+
+	if (io->op == BT_IO_SYNC)
+		return 0;
+	if (io->op >= BT_IO_OP_COUNT ||
+	    !bt_checked_add(io->offset, io->length, &end) || end > INT64_MAX)
+		return -EINVAL;
+	/* offset_align is a power of two. */
+	if ((io->offset | io->length) & (file->offset_align - 1))
+		return -EINVAL;
+	return 0;
+}
+
+/* Ends it later, from the hook. */
+static void refuse(struct bt_engine *engine, struct bt_io *io, int error)
+{
+	io->progress = (uint64_t)(int64_t)error;
+	bt_list_add_tail(&engine->refused, &io->link);
+	bt_loop_poke(engine->loop);
+}
+
+void bt_engine_submit(struct bt_io *io)
+{
+	struct bt_engine *engine = io->file->engine;
+	int error = check_io(io);
+
+	io->file->in_flight++;
+	io->progress = 0;
+	if (bt_unlikely(error || (!io->length && io->op != BT_IO_SYNC))) {
+		refuse(engine, io, error);
+		return;
+	}
+	engine->stats.submitted[io->op]++;
+	if (bt_list_empty(&engine->pending))
+		bt_loop_poke(engine->loop);
+	bt_list_add_tail(&engine->pending, &io->link);
+}
+
+static bool is_transfer(enum bt_io_op op)
+{
+	return op == BT_IO_READ || op == BT_IO_WRITE;
+}
+
+/* Whether the slot's memory is what the file can take; one pass that is neither
+ * aligned nor the whole io goes through a bounce buffer as well. */
+static bool takes_memory(const struct bt_file *file, const struct bt_io *io)
+{
+	return !file->direct ||
+	       bt_sgl_is_aligned(&io->data, io->length, file->memory_align);
+}
+
+static bool can_join(const struct bt_engine_slot *slot, const struct bt_io *io)
+{
+	const struct bt_slot *pub = &slot->pub;
+
+	if (slot->closed || slot->file != io->file || pub->op != io->op ||
+	    pub->offset + pub->length != io->offset ||
+	    (pub->flags & ~BT_SLOT_BLOCK) != io->flags)
+		return false;
+	if (!is_transfer(io->op))
+		return io->op != BT_IO_SYNC;
+	return io->length <= BT_MERGE_BYTES &&
+	       pub->length <= BT_MERGE_BYTES - io->length &&
+	       io->data.count <= BT_SLOT_IOV - pub->iov_count &&
+	       takes_memory(io->file, io);
+}
+
+/* False where the io's memory is shorter than its length: it then fails in a
+ * slot of its own. */
+static bool join(struct bt_engine *engine, struct bt_engine_slot *slot,
+		 struct bt_io *io)
+{
+	struct bt_slot *pub = &slot->pub;
+	uint64_t covered = io->length;
+	uint32_t count = 0;
+
+	if (is_transfer(io->op))
+		count = bt_sgl_to_iov(&io->data, io->length,
+				      pub->iov + pub->iov_count,
+				      BT_SLOT_IOV - pub->iov_count, &covered);
+	if (covered != io->length)
+		return false;
+	pub->iov_count += count;
+	pub->length += io->length;
+	bt_list_del(&io->link);
+	bt_list_add_tail(&pub->ios, &io->link);
+	engine->stats.merged++;
+	return true;
+}
+
+static struct bt_engine_slot *start(struct bt_engine *engine, struct bt_io *io,
+				    bool alone)
+{
+	struct bt_engine_slot *slot;
+
+	if (bt_list_empty(&engine->free))
+		return NULL;
+	slot = bt_list_first(&engine->free, struct bt_engine_slot, pub.link);
+	slot->file = io->file;
+	slot->attempts = 0;
+	slot->closed = alone;
+	slot->pub.op = io->op;
+	slot->pub.flags = io->flags;
+	if (io->file->is_block)
+		slot->pub.flags |= BT_SLOT_BLOCK;
+	slot->pub.fd = io->file->fd;
+	bt_list_del(&io->link);
+	bt_list_add(&slot->pub.ios, &io->link);
+	if (bt_transfer_prepare(engine, slot)) {
+		bt_list_del(&slot->pub.link);
+		return slot;
+	}
+	bt_list_del(&io->link);
+	if (bt_bounce_is_idle(&engine->bounces))
+		refuse(engine, io, -ENOMEM);
+	else /* until a buffer comes back */
+		bt_list_add(alone ? &engine->alone : &engine->pending,
+			    &io->link);
+	return NULL;
+}
+
+/* Ios to slots, as far as there are slots and buffers. */
+static void fill(struct bt_engine *engine)
+{
+	struct bt_engine_slot *slot = NULL;
+
+	for (;;) {
+		bool alone = !bt_list_empty(&engine->alone);
+		struct bt_list *list =
+			alone ? &engine->alone : &engine->pending;
+		struct bt_io *io;
+
+		if (bt_list_empty(list))
+			return;
+		io = bt_list_first(list, struct bt_io, link);
+		if (slot && !alone && can_join(slot, io) &&
+		    join(engine, slot, io))
+			continue;
+		slot = start(engine, io, alone);
+		if (!slot)
+			return;
+		bt_queue_make_ready(engine, slot);
+	}
+}
+
+static void drop_ready(struct bt_engine *engine, uint32_t count)
+{
+	uint32_t i;
+
+	engine->ready_count -= count;
+	for (i = 0; i < engine->ready_count; i++)
+		engine->ready[i] = engine->ready[i + count];
+}
+
+static bool is_later(int rc)
+{
+	return rc == 0 || rc == -EAGAIN || rc == -EINTR || rc == -EBUSY ||
+	       rc == -ENOMEM;
+}
+
+/* One call of the backend; false where it is to be called later. */
+static bool hand_over(struct bt_engine *engine)
+{
+	int rc;
+
+	engine->stats.batches++;
+	engine->submitting = true;
+	rc = engine->backend->submit(engine->state, engine->ready,
+				     engine->ready_count);
+	engine->submitting = false;
+	if (rc > 0) {
+		drop_ready(engine, (uint32_t)rc);
+		return true;
+	}
+	if (is_later(rc)) {
+		bt_queue_retry_soon(engine);
+		return false;
+	}
+	engine->ready[0]->result = rc;
+	bt_list_add_tail(&engine->finished, &engine->ready[0]->link);
+	drop_ready(engine, 1);
+	return true;
+}
+
+/* A file in memory never waits for a device: a plain call costs less than to
+ * ask for one, and io_uring would give such a file to a pool of threads. */
+static bool perform_in_memory(struct bt_engine *engine)
+{
+	uint32_t i, kept = 0, count = engine->ready_count;
+
+	for (i = 0; i < count; i++) {
+		struct bt_slot *pub = engine->ready[i];
+		struct bt_engine_slot *slot =
+			bt_list_entry(pub, struct bt_engine_slot, pub);
+
+		if (!slot->file->in_memory) {
+			engine->ready[kept++] = pub;
+			continue;
+		}
+		engine->stats.batches++;
+		pub->result = bt_sync_perform(pub);
+		bt_list_add_tail(&engine->finished, &pub->link);
+	}
+	engine->ready_count = kept;
+	return kept < count;
+}
+
+/* Returns whether anything went to the kernel or ended. */
+bool bt_queue_flush(struct bt_engine *engine)
+{
+	bool any = false;
+
+	if (!bt_list_empty(&engine->pending) || !bt_list_empty(&engine->alone))
+		fill(engine);
+	if (engine->backend->plain_in_memory)
+		any = perform_in_memory(engine);
+	while (engine->ready_count) {
+		if (!hand_over(engine))
+			break;
+		any = true;
+	}
+	return any;
+}
+
+/* A device that is given 32 requests at once may answer all 32 at once, and then
+ * stands idle while we work, and we while it works. Small helpings keep both
+ * busy. Where the kernel finished most of a batch inside the call (the page
+ * cache), there is no device to keep busy. */
+uint32_t bt_queue_reap_limit(uint32_t in_kernel, uint32_t taken,
+			     uint32_t done_inside)
+{
+	uint32_t part = in_kernel / HELPINGS;
+
+	if (done_inside >= taken - taken / 4)
+		return BT_REAP_MAX;
+	if (part < HELPING_MIN)
+		return HELPING_MIN;
+	return part < BT_REAP_MAX ? part : BT_REAP_MAX;
+}
+
+void bt_engine_kick(struct bt_engine *engine)
+{
+	/* What ends inside is delivered by the hook. */
+	if (bt_queue_flush(engine))
+		bt_loop_poke(engine->loop);
+}
+
+bool bt_queue_deliver(struct bt_engine *engine)
+{
+	struct bt_list slots = BT_LIST_INIT(slots);
+	struct bt_list ios = BT_LIST_INIT(ios);
+	struct bt_list *node;
+	bool any = false;
+
+	/* What callbacks add meanwhile waits for the next round. */
+	bt_list_splice_tail(&slots, &engine->finished);
+	bt_list_splice_tail(&ios, &engine->refused);
+	while ((node = bt_list_pop(&ios))) {
+		struct bt_io *io = bt_list_entry(node, struct bt_io, link);
+
+		any = true;
+		bt_transfer_complete(engine, io, (int)(int64_t)io->progress);
+	}
+	while ((node = bt_list_pop(&slots))) {
+		any = true;
+		bt_transfer_finish(
+			engine,
+			bt_list_entry(node, struct bt_engine_slot, pub.link));
+	}
+	return any;
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The io_uring backend.
+ *
+ * One io_uring_enter takes a batch in. Completions are read from the shared
+ * ring, without a system call, by the idle hook; the ring's descriptor in the
+ * loop's epoll only ends a wait. COOP_TASKRUN spares the interrupts that would
+ * push completions into a thread which comes to the kernel anyway.
+ * SINGLE_ISSUER, and with it DEFER_TASKRUN, is not for us: a context may be
+ * handed from one thread to another. */
+#include "engine/private.h"
+
+#ifdef HAVE_LIBURING
+#include <errno.h>
+#include <linux/fs.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#define RETRY_NS 1000000ull
+
+struct uring_state {
+	struct io_uring ring;
+	struct bt_loop *loop;
+	struct bt_watch watch;
+	struct bt_timer retry;
+	uint32_t in_kernel;
+	uint32_t reap_limit;
+	void (*completed)(void *opaque, struct bt_slot *slot);
+	void *opaque;
+};
+
+static const int needed_ops[] = {
+	IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ,
+	IORING_OP_WRITE, IORING_OP_FSYNC,  IORING_OP_FALLOCATE,
+};
+
+/* Newest first; the last is what every kernel takes. */
+static const unsigned int setup_flags[] = {
+#ifdef IORING_SETUP_SUBMIT_ALL
+#ifdef IORING_SETUP_COOP_TASKRUN
+	IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL |
+		IORING_SETUP_COOP_TASKRUN,
+#endif
+	IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL,
+#endif
+	IORING_SETUP_CLAMP,
+};
+
+static bool uring_reap(void *state);
+
+static void on_readable(struct bt_watch *watch, uint32_t events)
+{
+	uring_reap(bt_list_entry(watch, struct uring_state, watch));
+}
+
+static int enter(struct uring_state *s);
+
+static void on_retry(struct bt_timer *timer)
+{
+	enter(bt_list_entry(timer, struct uring_state, retry));
+}
+
+static int setup(struct uring_state *s, uint32_t queue_depth)
+{
+	int rc = -EINVAL;
+	size_t i;
+
+	for (i = 0; i < BT_ARRAY_SIZE(setup_flags) && rc == -EINVAL; i++) {
+		struct io_uring_params params = { .flags = setup_flags[i] };
+
+		rc = io_uring_queue_init_params(queue_depth, &s->ring, &params);
+	}
+	return rc;
+}
+
+static int probe(struct uring_state *s)
+{
+	struct io_uring_probe *probe = io_uring_get_probe_ring(&s->ring);
+	int rc = 0;
+	size_t i;
+
+	if (!probe)
+		return -ENOSYS;
+	for (i = 0; i < BT_ARRAY_SIZE(needed_ops); i++)
+		if (!io_uring_opcode_supported(probe, needed_ops[i]))
+			rc = -ENOSYS;
+	io_uring_free_probe(probe);
+	return rc;
+}
+
+static int uring_init(struct bt_loop *loop, uint32_t queue_depth,
+		      void (*completed)(void *opaque, struct bt_slot *slot),
+		      void *opaque, void **state)
+{
+	struct uring_state *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->loop = loop;
+	s->completed = completed;
+	s->opaque = opaque;
+	bt_timer_init(&s->retry, on_retry);
+	rc = setup(s, queue_depth);
+	if (rc < 0) {
+		free(s);
+		return rc;
+	}
+	rc = probe(s);
+	if (!rc)
+		rc = bt_watch_add(loop, &s->watch, s->ring.ring_fd, EPOLLIN,
+				  on_readable);
+	if (rc < 0) {
+		io_uring_queue_exit(&s->ring);
+		free(s);
+		return rc;
+	}
+	*state = s;
+	return 0;
+}
+
+static void uring_fini(void *state)
+{
+	struct uring_state *s = state;
+
+	bt_timer_cancel(&s->retry);
+	bt_watch_del(&s->watch);
+	io_uring_queue_exit(&s->ring);
+	free(s);
+}
+
+/* One buffer goes without the kernel's copy of a vector. */
+static void prep_transfer(struct io_uring_sqe *sqe, const struct bt_slot *slot)
+{
+	bool is_read = slot->op == BT_IO_READ;
+
+	if (slot->iov_count == 1)
+		io_uring_prep_rw(is_read ? IORING_OP_READ : IORING_OP_WRITE,
+				 sqe, slot->fd, slot->iov->iov_base,
+				 (unsigned int)slot->length, slot->offset);
+	else
+		io_uring_prep_rw(is_read ? IORING_OP_READV : IORING_OP_WRITEV,
+				 sqe, slot->fd, slot->iov, slot->iov_count,
+				 slot->offset);
+	if (slot->flags & BT_IO_FUA)
+		sqe->rw_flags = RWF_DSYNC;
+}
+
+static void prep(struct io_uring_sqe *sqe, struct bt_slot *slot)
+{
+	switch (slot->op) {
+	case BT_IO_READ:
+	case BT_IO_WRITE:
+		prep_transfer(sqe, slot);
+		break;
+	case BT_IO_SYNC:
+		io_uring_prep_fsync(sqe, slot->fd, IORING_FSYNC_DATASYNC);
+		break;
+	default:
+		io_uring_prep_fallocate(
+			sqe, slot->fd, bt_sync_fallocate_mode(slot),
+			(off_t)slot->offset, (off_t)slot->length);
+	}
+	io_uring_sqe_set_data(sqe, slot);
+}
+
+/* What the kernel does not take stays in the ring and is tried again. */
+static int enter(struct uring_state *s)
+{
+	int rc;
+
+	do
+		rc = io_uring_submit(&s->ring);
+	while (rc == -EINTR || (rc > 0 && io_uring_sq_ready(&s->ring)));
+	if (rc <= 0 && io_uring_sq_ready(&s->ring))
+		bt_timer_arm(s->loop, &s->retry,
+			     bt_loop_now(s->loop) + RETRY_NS);
+	return rc;
+}
+
+static int uring_submit(void *state, struct bt_slot **slots, uint32_t count)
+{
+	struct uring_state *s = state;
+	uint32_t before = io_uring_cq_ready(&s->ring);
+	uint32_t taken;
+
+	for (taken = 0; taken < count; taken++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&s->ring);
+
+		if (!sqe)
+			break;
+		prep(sqe, slots[taken]);
+	}
+	enter(s);
+	s->in_kernel += taken;
+	s->reap_limit = bt_queue_reap_limit(
+		s->in_kernel, taken, io_uring_cq_ready(&s->ring) - before);
+	return taken ? (int)taken : -EAGAIN;
+}
+
+/* The ring is handed back before the callbacks, which may submit. */
+static bool uring_reap(void *state)
+{
+	struct uring_state *s = state;
+	struct io_uring_cqe *cqes[BT_REAP_MAX];
+	struct bt_slot *slots[BT_REAP_MAX];
+	unsigned int count, i;
+
+	count = io_uring_peek_batch_cqe(&s->ring, cqes, s->reap_limit);
+	for (i = 0; i < count; i++) {
+		slots[i] = io_uring_cqe_get_data(cqes[i]);
+		slots[i]->result = cqes[i]->res;
+	}
+	io_uring_cq_advance(&s->ring, count);
+	s->in_kernel -= count;
+	for (i = 0; i < count; i++)
+		s->completed(s->opaque, slots[i]);
+	return count > 0;
+}
+
+const struct bt_backend bt_backend_uring = {
+	.name = "io_uring",
+	.init = uring_init,
+	.fini = uring_fini,
+	.submit = uring_submit,
+	.reap = uring_reap,
+	.plain_in_memory = true,
+};
+#endif
