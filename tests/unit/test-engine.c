@@ -530,6 +530,7 @@ START_TEST(embedded_in_poll_every_io_comes_back)
 		return;
 	reopen_direct();
 	memory = aligned_alloc(4096, 4096);
+	memset(memory, 0, 4096);
 	for (i = 0; i < 50; i++) {
 		struct op *op = op_submit(
 			op_new(BT_IO_READ, (uint64_t)i * 4096, memory, 4096));
@@ -571,6 +572,7 @@ START_TEST(engine_may_be_handed_from_thread_to_thread)
 		return;
 	reopen_direct();
 	memory = aligned_alloc(4096, 4096);
+	memset(memory, 0, 4096);
 	a = op_submit(op_new(BT_IO_READ, 0, memory, 4096));
 	bt_engine_kick(engine);
 	ck_assert_int_eq(pthread_create(&thread, NULL, wait_elsewhere, a), 0);

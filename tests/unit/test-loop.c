@@ -301,7 +301,7 @@ START_TEST(timers_agree_with_a_model)
 	static uint64_t due[N]; /* 0: not armed */
 	uint32_t seed = 7;
 	uint64_t now = 0;
-	int step, i;
+	int step, i, wrong = 0;
 
 	for (i = 0; i < N; i++)
 		alarm_init(&a[i], i);
@@ -321,7 +321,7 @@ START_TEST(timers_agree_with_a_model)
 			for (i = 0; i < N; i++) {
 				int want = due[i] && due[i] <= now;
 
-				ck_assert_int_eq(a[i].calls, want);
+				wrong += a[i].calls != want;
 				a[i].calls = 0;
 				if (want)
 					due[i] = 0;
@@ -330,6 +330,7 @@ START_TEST(timers_agree_with_a_model)
 	}
 	for (i = 0; i < N; i++)
 		bt_timer_cancel(&a[i].timer);
+	ck_assert_int_eq(wrong, 0);
 }
 END_TEST
 

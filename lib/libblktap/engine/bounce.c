@@ -4,9 +4,7 @@
  * pass of a large io and small ios use the first page. */
 #include "engine/private.h"
 
-#include <stdlib.h>
-
-#define BOUNCE_ALIGN 4096
+#include <sys/mman.h>
 
 void *bt_bounce_get(struct bt_bounce_pool *pool)
 {
@@ -16,9 +14,11 @@ void *bt_bounce_get(struct bt_bounce_pool *pool)
 		return pool->free[--pool->free_count];
 	if (pool->made == BT_BOUNCE_MAX)
 		return NULL;
-	buffer = aligned_alloc(BOUNCE_ALIGN, BT_BOUNCE_BYTES);
-	if (buffer)
-		pool->made++;
+	buffer = mmap(NULL, BT_BOUNCE_BYTES, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (buffer == MAP_FAILED)
+		return NULL;
+	pool->made++;
 	return buffer;
 }
 
@@ -36,5 +36,5 @@ bool bt_bounce_is_idle(const struct bt_bounce_pool *pool)
 void bt_bounce_fini(struct bt_bounce_pool *pool)
 {
 	while (pool->free_count)
-		free(pool->free[--pool->free_count]);
+		munmap(pool->free[--pool->free_count], BT_BOUNCE_BYTES);
 }
