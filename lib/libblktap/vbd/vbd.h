@@ -33,6 +33,10 @@ void bt_vbd_pool_destroy(struct blktap_disk *disk, struct bt_pool *pool);
  * after the range that was asked for. */
 void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req);
 
+/* What bt_vbd_submit would refuse at once: 0 or one of the errors above. */
+int bt_vbd_check(const struct blktap_disk *disk, enum blktap_op op,
+		 uint32_t flags, uint64_t offset, uint64_t length);
+
 /* Size, block size, operations... of the disk at present. operations holds what
  * the admission emulates, too. */
 const struct bt_limits *bt_vbd_get_limits(const struct blktap_disk *disk);
@@ -49,6 +53,10 @@ struct bt_vbd_client {
 	 * bt_vbd_client_del before returning. */
 	void (*shutdown)(struct bt_vbd_client *client);
 };
+
+/* The loop and log of a context, for who serves more than one disk. */
+struct bt_loop *bt_context_get_loop(struct blktap_context *context);
+const struct bt_log *bt_context_get_log(const struct blktap_context *context);
 
 void bt_vbd_client_add(struct blktap_disk *disk, struct bt_vbd_client *client);
 void bt_vbd_client_del(struct bt_vbd_client *client);

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The drivers: classes of node that store data. One file each. */
+#ifndef BT_DRIVER_DRIVER_H
+#define BT_DRIVER_DRIVER_H
+
+#include "port/port.h"
+
+extern const struct blktap_class bt_null_class;
+extern const struct blktap_class bt_ram_class;
+extern const struct blktap_class bt_raw_class;
+
+#endif

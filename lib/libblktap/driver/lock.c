@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Open-file-description locks on single bytes, in the places where QEMU looks
+ * and puts its own (docs/system/images.rst there: "disk image file locking"), so
+ * that each refuses what the other has open:
+ *
+ *   byte 100 + n is read-locked by who uses permission n,
+ *   byte 200 + n is read-locked by who does not share permission n.
+ *
+ * First both sets are taken, then it is looked whether somebody uses what is not
+ * shared here, or does not share what is used here. Two that come at the same
+ * time may both be refused; they are never both let in. */
+#include "driver/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "util/checked.h"
+
+#define USED 100
+#define UNSHARED 200
+
+enum permission { CONSISTENT_READ = 0, WRITE = 1, RESIZE = 3 };
+
+static const enum permission writer_uses[] = { CONSISTENT_READ, WRITE, RESIZE };
+static const enum permission reader_uses[] = { CONSISTENT_READ };
+static const enum permission unshared[] = { WRITE, RESIZE };
+
+static int lock_byte(int fd, int byte)
+{
+	struct flock fl = {
+		.l_type = F_RDLCK,
+		.l_whence = SEEK_SET,
+		.l_start = byte,
+		.l_len = 1,
+	};
+
+	return fcntl(fd, F_OFD_SETLK, &fl) < 0 ? -errno : 0;
+}
+
+/* -EBUSY where another open file has the byte. */
+static int probe_byte(int fd, int byte)
+{
+	struct flock fl = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = byte,
+		.l_len = 1,
+	};
+
+	if (fcntl(fd, F_OFD_GETLK, &fl) < 0)
+		return -errno;
+	return fl.l_type == F_UNLCK ? 0 : -EBUSY;
+}
+
+static int each(int fd, const enum permission *list, size_t count, int base,
+		int (*fn)(int fd, int byte))
+{
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < count && !rc; i++)
+		rc = fn(fd, base + (int)list[i]);
+	return rc;
+}
+
+static int take(int fd, const enum permission *uses, size_t count)
+{
+	size_t n = BT_ARRAY_SIZE(unshared);
+	int rc = each(fd, uses, count, USED, lock_byte);
+
+	if (!rc)
+		rc = each(fd, unshared, n, UNSHARED, lock_byte);
+	if (!rc)
+		rc = each(fd, unshared, n, USED, probe_byte);
+	/* F_OFD_GETLK leaves out what this open file itself holds */
+	if (!rc)
+		rc = each(fd, uses, count, UNSHARED, probe_byte);
+	return rc;
+}
+
+int bt_image_lock(int fd, bool writable, const char *name,
+		  const struct bt_log *log, struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+	int rc = writable ? take(fd, writer_uses, BT_ARRAY_SIZE(writer_uses))
+			  : take(fd, reader_uses, BT_ARRAY_SIZE(reader_uses));
+
+	if (!rc)
+		return 0;
+	if (rc == -EBUSY || rc == -EAGAIN || rc == -EACCES)
+		return bt_fail(err, -EBUSY,
+			       "close the other program, open both read-only, "
+			       "or use force if you are sure that nobody "
+			       "writes",
+			       "%s: the image is in use by another program%s",
+			       name, writable ? "" : ", which may write to it");
+	bt_log(log, BLKTAP_LOG_WARNING,
+	       "%s: served without a lock, the file system has none: %s", name,
+	       bt_strerror(rc, text));
+	return 0;
+}

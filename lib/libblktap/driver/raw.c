@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* raw: a file or block device whose bytes are the disk's.
+ *
+ * O_DIRECT is used where the file takes it and the size is a multiple of its
+ * alignment; otherwise the page cache. Once fdatasync has failed the kernel may
+ * have dropped pages that were acknowledged, and would say "done" the next time:
+ * so every later flush fails until the image is opened anew. */
+#include "driver/driver.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "driver/lock.h"
+#include "engine/engine.h"
+#include "port/args.h"
+#include "util/checked.h"
+#include "util/json.h"
+
+struct raw {
+	struct bt_node *node;
+	struct bt_file file;
+	uint64_t size;
+	bool read_only;
+	bool is_device;
+	bool discard;
+	bool no_zero_range; /* the file system said so */
+	int flush_error;
+};
+
+struct raw_frame {
+	struct bt_io io;
+	struct bt_request *req;
+};
+
+static const struct blktap_param raw_params[] = {
+	{ .name = "path",
+	  .type = BLKTAP_PARAM_PATH,
+	  .flags = BLKTAP_PARAM_REQUIRED | BLKTAP_PARAM_IDENTITY,
+	  .help = "the file or block device" },
+	{ .name = "ro",
+	  .type = BLKTAP_PARAM_BOOL,
+	  .fallback = "false",
+	  .help = "open read-only, shared with other readers" },
+	{ .name = "cache",
+	  .type = BLKTAP_PARAM_ENUM,
+	  .fallback = "none",
+	  .choices = "none|writeback",
+	  .help = "none: O_DIRECT where the file takes it; writeback: the page "
+		  "cache" },
+	{ .name = "discard",
+	  .type = BLKTAP_PARAM_ENUM,
+	  .fallback = "unmap",
+	  .choices = "unmap|ignore",
+	  .help = "unmap: a discard frees space in the file" },
+	{ .name = NULL },
+};
+
+static int open_file(const char *path, bool read_only, bool *direct)
+{
+	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	struct stat st;
+	int fd = -1;
+
+	/* open would wait for the other end of a FIFO */
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) &&
+	    !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
+		return -EMEDIUMTYPE;
+	if (*direct)
+		fd = open(path, flags | O_DIRECT);
+	if (fd < 0 && (!*direct || errno == EINVAL)) {
+		*direct = false;
+		fd = open(path, flags);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+static int cannot_open(const char *path, int rc, struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+	const char *hint = NULL;
+
+	if (rc == -ENOENT)
+		hint = "check the path, or make the file with truncate -s SIZE";
+	else if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
+		hint = "open it read-only, or as a user who may write it";
+	else if (rc == -EISDIR || rc == -EMEDIUMTYPE)
+		hint = "name a regular file or a block device";
+	return bt_fail(err, rc, hint, "%s: %s", path, bt_strerror(rc, text));
+}
+
+static int find_size(struct raw *raw, const char *path,
+		     struct blktap_error **err)
+{
+	struct stat st;
+
+	if (fstat(raw->file.fd, &st) < 0)
+		return cannot_open(path, -errno, err);
+	if (S_ISDIR(st.st_mode))
+		return cannot_open(path, -EISDIR, err);
+	raw->is_device = S_ISBLK(st.st_mode);
+	if (raw->is_device) {
+		if (ioctl(raw->file.fd, BLKGETSIZE64, &raw->size) < 0)
+			return cannot_open(path, -errno, err);
+	} else if (S_ISREG(st.st_mode)) {
+		raw->size = (uint64_t)st.st_size;
+	} else {
+		return cannot_open(path, -EMEDIUMTYPE, err);
+	}
+	if (!raw->size)
+		return bt_fail(err, -EINVAL,
+			       "give it a size first: truncate -s 10G FILE",
+			       "%s: is empty, and a disk needs a size", path);
+	return 0;
+}
+
+/* O_DIRECT cannot write a tail that is shorter than its alignment. */
+static int drop_direct(struct raw *raw, const char *path,
+		       struct blktap_error **err)
+{
+	int flags = fcntl(raw->file.fd, F_GETFL);
+	int fd = raw->file.fd;
+
+	bt_file_fini(&raw->file);
+	raw->file.fd = fd;
+	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_DIRECT) < 0)
+		return cannot_open(path, -errno, err);
+	return bt_file_init(&raw->file, raw->node->env->engine, fd, false,
+			    raw->node->name);
+}
+
+static int setup_file(struct raw *raw, const char *path, bool direct,
+		      struct blktap_error **err)
+{
+	int fd = raw->file.fd;
+	int rc = bt_file_init(&raw->file, raw->node->env->engine, fd, direct,
+			      raw->node->name);
+
+	if (rc < 0) {
+		raw->file.fd = fd;
+		return cannot_open(path, rc, err);
+	}
+	if (raw->file.direct && raw->size % raw->file.offset_align)
+		rc = drop_direct(raw, path, err);
+	return rc;
+}
+
+static int raw_open(struct bt_node *node, const struct bt_args *args,
+		    uint32_t flags, struct blktap_error **err)
+{
+	struct raw *raw = node->data;
+	const char *path = bt_args_string(args, "path");
+	bool direct = !strcmp(bt_args_string(args, "cache"), "none") &&
+		      !(flags & BLKTAP_OPEN_BUFFERED);
+	int rc;
+
+	raw->node = node;
+	raw->discard = !strcmp(bt_args_string(args, "discard"), "unmap");
+	raw->read_only =
+		flags & BLKTAP_OPEN_READ_ONLY || bt_args_bool(args, "ro");
+	rc = open_file(path, raw->read_only, &direct);
+	if (rc < 0)
+		return cannot_open(path, rc, err);
+	raw->file.fd = rc;
+	rc = find_size(raw, path, err);
+	if (!rc && !(flags & BLKTAP_OPEN_FORCE))
+		rc = bt_image_lock(raw->file.fd, !raw->read_only, path,
+				   node->env->log, err);
+	if (!rc)
+		rc = setup_file(raw, path, direct, err);
+	if (rc < 0)
+		close(raw->file.fd);
+	return rc;
+}
+
+static void raw_close(struct bt_node *node)
+{
+	struct raw *raw = node->data;
+	int fd = raw->file.fd;
+
+	bt_file_fini(&raw->file);
+	close(fd);
+}
+
+static void raw_get_limits(struct bt_node *node, struct bt_limits *limits)
+{
+	struct raw *raw = node->data;
+
+	limits->size = raw->size;
+	limits->block_size = raw->file.offset_align;
+	limits->memory_align = raw->file.memory_align;
+	limits->max_transfer = 2u << 20;
+	limits->discard_granularity = bt_max_u64(4096, raw->file.offset_align);
+	limits->read_only = raw->read_only;
+	limits->native_fua = true;
+	if (!raw->discard)
+		limits->operations &= ~(1u << BLKTAP_OP_DISCARD);
+	if (raw->file.direct)
+		limits->operations &= ~(1u << BLKTAP_OP_PREFETCH);
+}
+
+static int map_error(struct raw *raw, const struct bt_io *io,
+		     struct bt_request *req, int error)
+{
+	if (req->op == BLKTAP_OP_FLUSH && error && !raw->flush_error) {
+		raw->flush_error = error;
+		bt_log(raw->node->env->log, BLKTAP_LOG_ERROR,
+		       "%s: flush failed: data that was acknowledged may be "
+		       "lost; every flush fails until the image is opened anew",
+		       raw->node->name);
+	}
+	if (error != -EOPNOTSUPP)
+		return error;
+	if (io->op == BT_IO_ZERO)
+		raw->no_zero_range = true;
+	/* a discard promises nothing, so doing nothing is right */
+	return req->op == BLKTAP_OP_DISCARD ? 0 : -ENOTSUP;
+}
+
+static void raw_done(struct bt_io *io, int error)
+{
+	struct raw_frame *frame = bt_container_of(io, struct raw_frame, io);
+	struct bt_request *req = frame->req;
+	struct raw *raw = req->top->node->data;
+
+	if (bt_unlikely(error != 0))
+		error = map_error(raw, io, req, error);
+	bt_request_complete(req, error);
+}
+
+static void submit_io(struct raw *raw, struct bt_request *req, enum bt_io_op op)
+{
+	struct raw_frame *frame = bt_request_frame(req);
+	struct bt_io *io = &frame->io;
+
+	frame->req = req;
+	io->file = &raw->file;
+	io->op = op;
+	io->flags = req->flags & BLKTAP_FUA ? BT_IO_FUA : 0;
+	io->offset = req->offset;
+	io->length = req->length;
+	io->data = req->data;
+	io->done = raw_done;
+	bt_engine_submit(io);
+}
+
+static void write_zeroes(struct raw *raw, struct bt_request *req)
+{
+	bool slow_device = raw->is_device && req->flags & BLKTAP_FAST_ONLY;
+
+	if (slow_device)
+		bt_request_complete(req, -ENOTSUP);
+	else if (req->flags & BLKTAP_MAY_UNMAP && raw->discard)
+		submit_io(raw, req, BT_IO_PUNCH);
+	else if (raw->no_zero_range)
+		bt_request_complete(req, -ENOTSUP);
+	else
+		submit_io(raw, req, BT_IO_ZERO);
+}
+
+static void flush(struct raw *raw, struct bt_request *req)
+{
+	if (raw->flush_error)
+		bt_request_complete(req, raw->flush_error);
+	else if (raw->read_only)
+		bt_request_complete(req, 0);
+	else
+		submit_io(raw, req, BT_IO_SYNC);
+}
+
+/* The extent at `at`: its end, and whether it is a hole. A file system without
+ * SEEK_DATA is all data. */
+static uint64_t extent_end(const struct raw *raw, uint64_t at, uint64_t end,
+			   bool *hole)
+{
+	off_t data = raw->is_device ? (off_t)at
+				    : lseek(raw->file.fd, (off_t)at, SEEK_DATA);
+	off_t next;
+
+	*hole = false;
+	if (raw->is_device || (data < 0 && errno != ENXIO))
+		return end;
+	if (data < 0 || (uint64_t)data > at) {
+		*hole = true;
+		return data < 0 ? end : bt_min_u64((uint64_t)data, end);
+	}
+	next = lseek(raw->file.fd, (off_t)at, SEEK_HOLE);
+	if (next < 0 || (uint64_t)next <= at)
+		return end;
+	return bt_min_u64((uint64_t)next, end);
+}
+
+static void block_status(struct raw *raw, struct bt_request *req)
+{
+	uint64_t at = req->offset, end = req->offset + req->length;
+
+	while (at < end && req->extent_count < req->extent_max) {
+		struct blktap_extent *extent =
+			&req->extents[req->extent_count++];
+		bool hole;
+		uint64_t next = extent_end(raw, at, end, &hole);
+
+		extent->length = next - at;
+		extent->depth = 0;
+		extent->flags =
+			hole ? BLKTAP_EXTENT_HOLE | BLKTAP_EXTENT_ZERO : 0;
+		at = next;
+	}
+	bt_request_complete(req, 0);
+}
+
+static void prefetch(struct raw *raw, struct bt_request *req)
+{
+	int rc = posix_fadvise(raw->file.fd, (off_t)req->offset,
+			       (off_t)req->length, POSIX_FADV_WILLNEED);
+
+	bt_request_complete(req, -rc);
+}
+
+static void raw_submit(struct bt_node *node, struct bt_request *req)
+{
+	struct raw *raw = node->data;
+
+	switch (req->op) {
+	case BLKTAP_OP_READ:
+		submit_io(raw, req, BT_IO_READ);
+		break;
+	case BLKTAP_OP_WRITE:
+		submit_io(raw, req, BT_IO_WRITE);
+		break;
+	case BLKTAP_OP_FLUSH:
+		flush(raw, req);
+		break;
+	case BLKTAP_OP_DISCARD:
+		submit_io(raw, req,
+			  raw->is_device ? BT_IO_DISCARD : BT_IO_PUNCH);
+		break;
+	case BLKTAP_OP_WRITE_ZEROES:
+		write_zeroes(raw, req);
+		break;
+	case BLKTAP_OP_BLOCK_STATUS:
+		block_status(raw, req);
+		break;
+	case BLKTAP_OP_PREFETCH:
+		prefetch(raw, req);
+		break;
+	default:
+		bt_request_complete(req, -ENOTSUP);
+		break;
+	}
+}
+
+static void raw_get_status(struct bt_node *node, struct bt_json *json,
+			   bool legacy)
+{
+	struct raw *raw = node->data;
+
+	bt_json_object(json, "status");
+	if (legacy) {
+		bt_json_object(json, "reqs");
+		bt_json_u64(json, "max", 352);
+		bt_json_u64(json, "pending", raw->file.in_flight);
+		bt_json_object_end(json);
+	} else {
+		bt_json_bool(json, "direct", raw->file.direct);
+		bt_json_bool(json, "device", raw->is_device);
+		bt_json_bool(json, "read_only", raw->read_only);
+		bt_json_u64(json, "in_flight", raw->file.in_flight);
+		bt_json_i64(json, "flush_error", raw->flush_error);
+	}
+	bt_json_object_end(json);
+}
+
+const struct blktap_class bt_raw_class = {
+	.name = "raw",
+	.aliases = "aio",
+	.summary = "a file or block device, byte for byte",
+	.params = raw_params,
+	.operations = BT_OPS_ALL,
+	.legacy_type = 0,
+	.node_bytes = sizeof(struct raw),
+	.frame_bytes = sizeof(struct raw_frame),
+	.open = raw_open,
+	.close = raw_close,
+	.get_limits = raw_get_limits,
+	.submit = raw_submit,
+	.get_status = raw_get_status,
+};

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* From a spec to an open node: the table of drivers, the two ways to write a
+ * spec, and the opening of what it names. */
+#ifndef BT_IMAGE_IMAGE_H
+#define BT_IMAGE_IMAGE_H
+
+#include "port/port.h"
+
+/* Reads `type:path` or `class(arg, name=value)`. *args is the caller's. -EINVAL
+ * for what is neither, -ENOENT for an unknown class, -ENOSYS for a type that is
+ * reserved but not built. */
+int bt_spec_parse(const char *spec, const struct blktap_class **cls,
+		  struct bt_args **args, struct blktap_error **err);
+
+/* Opens the image that spec names, with all it stands on. flags are
+ * BLKTAP_OPEN_*. The format is what spec says; it is never guessed. */
+int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
+		  struct bt_node **out, struct blktap_error **err);
+
+#endif

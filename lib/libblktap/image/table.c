@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The table of drivers. It stands above them, so that none knows another. */
+#include "image/image.h"
+
+#include <string.h>
+
+#include "driver/driver.h"
+#include "util/checked.h"
+
+static const struct blktap_class *const classes[] = {
+	&bt_raw_class,
+	&bt_ram_class,
+	&bt_null_class,
+};
+
+const struct blktap_class *blktap_class_next(
+	const struct blktap_class *previous)
+{
+	size_t i;
+
+	if (!previous)
+		return classes[0];
+	for (i = 0; i + 1 < BT_ARRAY_SIZE(classes); i++)
+		if (classes[i] == previous)
+			return classes[i + 1];
+	return NULL;
+}
+
+/* Whether name is one of "a,b,c". */
+static bool is_listed(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	while (list && *list) {
+		size_t part = strcspn(list, ",");
+
+		if (part == len && !memcmp(list, name, len))
+			return true;
+		list += part + (list[part] == ',');
+	}
+	return false;
+}
+
+const struct blktap_class *blktap_class_find(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < BT_ARRAY_SIZE(classes); i++)
+		if (!strcmp(classes[i]->name, name) ||
+		    is_listed(classes[i]->aliases, name))
+			return classes[i];
+	return NULL;
+}

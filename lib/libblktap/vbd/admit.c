@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Admission: what a frontend submits is checked, split or padded where it must
+ * be, locked against whoever changes the same blocks, and sent into the graph;
+ * what comes back is tried again, flushed for FUA, or finished.
+ *
+ *   bt_vbd_submit -> check -> (split.c) -> range lock -> top port
+ *   bt_admit_done <- ... -> (retry.c) -> (flush for FUA) -> bt_admit_finish */
+#include "vbd/private.h"
+
+#include <errno.h>
+
+static int check_range(const struct blktap_disk *disk, enum blktap_op op,
+		       uint64_t offset, uint64_t length)
+{
+	uint64_t end;
+
+	if (!length || !bt_checked_add(offset, length, &end))
+		return -EINVAL;
+	if (end <= disk->limits.size)
+		return 0;
+	return op == BLKTAP_OP_WRITE || op == BLKTAP_OP_WRITE_ZEROES ? -ENOSPC
+								     : -EINVAL;
+}
+
+int bt_vbd_check(const struct blktap_disk *disk, enum blktap_op op,
+		 uint32_t flags, uint64_t offset, uint64_t length)
+{
+	if ((unsigned int)op >= BLKTAP_OP_COUNT)
+		return -EINVAL;
+	if (!(disk->limits.operations >> op & 1u))
+		return -ENOTSUP;
+	if (op == BLKTAP_OP_FLUSH)
+		return 0;
+	if (bt_op_is_writing(op) && disk->limits.read_only)
+		return -EPERM;
+	if (flags & BLKTAP_FAST_ONLY && op == BLKTAP_OP_WRITE_ZEROES &&
+	    !(disk->graph_operations >> op & 1u))
+		return -ENOTSUP;
+	return check_range(disk, op, offset, length);
+}
+
+static int check(const struct blktap_disk *disk, const struct bt_request *req)
+{
+	int rc = bt_vbd_check(disk, req->op, req->flags, req->offset,
+			      req->length);
+
+	if (rc < 0)
+		return rc;
+	if ((req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE) &&
+	    bt_sgl_length(&req->data) < req->length)
+		return -EINVAL;
+	if (req->op == BLKTAP_OP_BLOCK_STATUS &&
+	    (!req->extents || !req->extent_max))
+		return -EINVAL;
+	return 0;
+}
+
+void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
+{
+	int rc = check(disk, req);
+
+	req->error = 0;
+	req->failed = NULL;
+	req->extent_count = 0;
+	req->attempts = 0;
+	req->late = false;
+	req->was_written = false;
+	req->emulated = false;
+	req->admitted_ns = bt_loop_now(disk->context->loop);
+	disk->stats.outstanding++;
+	if (disk->closing && !rc)
+		rc = -ESHUTDOWN;
+	if (bt_unlikely(rc < 0))
+		bt_admit_finish(disk, req, rc);
+	else if (bt_unlikely(bt_split_is_needed(disk, req)))
+		bt_split_start(disk, req);
+	else
+		bt_admit_run(disk, req);
+}
+
+static void granted(struct bt_range *range)
+{
+	struct bt_request *req =
+		bt_container_of(range, struct bt_request, range);
+	struct blktap_disk *disk = req->range.owner;
+
+	bt_port_submit(&disk->top, req);
+}
+
+void bt_admit_run(struct blktap_disk *disk, struct bt_request *req)
+{
+	bt_list_add_tail(&disk->life, &req->life);
+	bt_late_watch(disk);
+	req->range.owner = disk;
+	if (!bt_op_is_writing(req->op) ||
+	    bt_range_lock(&disk->ranges, &req->range, req->offset, req->length,
+			  false, granted))
+		bt_port_submit(&disk->top, req);
+}
+
+/* FUA that the graph does not have of its own: one flush after the write. */
+static bool needs_flush(const struct blktap_disk *disk,
+			const struct bt_request *req)
+{
+	if (!(req->flags & BLKTAP_FUA) || req->was_written || req->error ||
+	    !bt_op_is_writing(req->op) || req->pool == disk->parts)
+		return false;
+	return req->op != BLKTAP_OP_WRITE || !disk->limits.native_fua;
+}
+
+static void unlock(struct blktap_disk *disk, struct bt_request *req)
+{
+	bt_list_del(&req->life);
+	bt_range_unlock(&disk->ranges, &req->range);
+}
+
+/* WRITE_ZEROES that the image turned out not to have is written as data. */
+static bool falls_back(struct bt_request *req)
+{
+	return req->error == -ENOTSUP && req->op == BLKTAP_OP_WRITE_ZEROES &&
+	       !(req->flags & BLKTAP_FAST_ONLY) && !req->emulated;
+}
+
+void bt_admit_done(struct bt_port *port, struct bt_request *req)
+{
+	struct blktap_disk *disk = port->opaque;
+
+	if (bt_unlikely(req->pool == disk->internal)) {
+		req->done(req);
+		return;
+	}
+	if (req->was_written)
+		req->op = (enum blktap_op)req->pending;
+	if (bt_unlikely(req->error) && bt_retry_take(disk, req))
+		return;
+	if (bt_unlikely(needs_flush(disk, req))) {
+		req->was_written = true;
+		req->pending = req->op;
+		req->op = BLKTAP_OP_FLUSH;
+		bt_port_submit(&disk->top, req);
+		return;
+	}
+	if (req->pool == disk->parts) {
+		bt_split_part_done(disk, req);
+		return;
+	}
+	unlock(disk, req);
+	if (bt_unlikely(falls_back(req))) {
+		req->error = 0;
+		req->failed = NULL;
+		req->emulated = true;
+		bt_split_start(disk, req);
+		return;
+	}
+	bt_admit_finish(disk, req, req->error);
+}
+
+void bt_admit_finish(struct blktap_disk *disk, struct bt_request *req,
+		     int error)
+{
+	req->error = error;
+	if (bt_unlikely(error != 0))
+		bt_disk_event(disk, BLKTAP_EVENT_ERROR, error, req,
+			      req->failed ? req->failed->name : "",
+			      "request failed");
+	disk->stats.outstanding--;
+	bt_stats_count(disk, req);
+	req->done(req);
+}
+
+/* For a disk that is closed while it is paused: nothing will open the gate. */
+void bt_admit_fail_held(struct blktap_disk *disk, int error)
+{
+	struct bt_list held, *node;
+
+	bt_list_init(&held);
+	bt_port_take_held(&disk->top, &held);
+	while ((node = bt_list_pop(&held))) {
+		struct bt_request *req =
+			bt_list_entry(node, struct bt_request, link);
+
+		req->error = error;
+		if (req->pool == disk->parts) {
+			bt_split_part_done(disk, req);
+			continue;
+		}
+		unlock(disk, req);
+		bt_admit_finish(disk, req, error);
+	}
+}

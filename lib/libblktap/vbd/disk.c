@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A disk's life: opened, described, closed. */
+#include "vbd/private.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "image/image.h"
+
+#define DEFAULT_DEADLINE_MS 120000u
+#define MIN_FRAME_BYTES 1024u
+
+/* ---- pools ---------------------------------------------------------------- */
+
+static uint32_t frame_bytes(const struct blktap_disk *disk)
+{
+	uint32_t need = disk->root ? disk->root->frame_sum : 0;
+
+	return need > MIN_FRAME_BYTES ? need : MIN_FRAME_BYTES;
+}
+
+int bt_vbd_pool_create(struct blktap_disk *disk, uint32_t count,
+		       size_t item_size, struct bt_pool **out)
+{
+	struct bt_pool_entry *entry = calloc(1, sizeof(*entry));
+	int rc = -ENOMEM;
+
+	if (entry)
+		rc = bt_pool_create(count, item_size, frame_bytes(disk),
+				    &entry->pool);
+	if (rc < 0) {
+		free(entry);
+		return rc;
+	}
+	bt_list_add_tail(&disk->pools, &entry->link);
+	*out = entry->pool;
+	return 0;
+}
+
+void bt_vbd_pool_destroy(struct blktap_disk *disk, struct bt_pool *pool)
+{
+	struct bt_list *pos;
+
+	if (!pool)
+		return;
+	bt_list_for_each (pos, &disk->pools) {
+		struct bt_pool_entry *entry =
+			bt_list_entry(pos, struct bt_pool_entry, link);
+
+		if (entry->pool != pool)
+			continue;
+		bt_list_del(&entry->link);
+		free(entry);
+		break;
+	}
+	bt_pool_destroy(pool);
+}
+
+/* ---- the graph ------------------------------------------------------------ */
+
+static void take_limits(struct blktap_disk *disk, const struct bt_node *root)
+{
+	disk->limits = root->limits;
+	disk->graph_operations = root->limits.operations;
+	/* zeroes can always be written as data */
+	if (disk->graph_operations & (1u << BLKTAP_OP_WRITE))
+		disk->limits.operations |= 1u << BLKTAP_OP_WRITE_ZEROES;
+	if (disk->limits.read_only)
+		disk->limits.operations &= ~BT_OPS_WRITING;
+}
+
+int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
+		  struct blktap_error **err)
+{
+	struct bt_list *pos;
+	int rc = bt_split_set_block_size(disk, root->limits.block_size);
+
+	bt_list_for_each (pos, &disk->pools) {
+		struct bt_pool_entry *entry =
+			bt_list_entry(pos, struct bt_pool_entry, link);
+
+		if (!rc)
+			rc = bt_pool_reserve(entry->pool, root->frame_sum);
+	}
+	if (rc < 0)
+		return bt_fail(err, rc, NULL, "%s: out of memory", disk->name);
+	take_limits(disk, root);
+	disk->root = root;
+	bt_port_link(&disk->top, root);
+	return 0;
+}
+
+/* ---- opening -------------------------------------------------------------- */
+
+void blktap_disk_options_init(struct blktap_disk_options *options)
+{
+	memset(options, 0, sizeof(*options));
+	options->size = sizeof(*options);
+}
+
+static int copy_options(struct blktap_disk_options *out,
+			const struct blktap_disk_options *in,
+			struct blktap_error **err)
+{
+	blktap_disk_options_init(out);
+	if (in && in->size > sizeof(*out))
+		return bt_fail(err, -E2BIG, "build with this library's headers",
+			       "disk options are of a newer version");
+	if (in)
+		memcpy(out, in, in->size);
+	return 0;
+}
+
+static void free_disk(struct blktap_disk *disk)
+{
+	bt_io_fini(disk);
+	bt_vbd_pool_destroy(disk, disk->parts);
+	bt_vbd_pool_destroy(disk, disk->internal);
+	bt_timer_cancel(&disk->sweep);
+	bt_timer_cancel(&disk->unpark);
+	bt_gate_release(&disk->gate);
+	if (disk->event_free)
+		disk->event_free(disk->event_opaque);
+	bt_list_del(&disk->link);
+	free(disk->bounces);
+	free(disk->spec);
+	free(disk->name);
+	free(disk);
+}
+
+static void init_disk(struct blktap_disk *disk, struct blktap_context *context,
+		      const struct blktap_disk_options *options)
+{
+	uint32_t ms = options->deadline_ms;
+
+	disk->context = context;
+	disk->open_flags = options->flags;
+	disk->deadline_ns = (ms ? ms : DEFAULT_DEADLINE_MS) * BT_NS_PER_MS;
+	disk->on_io_error = options->on_io_error;
+	disk->on_no_space = options->on_no_space;
+	disk->stats.size = sizeof(disk->stats);
+	bt_list_init(&disk->link);
+	bt_list_init(&disk->pools);
+	bt_list_init(&disk->splits);
+	bt_list_init(&disk->clients);
+	bt_late_init(disk);
+	bt_retry_init(disk);
+	bt_rangelock_init(&disk->ranges);
+	bt_port_init(&disk->top, &context->env, NULL, "top");
+	disk->top.done = bt_admit_done;
+	disk->top.opaque = disk;
+	disk->tops[0] = &disk->top;
+	bt_gate_init(&disk->gate, &context->env);
+}
+
+static int make_pools(struct blktap_disk *disk, uint32_t depth)
+{
+	int rc = bt_vbd_pool_create(disk, 1, sizeof(struct bt_request),
+				    &disk->internal);
+
+	if (!rc)
+		rc = bt_vbd_pool_create(disk, BT_PARTS, sizeof(struct bt_part),
+					&disk->parts);
+	return rc ? rc : bt_io_init(disk, depth);
+}
+
+int blktap_disk_open(struct blktap_context *context, const char *spec,
+		     const struct blktap_disk_options *options,
+		     struct blktap_disk **out, struct blktap_error **err)
+{
+	struct blktap_disk_options opts;
+	struct bt_node *root;
+	struct blktap_disk *disk;
+	int rc = copy_options(&opts, options, err);
+
+	if (rc < 0)
+		return rc;
+	rc = bt_image_open(&context->env, spec, opts.flags, &root, err);
+	if (rc < 0)
+		return rc;
+	disk = calloc(1, sizeof(*disk));
+	if (!disk) {
+		bt_node_destroy(root);
+		return bt_fail(err, -ENOMEM, NULL, "%s: out of memory", spec);
+	}
+	init_disk(disk, context, &opts);
+	disk->spec = strdup(spec);
+	disk->name = strdup(opts.name ? opts.name : spec);
+	rc = disk->spec && disk->name ? make_pools(disk, opts.queue_depth)
+				      : -ENOMEM;
+	if (rc < 0)
+		bt_fail(err, rc, NULL, "%s: out of memory", spec);
+	else
+		rc = bt_disk_adopt(disk, root, err);
+	if (rc < 0) {
+		bt_node_destroy(root);
+		free_disk(disk);
+		return rc;
+	}
+	bt_list_add_tail(&context->disks, &disk->link);
+	*out = disk;
+	return 0;
+}
+
+/* ---- closing -------------------------------------------------------------- */
+
+static bool is_idle(void *opaque)
+{
+	struct blktap_disk *disk = opaque;
+
+	return !disk->stats.outstanding && disk->state != BT_VBD_DRAINING &&
+	       disk->state != BT_VBD_FLUSHING;
+}
+
+static bool is_flushed(void *opaque)
+{
+	struct blktap_disk *disk = opaque;
+
+	return bt_pool_in_use(disk->internal) == 0;
+}
+
+static void note_flush(struct bt_request *req)
+{
+	struct blktap_disk *disk = req->opaque;
+
+	disk->close_error = req->error;
+	bt_pool_give(req);
+}
+
+/* Everything that waits for something the disk will not get any more. */
+static void fail_waiting(struct blktap_disk *disk)
+{
+	disk->closing = true;
+	bt_retry_fail_all(disk, -ESHUTDOWN);
+	if (disk->state == BT_VBD_PAUSED)
+		bt_admit_fail_held(disk, -ESHUTDOWN);
+}
+
+int blktap_disk_close(struct blktap_disk *disk)
+{
+	struct bt_loop *loop;
+	int rc;
+
+	if (!disk)
+		return 0;
+	loop = disk->context->loop;
+	if (bt_loop_is_running(loop))
+		return -EDEADLK;
+	if (!bt_list_empty(&disk->clients))
+		return -EBUSY;
+	fail_waiting(disk);
+	rc = bt_loop_run_until(loop, is_idle, disk, -1);
+	if (rc < 0)
+		return rc;
+	fail_waiting(disk);
+	if (disk->root) {
+		bt_pause_flush(disk, note_flush);
+		bt_loop_run_until(loop, is_flushed, disk, -1);
+		bt_port_link(&disk->top, NULL);
+		bt_node_destroy(disk->root);
+	}
+	rc = disk->close_error;
+	free_disk(disk);
+	return rc;
+}
+
+/* ---- what it is ----------------------------------------------------------- */
+
+void blktap_disk_get_info(const struct blktap_disk *disk,
+			  struct blktap_disk_info *info)
+{
+	const struct bt_limits *l = &disk->limits;
+	struct blktap_disk_info full = {
+		.size = info->size,
+		.length = l->size,
+		.block_size = l->block_size,
+		.preferred_block_size = l->preferred_block_size,
+		.max_transfer = l->max_transfer,
+		.discard_granularity = l->discard_granularity,
+		.operations = l->operations,
+		.read_only = l->read_only,
+		.paused = disk->state == BT_VBD_PAUSED,
+		.native_fua = l->native_fua,
+	};
+
+	if (full.size > sizeof(full))
+		full.size = sizeof(full);
+	memcpy(info, &full, full.size);
+}
+
+const char *blktap_disk_get_spec(const struct blktap_disk *disk)
+{
+	return disk->spec;
+}
+
+const char *blktap_disk_get_name(const struct blktap_disk *disk)
+{
+	return disk->name;
+}
+
+const struct bt_limits *bt_vbd_get_limits(const struct blktap_disk *disk)
+{
+	return &disk->limits;
+}
+
+struct bt_env *bt_vbd_get_env(const struct blktap_disk *disk)
+{
+	return &disk->context->env;
+}
+
+const struct bt_log *bt_vbd_get_log(const struct blktap_disk *disk)
+{
+	return &disk->context->log;
+}
+
+void bt_vbd_client_add(struct blktap_disk *disk, struct bt_vbd_client *client)
+{
+	bt_list_add_tail(&disk->clients, &client->link);
+}
+
+void bt_vbd_client_del(struct bt_vbd_client *client)
+{
+	bt_list_del(&client->link);
+}
+
+/* ---- events --------------------------------------------------------------- */
+
+void blktap_disk_set_event(struct blktap_disk *disk, blktap_event_fn *fn,
+			   void *opaque, blktap_free_fn *free_fn)
+{
+	blktap_free_fn *old_free = disk->event_free;
+	void *old = disk->event_opaque;
+
+	disk->event_fn = fn;
+	disk->event_opaque = opaque;
+	disk->event_free = free_fn;
+	if (old_free)
+		old_free(old);
+}
+
+static enum blktap_log_level level_of(enum blktap_event_type type)
+{
+	switch (type) {
+	case BLKTAP_EVENT_REQUEST_LATE:
+	case BLKTAP_EVENT_PARKED:
+		return BLKTAP_LOG_WARNING;
+	case BLKTAP_EVENT_ERROR:
+		return BLKTAP_LOG_DEBUG;
+	default:
+		return BLKTAP_LOG_INFO;
+	}
+}
+
+void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
+		   int error, const struct bt_request *req, const char *node,
+		   const char *fmt, ...)
+{
+	struct blktap_event event = {
+		.size = sizeof(event),
+		.type = type,
+		.error = error,
+		.offset = req ? req->offset : 0,
+		.length = req ? req->length : 0,
+		.node = node,
+	};
+	char text[256], reason[BT_STRERROR_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	event.text = text;
+	bt_log(&disk->context->log, level_of(type), "%s: %s%s%s", disk->name,
+	       text, error ? ": " : "",
+	       error ? bt_strerror(error, reason) : "");
+	if (disk->event_fn)
+		disk->event_fn(disk->event_opaque, disk, &event);
+}

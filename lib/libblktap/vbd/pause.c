@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Pause and resume: the gate of the disk's top edge, held by hand.
+ *
+ *   RUNNING -> hold -> DRAINING -> (drained) -> FLUSHING -> (flushed) -> PAUSED
+ *      ^         |deadline: release   |failed: release                    |
+ *      +---------+--------------------+--------- resume: open, release ---+
+ *
+ * While the disk is PAUSED its image is closed, so that other programs may take,
+ * move and change the files; the frontends' requests wait at the gate. */
+#include "vbd/private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "image/image.h"
+
+static void end(struct blktap_disk *disk, int error, const char *message)
+{
+	blktap_pause_fn *fn = disk->pause_fn;
+
+	disk->pause_fn = NULL;
+	if (fn)
+		fn(disk->pause_opaque, error, message);
+}
+
+static void give_up(struct blktap_disk *disk, int error, const char *message)
+{
+	disk->state = BT_VBD_RUNNING;
+	bt_log(&disk->context->log, BLKTAP_LOG_WARNING, "%s: pause failed: %s",
+	       disk->name, message);
+	bt_gate_release(&disk->gate);
+	end(disk, error, message);
+}
+
+static void close_image(struct blktap_disk *disk)
+{
+	struct bt_node *root = disk->root;
+
+	disk->root = NULL;
+	bt_port_link(&disk->top, NULL);
+	bt_node_destroy(root);
+}
+
+static void flushed(struct bt_request *req)
+{
+	struct blktap_disk *disk = req->opaque;
+	char text[BT_STRERROR_MAX];
+	int error = req->error;
+
+	bt_pool_give(req);
+	if (error) {
+		give_up(disk, error, bt_strerror(error, text));
+		return;
+	}
+	close_image(disk);
+	disk->state = BT_VBD_PAUSED;
+	bt_disk_event(disk, BLKTAP_EVENT_PAUSED, 0, NULL, "", "paused");
+	end(disk, 0, "");
+}
+
+void bt_pause_flush(struct blktap_disk *disk,
+		    void (*done)(struct bt_request *req))
+{
+	struct bt_request *req = bt_pool_take(disk->internal);
+
+	req->op = BLKTAP_OP_FLUSH;
+	req->flags = BT_REQUEST_BYPASS;
+	req->done = done;
+	req->opaque = disk;
+	bt_port_submit(&disk->top, req);
+}
+
+/* Who keeps the graph from draining. */
+static void name_stuck(const struct blktap_disk *disk, char *text, size_t size)
+{
+	uint64_t left = bt_port_in_flight(&disk->top);
+	const char *where = "";
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &disk->life) {
+		where = bt_request_where(
+			bt_list_entry(pos, struct bt_request, life));
+		if (*where)
+			break;
+	}
+	snprintf(text, size, "node '%s' has not finished %llu requests", where,
+		 (unsigned long long)left);
+}
+
+static void drained(struct bt_gate *gate, int error)
+{
+	struct blktap_disk *disk = gate->opaque;
+	char text[256];
+
+	if (error) {
+		name_stuck(disk, text, sizeof(text));
+		give_up(disk, error, text);
+		return;
+	}
+	disk->state = BT_VBD_FLUSHING;
+	bt_pause_flush(disk, flushed);
+}
+
+int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
+		      blktap_pause_fn *fn, void *opaque)
+{
+	int rc;
+
+	if (disk->state != BT_VBD_RUNNING)
+		return -EALREADY;
+	rc = bt_gate_hold(&disk->gate, disk->tops, 1, BT_HOLD_ALL, timeout_ms,
+			  drained, disk);
+	if (rc < 0)
+		return rc;
+	disk->state = BT_VBD_DRAINING;
+	disk->pause_fn = fn;
+	disk->pause_opaque = opaque;
+	disk->pause_began_ns = bt_loop_refresh(disk->context->loop);
+	return 0;
+}
+
+static int open_again(struct blktap_disk *disk, const char *spec,
+		      struct blktap_error **err)
+{
+	struct bt_node *root;
+	uint64_t size = disk->limits.size;
+	int rc = bt_image_open(&disk->context->env, spec, disk->open_flags,
+			       &root, err);
+
+	if (rc < 0)
+		return rc;
+	if (root->limits.size < size)
+		rc = bt_fail(err, -EINVAL,
+			     "grow the image, or close the disk and open it "
+			     "anew",
+			     "%s: has %llu bytes, and the disk had %llu", spec,
+			     (unsigned long long)root->limits.size,
+			     (unsigned long long)size);
+	if (!rc)
+		rc = bt_disk_adopt(disk, root, err);
+	if (rc < 0)
+		bt_node_destroy(root);
+	return rc;
+}
+
+static void tell_resized(struct blktap_disk *disk)
+{
+	struct bt_list *pos, *tmp;
+
+	bt_disk_event(disk, BLKTAP_EVENT_RESIZED, 0, NULL, "",
+		      "the disk has %llu bytes now",
+		      (unsigned long long)disk->limits.size);
+	bt_list_for_each_safe (pos, tmp, &disk->clients) {
+		struct bt_vbd_client *client =
+			bt_list_entry(pos, struct bt_vbd_client, link);
+
+		if (client->resized)
+			client->resized(client);
+	}
+}
+
+int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
+		       struct blktap_error **err)
+{
+	uint64_t size = disk->limits.size;
+	char *copy = NULL;
+	int rc;
+
+	if (disk->state != BT_VBD_PAUSED)
+		return bt_fail(err, -EINVAL, NULL, "%s: is not paused",
+			       disk->name);
+	if (spec) {
+		copy = strdup(spec);
+		if (!copy)
+			return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	}
+	rc = open_again(disk, spec ? spec : disk->spec, err);
+	if (rc < 0) {
+		free(copy);
+		return rc;
+	}
+	if (copy) {
+		free(disk->spec);
+		disk->spec = copy;
+	}
+	disk->state = BT_VBD_RUNNING;
+	disk->stats.last_pause_ns =
+		bt_loop_refresh(disk->context->loop) - disk->pause_began_ns;
+	if (disk->limits.size != size)
+		tell_resized(disk);
+	bt_gate_release(&disk->gate);
+	bt_disk_event(disk, BLKTAP_EVENT_RESUMED, 0, NULL, "", "resumed");
+	return 0;
+}

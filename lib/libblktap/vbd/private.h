@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The inside of a disk; only the room's own files include it. */
+#ifndef BT_VBD_PRIVATE_H
+#define BT_VBD_PRIVATE_H
+
+#include "core/log.h"
+#include "request/rangelock.h"
+#include "util/checked.h"
+#include "vbd/vbd.h"
+
+#define BT_PARTS 64u /* parts of split requests under way */
+#define BT_NS_PER_MS 1000000ull
+
+struct blktap_context {
+	struct bt_log log;
+	struct bt_loop *loop;
+	struct bt_engine *engine;
+	struct bt_env env;
+	struct bt_list disks;
+};
+
+enum bt_vbd_state {
+	BT_VBD_RUNNING,
+	BT_VBD_DRAINING, /* the gate is held, requests are still out */
+	BT_VBD_FLUSHING, /* drained; the last flush is out */
+	BT_VBD_PAUSED, /* the image is closed */
+};
+
+/* A piece of a request that is too large or badly aligned. */
+struct bt_part {
+	struct bt_request req; /* first: what the pool knows of it */
+	struct bt_request *parent;
+	uint64_t at; /* bytes of the parent before it */
+	uint64_t bytes; /* of the parent that it covers */
+	bool padded; /* goes through the bounce block */
+	bool writing_back; /* padded write: the read is done */
+	uint32_t index; /* of its bounce block */
+	struct iovec bounce;
+};
+
+struct bt_pool_entry {
+	struct bt_list link;
+	struct bt_pool *pool;
+};
+
+struct blktap_disk {
+	struct bt_list link; /* in the context */
+	struct blktap_context *context;
+	char *spec;
+	char *name;
+	uint32_t open_flags;
+	uint64_t deadline_ns;
+	enum blktap_error_policy on_io_error;
+	enum blktap_error_policy on_no_space;
+
+	struct bt_node *root;
+	struct bt_port top;
+	struct bt_port *tops[1]; /* for the gate */
+	struct bt_limits limits; /* operations: what is emulated included */
+	uint32_t graph_operations; /* what the graph itself has */
+	struct bt_gate gate;
+	enum bt_vbd_state state;
+	bool closing;
+	int close_error; /* of the last flush */
+
+	struct bt_list life; /* admitted requests, oldest first */
+	struct bt_timer sweep; /* looks for late ones */
+	struct bt_rangelock ranges;
+
+	struct bt_list pools; /* of bt_pool_entry */
+	struct bt_pool *internal; /* one: the flush of a pause or close */
+	struct bt_pool *parts;
+	char *bounces; /* BT_PARTS blocks of limits.block_size */
+	uint32_t bounces_free[BT_PARTS];
+	uint32_t bounces_left;
+	struct bt_list splits; /* requests that wait for a part, oldest first */
+
+	struct bt_list parked; /* requests that are tried again later */
+	struct bt_timer unpark;
+
+	struct bt_pool *users; /* requests of blktap_disk_submit */
+	struct bt_list results; /* done, callback due */
+	struct bt_list polled; /* done, for blktap_disk_poll */
+	struct bt_work deliver;
+	bool submitting;
+
+	struct bt_list clients;
+
+	blktap_pause_fn *pause_fn;
+	void *pause_opaque;
+	uint64_t pause_began_ns;
+
+	struct blktap_disk_stats stats;
+	blktap_event_fn *event_fn;
+	void *event_opaque;
+	blktap_free_fn *event_free;
+};
+
+/* admit.c */
+/* Sends an admitted request, whole or part, into the graph. */
+void bt_admit_run(struct blktap_disk *disk, struct bt_request *req);
+/* The top edge's done. */
+void bt_admit_done(struct bt_port *port, struct bt_request *req);
+/* Ends a request of a frontend: statistics, then req->done. */
+void bt_admit_finish(struct blktap_disk *disk, struct bt_request *req,
+		     int error);
+void bt_admit_fail_held(struct blktap_disk *disk, int error);
+
+/* split.c */
+bool bt_split_is_needed(const struct blktap_disk *disk,
+			const struct bt_request *req);
+void bt_split_start(struct blktap_disk *disk, struct bt_request *req);
+void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req);
+int bt_split_set_block_size(struct blktap_disk *disk, uint32_t block_size);
+
+/* retry.c */
+/* True where the failed request was parked for another try. */
+bool bt_retry_take(struct blktap_disk *disk, struct bt_request *req);
+void bt_retry_init(struct blktap_disk *disk);
+/* Fails all that is parked. */
+void bt_retry_fail_all(struct blktap_disk *disk, int error);
+
+/* late.c */
+void bt_late_init(struct blktap_disk *disk);
+void bt_late_watch(struct blktap_disk *disk);
+
+/* stats.c */
+void bt_stats_count(struct blktap_disk *disk, const struct bt_request *req);
+
+/* disk.c */
+/* Takes over the limits of a newly opened graph and makes room for its frames.
+ */
+int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
+		  struct blktap_error **err);
+void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
+		   int error, const struct bt_request *req, const char *node,
+		   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+
+/* pause.c */
+/* Flushes through a held gate; done is called with the result. */
+void bt_pause_flush(struct blktap_disk *disk,
+		    void (*done)(struct bt_request *req));
+
+/* io.c */
+int bt_io_init(struct blktap_disk *disk, uint32_t depth);
+void bt_io_fini(struct blktap_disk *disk);
+
+#endif

@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Disks through the public interface, on ram, null and real files. */
+#include "unit.h"
+
+#include <blktap/blktap.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct blktap_context *context;
+static char dir[] = "/var/tmp/blktap-test-vbd-XXXXXX";
+static char path[sizeof(dir) + 16];
+
+static void setup(void)
+{
+	ck_assert_int_eq(blktap_context_create(NULL, &context, NULL), 0);
+	strcpy(dir + sizeof(dir) - 7, "XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/disk", dir);
+}
+
+static void teardown(void)
+{
+	blktap_context_destroy(context);
+	unlink(path);
+	rmdir(dir);
+}
+
+static void make_file(off_t size)
+{
+	int fd = open(path, O_CREAT | O_RDWR | O_TRUNC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, size), 0);
+	close(fd);
+}
+
+static struct blktap_disk *open_disk(const char *spec, uint32_t flags)
+{
+	struct blktap_disk_options options;
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk = NULL;
+	int rc;
+
+	blktap_disk_options_init(&options);
+	options.flags = flags;
+	rc = blktap_disk_open(context, spec, &options, &disk, &err);
+	ck_assert_msg(rc == 0, "%s", err ? blktap_error_get_message(err) : "");
+	return disk;
+}
+
+static void refuse(const char *spec, uint32_t flags, int code, const char *part)
+{
+	struct blktap_disk_options options;
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk = NULL;
+	const char *text;
+
+	blktap_disk_options_init(&options);
+	options.flags = flags;
+	ck_assert_int_eq(blktap_disk_open(context, spec, &options, &disk, &err),
+			 code);
+	ck_assert_ptr_null(disk);
+	ck_assert_int_eq(blktap_error_get_code(err), code);
+	text = blktap_error_get_message(err);
+	ck_assert_msg(strstr(text, part) != NULL, "'%s' lacks '%s'", text,
+		      part);
+	blktap_error_destroy(err);
+}
+
+struct waiting {
+	bool done;
+	int error;
+};
+
+static void io_done(void *opaque, int error)
+{
+	struct waiting *w = opaque;
+
+	ck_assert(!w->done);
+	w->done = true;
+	w->error = error;
+}
+
+static int run(struct blktap_disk *disk, struct blktap_io *io)
+{
+	struct waiting w = { false, 0 };
+	int rc;
+
+	io->size = sizeof(*io);
+	io->callback = io_done;
+	io->opaque = &w;
+	rc = blktap_disk_submit(disk, io);
+	if (rc < 0)
+		return rc;
+	ck_assert(!w.done);
+	while (!w.done)
+		ck_assert_int_eq(blktap_context_run(context, 5000), 0);
+	return w.error;
+}
+
+static int rw(struct blktap_disk *disk, enum blktap_op op, uint64_t offset,
+	      void *data, size_t length, uint32_t flags)
+{
+	struct iovec iov = { .iov_base = data, .iov_len = length };
+	struct blktap_io io = {
+		.op = op,
+		.flags = flags,
+		.offset = offset,
+		.length = length,
+		.iov = &iov,
+		.iov_count = 1,
+	};
+
+	return run(disk, &io);
+}
+
+static int simple(struct blktap_disk *disk, enum blktap_op op, uint64_t offset,
+		  uint64_t length, uint32_t flags)
+{
+	struct blktap_io io = {
+		.op = op,
+		.flags = flags,
+		.offset = offset,
+		.length = length,
+	};
+
+	return run(disk, &io);
+}
+
+/* ---- opening -------------------------------------------------------------- */
+
+START_TEST(bad_specs_are_refused_with_their_cause)
+{
+	refuse("nonsense", 0, -EINVAL, "does not begin with a type");
+	refuse("rwa:/x", 0, -ENOENT, "no type 'rwa'");
+	refuse("vmdk:/x", 0, -ENOSYS, "vmdk");
+	refuse("raw:/no/such/file", 0, -ENOENT, "/no/such/file");
+	refuse("raw:/", 0, -EISDIR, "/: Is a directory");
+	refuse("raw:/dev/null", 0, -EMEDIUMTYPE, "/dev/null");
+	refuse("raw:", 0, -EINVAL, "path is missing");
+	refuse("ram:12x", 0, -EINVAL, "12x");
+	refuse("ram:0", 0, -EINVAL, "cannot be made");
+	refuse("raw(path=\"/x\", pth=1)", 0, -ENOENT, "'pth'");
+	refuse("raw(\"/x\", \"a\", \"b\", \"c\", \"d\")", 0, -EINVAL, "ro=a");
+	refuse("raw(/x, ro=true, ro=true)", 0, -EEXIST, "twice");
+	refuse("raw(/x, cache=off)", 0, -EINVAL, "none|writeback");
+	refuse("raw(/x", 0, -EINVAL, "missing at the end");
+	refuse("raw(\"/x", 0, -EINVAL, "has no end");
+	refuse("raw(/x) y", 0, -EINVAL, "more after");
+	refuse("raw(ro=true, /x)", 0, -EINVAL, "after a named");
+}
+END_TEST
+
+START_TEST(suggestion_comes_as_a_hint)
+{
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk;
+
+	ck_assert_int_eq(blktap_disk_open(context, "rwa:/x", NULL, &disk, &err),
+			 -ENOENT);
+	ck_assert_str_eq(blktap_error_get_hint(err), "did you mean 'raw'?");
+	blktap_error_destroy(err);
+}
+END_TEST
+
+START_TEST(empty_file_is_refused_and_not_given_a_size)
+{
+	char spec[128];
+
+	make_file(0);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	refuse(spec, 0, -EINVAL, "is empty");
+}
+END_TEST
+
+START_TEST(size_of_a_file_is_never_rounded)
+{
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	unsigned char tail[16], back[16];
+	struct blktap_disk *disk;
+	char spec[128];
+
+	make_file(10000);
+	snprintf(spec, sizeof(spec), "aio:%s", path);
+	disk = open_disk(spec, 0);
+	blktap_disk_get_info(disk, &info);
+	ck_assert_uint_eq(info.length, 10000);
+	memset(tail, 0x5a, sizeof(tail));
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_WRITE, 9984, tail, 16, 0), 0);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 9984, back, 16, 0), 0);
+	ck_assert_mem_eq(tail, back, 16);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_WRITE, 9985, tail, 16, 0), -ENOSPC);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
+START_TEST(second_writer_is_refused_by_name_unless_forced)
+{
+	struct blktap_disk *writer, *reader, *forced;
+	char spec[128];
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	writer = open_disk(spec, 0);
+	refuse(spec, 0, -EBUSY, path);
+	refuse(spec, BLKTAP_OPEN_READ_ONLY, -EBUSY, path);
+	forced = open_disk(spec, BLKTAP_OPEN_FORCE);
+	blktap_disk_close(forced);
+	blktap_disk_close(writer);
+	reader = open_disk(spec, BLKTAP_OPEN_READ_ONLY);
+	forced = open_disk(spec, BLKTAP_OPEN_READ_ONLY);
+	refuse(spec, 0, -EBUSY, path);
+	blktap_disk_close(forced);
+	blktap_disk_close(reader);
+	writer = open_disk(spec, 0);
+	blktap_disk_close(writer);
+}
+END_TEST
+
+/* ---- requests ------------------------------------------------------------- */
+
+START_TEST(malformed_requests_are_refused)
+{
+	struct blktap_disk *disk = open_disk("ram:1M", 0);
+	char byte = 0;
+
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, &byte, 0, 0), -EINVAL);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 1 << 20, &byte, 1, 0),
+			 -EINVAL);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_WRITE, 1 << 20, &byte, 1, 0),
+			 -ENOSPC);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, UINT64_MAX, &byte, 1, 0),
+			 -EINVAL);
+	ck_assert_int_eq(simple(disk, BLKTAP_OP_DISCARD, 0, 2 << 20, 0),
+			 -EINVAL);
+	ck_assert_int_eq(simple(disk, (enum blktap_op)77, 0, 1, 0), -EINVAL);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, &byte, 1, 0x800), -EINVAL);
+	blktap_disk_close(disk);
+}
+END_TEST
+
+START_TEST(read_only_disk_refuses_writes_on_every_way_in)
+{
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	struct blktap_disk *disk;
+	char spec[128], byte = 0;
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw(%s, ro=true)", path);
+	disk = open_disk(spec, 0);
+	ck_assert_int_ne(rw(disk, BLKTAP_OP_WRITE, 0, &byte, 1, 0), 0);
+	ck_assert_int_ne(simple(disk, BLKTAP_OP_DISCARD, 0, 4096, 0), 0);
+	ck_assert_int_ne(simple(disk, BLKTAP_OP_WRITE_ZEROES, 0, 4096, 0), 0);
+	ck_assert_int_eq(simple(disk, BLKTAP_OP_FLUSH, 0, 0, 0), 0);
+	blktap_disk_get_info(disk, &info);
+	ck_assert(info.read_only);
+	ck_assert_uint_eq(info.operations & (1u << BLKTAP_OP_WRITE), 0);
+	blktap_disk_close(disk);
+}
+END_TEST
+
+/* Against a flat copy: any offset and length, O_DIRECT or not. */
+static void model(const char *spec, uint32_t flags, unsigned int seed,
+		  size_t size)
+{
+	struct blktap_disk *disk = open_disk(spec, flags);
+	unsigned char *flat = calloc(1, size), *buf = malloc(size);
+	unsigned int i;
+
+	for (i = 0; i < 400; i++) {
+		size_t offset = (size_t)rand_r(&seed) % size;
+		size_t length = 1 + (size_t)rand_r(&seed) %
+					    (i % 5 ? 9000 : size - offset);
+		unsigned int what = (unsigned int)rand_r(&seed) % 8;
+
+		if (length > size - offset)
+			length = size - offset;
+		if (i % 3 == 0) {
+			offset &= ~(size_t)511;
+			length = (length + 511) & ~(size_t)511;
+			if (length > size - offset)
+				length = size - offset;
+		}
+		if (what < 3) {
+			memset(flat + offset, (int)i, length);
+			memset(buf, (int)i, length);
+			ck_assert_int_eq(rw(disk, BLKTAP_OP_WRITE, offset, buf,
+					    length, what ? 0 : BLKTAP_FUA),
+					 0);
+		} else if (what == 3) {
+			memset(flat + offset, 0, length);
+			ck_assert_int_eq(simple(disk, BLKTAP_OP_WRITE_ZEROES,
+						offset, length,
+						i & 1 ? BLKTAP_MAY_UNMAP : 0),
+					 0);
+		} else if (what == 4) {
+			ck_assert_int_eq(simple(disk, BLKTAP_OP_FLUSH, 0, 0, 0),
+					 0);
+		} else {
+			memset(buf, 0xee, length);
+			ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, offset, buf,
+					    length, 0),
+					 0);
+			ck_assert_mem_eq(buf, flat + offset, length);
+		}
+	}
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	disk = open_disk(spec, flags | BLKTAP_OPEN_READ_ONLY);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, buf, size, 0), 0);
+	if (strncmp(spec, "ram", 3))
+		ck_assert_mem_eq(buf, flat, size);
+	blktap_disk_close(disk);
+	free(flat);
+	free(buf);
+}
+
+START_TEST(any_offset_and_length_reads_back_what_was_written)
+{
+	char spec[128];
+	unsigned int seed = (unsigned int)_i + 1;
+
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	make_file(3 << 20);
+	model(spec, 0, seed, 3 << 20);
+	make_file(3 << 20);
+	model(spec, BLKTAP_OPEN_BUFFERED, seed, 3 << 20);
+	make_file((1 << 20) + 77);
+	model(spec, 0, seed, (1 << 20) + 77);
+	model("ram:2M", 0, seed, 2 << 20);
+}
+END_TEST
+
+static uint32_t overlap_left;
+
+static void overlap_done(void *opaque, int error)
+{
+	ck_assert_int_eq(error, 0);
+	overlap_left--;
+}
+
+/* Many small writes into the same blocks at once: none may undo another. */
+START_TEST(concurrent_misaligned_writes_do_not_undo_each_other)
+{
+	struct blktap_disk *disk;
+	unsigned char data[100][100], back[10000];
+	struct iovec iov[100];
+	char spec[128];
+	unsigned int i;
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	disk = open_disk(spec, 0);
+	for (i = 0; i < 100; i++) {
+		struct blktap_io io = {
+			.size = sizeof(io),
+			.op = BLKTAP_OP_WRITE,
+			.offset = i * 100,
+			.length = 100,
+			.iov = &iov[i],
+			.iov_count = 1,
+			.callback = overlap_done,
+		};
+
+		memset(data[i], (int)i + 1, 100);
+		iov[i].iov_base = data[i];
+		iov[i].iov_len = 100;
+		overlap_left++;
+		ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	}
+	while (overlap_left)
+		ck_assert_int_eq(blktap_context_run(context, 5000), 0);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, back, 10000, 0), 0);
+	for (i = 0; i < 10000; i++)
+		ck_assert_uint_eq(back[i], i / 100 + 1);
+	blktap_disk_close(disk);
+}
+END_TEST
+
+START_TEST(requests_over_the_depth_are_refused_with_eagain)
+{
+	struct blktap_disk_options options;
+	struct blktap_disk *disk;
+	struct blktap_io_result results[8];
+	struct blktap_io io = { .size = sizeof(io), .op = BLKTAP_OP_FLUSH };
+	uint32_t i, n = 0;
+
+	blktap_disk_options_init(&options);
+	options.queue_depth = 4;
+	ck_assert_int_eq(
+		blktap_disk_open(context, "null:", &options, &disk, NULL), 0);
+	for (i = 0; i < 4; i++) {
+		io.opaque = (void *)(uintptr_t)i;
+		ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	}
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), -EAGAIN);
+	while (n < 4) {
+		blktap_context_process(context);
+		n += blktap_disk_poll(disk, results + n, 8 - n);
+	}
+	for (i = 0; i < 4; i++)
+		ck_assert_uint_eq((uintptr_t)results[i].opaque, i);
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	blktap_disk_close(disk);
+}
+END_TEST
+
+START_TEST(block_status_tells_holes_from_data)
+{
+	struct blktap_extent extents[8];
+	uint32_t count = 0;
+	struct blktap_io io = {
+		.op = BLKTAP_OP_BLOCK_STATUS,
+		.length = 1 << 20,
+		.extents = extents,
+		.extent_max = 8,
+		.extent_count = &count,
+	};
+	unsigned char data[65536];
+	struct blktap_disk *disk;
+	char spec[128];
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	disk = open_disk(spec, BLKTAP_OPEN_BUFFERED);
+	memset(data, 1, sizeof(data));
+	ck_assert_int_eq(
+		rw(disk, BLKTAP_OP_WRITE, 262144, data, sizeof(data), 0), 0);
+	ck_assert_int_eq(run(disk, &io), 0);
+	ck_assert_uint_eq(count, 3);
+	ck_assert_uint_eq(extents[0].length, 262144);
+	ck_assert_uint_eq(extents[0].flags,
+			  BLKTAP_EXTENT_HOLE | BLKTAP_EXTENT_ZERO);
+	ck_assert_uint_eq(extents[1].length, 65536);
+	ck_assert_uint_eq(extents[1].flags, 0);
+	blktap_disk_close(disk);
+}
+END_TEST
+
+/* ---- pause ---------------------------------------------------------------- */
+
+struct paused {
+	uint32_t calls;
+	int error;
+};
+
+static void paused(void *opaque, int error, const char *message)
+{
+	struct paused *p = opaque;
+
+	p->calls++;
+	p->error = error;
+}
+
+START_TEST(pause_closes_the_image_and_resume_lets_requests_go_on)
+{
+	struct blktap_disk *disk, *other;
+	struct paused p = { 0, 0 };
+	struct waiting w = { false, 0 };
+	unsigned char data[512], back[512];
+	struct iovec iov = { data, sizeof(data) };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE,
+		.length = sizeof(data),
+		.iov = &iov,
+		.iov_count = 1,
+		.callback = io_done,
+		.opaque = &w,
+	};
+	char spec[128];
+	int i;
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	disk = open_disk(spec, 0);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, &p), 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, &p), -EALREADY);
+	while (!p.calls)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(p.error, 0);
+	memset(data, 9, sizeof(data));
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	for (i = 0; i < 5; i++)
+		blktap_context_process(context);
+	ck_assert(!w.done);
+	other = open_disk(spec, 0); /* nobody has it open */
+	blktap_disk_close(other);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	while (!w.done)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(w.error, 0);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, back, 512, 0), 0);
+	ck_assert_mem_eq(back, data, 512);
+	ck_assert_uint_eq(p.calls, 1);
+	blktap_disk_close(disk);
+}
+END_TEST
+
+START_TEST(resume_that_fails_leaves_the_disk_paused)
+{
+	struct blktap_disk *disk;
+	struct paused p = { 0, 0 };
+	struct blktap_error *err = NULL;
+	char spec[128];
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	disk = open_disk(spec, 0);
+	blktap_disk_pause(disk, 0, paused, &p);
+	while (!p.calls)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(blktap_disk_resume(disk, "raw:/no/such", &err),
+			 -ENOENT);
+	blktap_error_destroy(err);
+	ck_assert_int_eq(blktap_disk_resume(disk, "ram:4k", NULL), -EINVAL);
+	ck_assert_int_eq(blktap_disk_resume(disk, "ram:2M", NULL), 0);
+	ck_assert_str_eq(blktap_disk_get_spec(disk), "ram:2M");
+	blktap_disk_close(disk);
+}
+END_TEST
+
+START_TEST(paused_disk_with_waiting_requests_can_be_closed)
+{
+	struct blktap_disk *disk = open_disk("ram:1M", 0);
+	struct paused p = { 0, 0 };
+	struct waiting w = { false, 0 };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE_ZEROES,
+		.length = 4096,
+		.callback = io_done,
+		.opaque = &w,
+	};
+
+	blktap_disk_pause(disk, 0, paused, &p);
+	while (!p.calls)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	blktap_disk_close(disk);
+	ck_assert(w.done);
+	ck_assert_int_eq(w.error, -ESHUTDOWN);
+}
+END_TEST
+
+START_TEST(statistics_have_the_keys_clients_parse)
+{
+	struct blktap_disk *disk = open_disk("ram:1M", 0);
+	unsigned char data[4096] = { 1 };
+	char *json;
+
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_WRITE, 0, data, 4096, 0), 0);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, data, 1024, 0), 0);
+	json = blktap_disk_get_stats_json(disk, true);
+	ck_assert_str_eq(
+		json,
+		"{ \"name\": \"ram:1M\", \"secs\": [ 2, 8 ], \"images\": "
+		"[ { \"name\": \"1M\", \"hits\": [ 2, 8 ], \"fail\": [ 0, 0 ], "
+		"\"driver\": { \"type\": 5, \"name\": \"ram\", \"status\": "
+		"null } } ], \"FIXME_enospc_redirect_count\": 0, "
+		"\"nbd_mirror_failed\": 0, \"reqs_outstanding\": 0, "
+		"\"read_caching\": \"false\" }");
+	free(json);
+	json = blktap_disk_get_stats_json(disk, false);
+	ck_assert_ptr_nonnull(strstr(json, "\"nodes\":[{\"name\":\"ram:1M\""));
+	free(json);
+	blktap_disk_close(disk);
+}
+END_TEST
+
+static void count_free(void *opaque)
+{
+	++*(int *)opaque;
+}
+
+static void count_log(void *opaque, enum blktap_log_level level,
+		      const char *text)
+{
+}
+
+START_TEST(callback_is_freed_exactly_once)
+{
+	int freed = 0, second = 0;
+
+	blktap_context_set_log(context, BLKTAP_LOG_INFO, count_log, &freed,
+			       count_free);
+	ck_assert_int_eq(freed, 0);
+	blktap_context_set_log(context, BLKTAP_LOG_INFO, count_log, &second,
+			       count_free);
+	ck_assert_int_eq(freed, 1);
+	blktap_context_set_log(context, BLKTAP_LOG_INFO, NULL, NULL, NULL);
+	ck_assert_int_eq(freed, 1);
+	ck_assert_int_eq(second, 1);
+}
+END_TEST
+
+START_TEST(ten_thousand_opens_do_not_grow)
+{
+	char spec[128];
+	int before, after, i;
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	blktap_disk_close(open_disk(spec, 0));
+	before = open("/dev/null", O_RDONLY);
+	close(before);
+	for (i = 0; i < (getenv("BLKTAP_VALGRIND") ? 100 : 10000); i++)
+		blktap_disk_close(open_disk(spec, 0));
+	after = open("/dev/null", O_RDONLY);
+	close(after);
+	ck_assert_int_eq(before, after);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("vbd");
+	TCase *tc = tcase_create("vbd");
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, bad_specs_are_refused_with_their_cause);
+	tcase_add_test(tc, suggestion_comes_as_a_hint);
+	tcase_add_test(tc, empty_file_is_refused_and_not_given_a_size);
+	tcase_add_test(tc, size_of_a_file_is_never_rounded);
+	tcase_add_test(tc, second_writer_is_refused_by_name_unless_forced);
+	tcase_add_test(tc, malformed_requests_are_refused);
+	tcase_add_test(tc, read_only_disk_refuses_writes_on_every_way_in);
+	tcase_add_loop_test(
+		tc, any_offset_and_length_reads_back_what_was_written, 0, 5);
+	tcase_add_test(tc, concurrent_misaligned_writes_do_not_undo_each_other);
+	tcase_add_test(tc, requests_over_the_depth_are_refused_with_eagain);
+	tcase_add_test(tc, block_status_tells_holes_from_data);
+	tcase_add_test(tc,
+		       pause_closes_the_image_and_resume_lets_requests_go_on);
+	tcase_add_test(tc, resume_that_fails_leaves_the_disk_paused);
+	tcase_add_test(tc, paused_disk_with_waiting_requests_can_be_closed);
+	tcase_add_test(tc, statistics_have_the_keys_clients_parse);
+	tcase_add_test(tc, callback_is_freed_exactly_once);
+	tcase_add_test(tc, ten_thousand_opens_do_not_grow);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
