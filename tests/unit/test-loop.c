@@ -707,6 +707,62 @@ START_TEST(destroy_leaves_owners_free_to_remove_again)
 }
 END_TEST
 
+/* ---- work behind the turn ------------------------------------------------ */
+
+static struct bt_work after_work, second_work;
+static int after_calls, second_calls;
+
+static bool second_ran(void *opaque)
+{
+	return second_calls > 0;
+}
+
+static void on_second(struct bt_work *work)
+{
+	second_calls++;
+}
+
+/* Waits, which no callback may. */
+static void on_after(struct bt_work *work)
+{
+	after_calls++;
+	ck_assert(!bt_loop_is_running(loop));
+	bt_loop_after(loop, &second_work);
+	ck_assert_int_eq(bt_loop_run_until(loop, second_ran, NULL, 20),
+			 -ETIMEDOUT);
+}
+
+static void ask_for_after(struct bt_work *work)
+{
+	bt_loop_after(loop, &after_work);
+	ck_assert_int_eq(after_calls, 0);
+}
+
+START_TEST(work_behind_the_turn_may_wait_and_is_not_nested)
+{
+	struct bt_work asker;
+
+	after_calls = second_calls = 0;
+	bt_work_init(&asker, ask_for_after);
+	bt_work_init(&after_work, on_after);
+	bt_work_init(&second_work, on_second);
+	bt_loop_defer(loop, &asker);
+	ck_assert_int_eq(bt_loop_turn(loop, 0), 0);
+	ck_assert_int_eq(after_calls, 1);
+	ck_assert_int_eq(second_calls, 1);
+	/* asked for between turns: the embedder is told to come at once */
+	bt_loop_after(loop, &second_work);
+	ck_assert_int_eq(bt_loop_timeout(loop), 0);
+	ck_assert_int_eq(bt_loop_turn(loop, 0), 0);
+	ck_assert_int_eq(second_calls, 2);
+	ck_assert_int_eq(bt_loop_timeout(loop), -1);
+	bt_loop_after(loop, &second_work);
+	bt_work_cancel(&second_work);
+	ck_assert_int_eq(bt_loop_turn(loop, 0), 0);
+	ck_assert_int_eq(second_calls, 2);
+}
+END_TEST
+
 static void add_virtual(Suite *suite)
 {
 	TCase *tc = tcase_create("virtual clock");
@@ -717,6 +773,7 @@ static void add_virtual(Suite *suite)
 	tcase_add_test(tc, watch_that_cannot_be_added_says_why);
 	tcase_add_test(tc, watch_may_free_another_or_itself_in_a_callback);
 	tcase_add_test(tc, watch_calls_every_one_of_many_descriptors);
+	tcase_add_test(tc, work_behind_the_turn_may_wait_and_is_not_nested);
 	tcase_add_test(tc, timers_fire_by_due_time_and_then_by_arming);
 	tcase_add_test(tc, timers_cancelled_or_armed_anew_forget_the_old_time);
 	tcase_add_test(tc, timers_armed_for_now_wait_for_the_next_turn);

@@ -65,6 +65,7 @@ int bt_loop_create(enum bt_clock clock, const struct bt_log *log,
 	loop->wake_fd = -1;
 	bt_list_init(&loop->watches);
 	bt_list_init(&loop->work);
+	bt_list_init(&loop->after);
 	bt_list_init(&loop->idles);
 	rc = bt_timers_init(loop);
 	if (!rc)
@@ -87,6 +88,8 @@ void bt_loop_destroy(struct bt_loop *loop)
 		bt_watch_del(
 			bt_list_first(&loop->watches, struct bt_watch, link));
 	while (bt_list_pop(&loop->work))
+		;
+	while (bt_list_pop(&loop->after))
 		;
 	while (bt_list_pop(&loop->idles))
 		;
@@ -154,6 +157,12 @@ void bt_loop_defer(struct bt_loop *loop, struct bt_work *work)
 {
 	if (bt_list_empty(&work->link))
 		bt_list_add_tail(&loop->work, &work->link);
+}
+
+void bt_loop_after(struct bt_loop *loop, struct bt_work *work)
+{
+	if (bt_list_empty(&work->link))
+		bt_list_add_tail(&loop->after, &work->link);
 }
 
 void bt_work_cancel(struct bt_work *work)
@@ -335,7 +344,7 @@ static int turn(struct bt_loop *loop, uint64_t limit_ns)
 	return count < 0 && count != -EINTR ? count : 0;
 }
 
-int bt_loop_turn(struct bt_loop *loop, int timeout_ms)
+static int guarded_turn(struct bt_loop *loop, int timeout_ms)
 {
 	int rc;
 
@@ -345,6 +354,33 @@ int bt_loop_turn(struct bt_loop *loop, int timeout_ms)
 	rc = turn(loop, timeout_ms < 0 ? UINT64_MAX
 				       : (uint64_t)timeout_ms * NS_PER_MS);
 	loop->running = false;
+	return rc;
+}
+
+/* Such work may wait in turns of its own, in which no other such work runs. */
+static void run_after(struct bt_loop *loop)
+{
+	struct bt_list *node;
+
+	if (loop->running || loop->in_after)
+		return;
+	loop->in_after = true;
+	while ((node = bt_list_pop(&loop->after))) {
+		struct bt_work *work =
+			bt_list_entry(node, struct bt_work, link);
+
+		work->fn(work);
+	}
+	loop->in_after = false;
+}
+
+int bt_loop_turn(struct bt_loop *loop, int timeout_ms)
+{
+	int rc;
+
+	run_after(loop);
+	rc = guarded_turn(loop, timeout_ms);
+	run_after(loop);
 	return rc;
 }
 
@@ -368,7 +404,7 @@ int bt_loop_run_until(struct bt_loop *loop, bool (*done)(void *opaque),
 	}
 	while (!done(opaque)) {
 		uint64_t now;
-		int rc = bt_loop_turn(loop, to_ms(left));
+		int rc = guarded_turn(loop, to_ms(left));
 
 		if (rc < 0)
 			return rc;
@@ -390,6 +426,8 @@ int bt_loop_fd(const struct bt_loop *loop)
 int bt_loop_timeout(struct bt_loop *loop)
 {
 	bt_loop_refresh(loop);
+	if (!bt_list_empty(&loop->after))
+		return 0;
 	return to_ms(patience(loop));
 }
 

@@ -77,6 +77,10 @@ void bt_timer_cancel(struct bt_timer *timer);
 
 void bt_work_init(struct bt_work *work, void (*fn)(struct bt_work *work));
 void bt_loop_defer(struct bt_loop *loop, struct bt_work *work);
+/* Runs it behind the turn, once, outside of all callbacks: there it may call
+ * what waits (bt_loop_run_until), meanwhile other work of this kind stays where
+ * it is. */
+void bt_loop_after(struct bt_loop *loop, struct bt_work *work);
 void bt_work_cancel(struct bt_work *work);
 
 void bt_idle_add(struct bt_loop *loop, struct bt_idle *idle,

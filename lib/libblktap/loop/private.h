@@ -29,6 +29,8 @@ struct bt_loop {
 	struct bt_watch wake;
 	struct bt_list watches;
 	struct bt_list work; /* in the order of bt_loop_defer */
+	struct bt_list after; /* in the order of bt_loop_after */
+	bool in_after; /* such work is on the stack */
 	struct bt_list idles;
 
 	/* The events of this turn that have not been called yet. */

@@ -141,3 +141,9 @@ void bt_json_null(struct bt_json *json, const char *key)
 	lead_in(json, key);
 	bt_strbuf_puts(json->out, "null");
 }
+
+void bt_json_raw(struct bt_json *json, const char *key, const char *value)
+{
+	lead_in(json, key);
+	bt_strbuf_puts(json->out, value);
+}

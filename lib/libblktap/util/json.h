@@ -27,5 +27,7 @@ void bt_json_u64(struct bt_json *json, const char *key, uint64_t value);
 void bt_json_i64(struct bt_json *json, const char *key, int64_t value);
 void bt_json_bool(struct bt_json *json, const char *key, bool value);
 void bt_json_null(struct bt_json *json, const char *key);
+/* value is JSON already. */
+void bt_json_raw(struct bt_json *json, const char *key, const char *value);
 
 #endif

@@ -6,6 +6,7 @@
 #include <blktap/base.h>
 #include <blktap/class.h>
 #include <blktap/context.h>
+#include <blktap/control.h>
 #include <blktap/disk.h>
 #include <blktap/error.h>
 #include <blktap/nbd.h>

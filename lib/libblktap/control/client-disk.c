@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What is done to one disk. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/client.h"
+#include "core/error.h"
+#include "util/checked.h"
+#include "util/strbuf.h"
+
+static int check_minor(int minor, struct blktap_error **err)
+{
+	if (minor >= 0 && minor < BLKTAP_MINOR_MAX)
+		return 0;
+	return bt_fail(err, -EINVAL, "tap-ctl list shows those in use",
+		       "minor %d: not in the range 0 to %d", minor,
+		       BLKTAP_MINOR_MAX - 1);
+}
+
+/* A request about a minor and nothing else; its answer says that it went well. */
+static int simple(const struct blktap_control *control, pid_t pid, int minor,
+		  uint16_t type, uint16_t answer_type, uint32_t timeout_s,
+		  struct blktap_error **err)
+{
+	struct bt_message msg = { .type = type, .cookie = (uint16_t)minor };
+	struct bt_message answer;
+	int rc = check_minor(minor, err);
+
+	if (rc)
+		return rc;
+	if (timeout_s > UINT16_MAX)
+		timeout_s = UINT16_MAX;
+	msg.u.params.req_timeout = (uint16_t)timeout_s;
+	/* The tapdisk gives up by itself, and says more than a timeout here. */
+	rc = bt_session_run(control, pid,
+			    timeout_s ? timeout_s * 1000 + 1000 : 0, &msg,
+			    answer_type, &answer, err);
+	if (!rc && answer.u.response.error)
+		rc = bt_fail(err, -EPROTO, NULL,
+			     "tapdisk %d: answers %s with error %d", (int)pid,
+			     bt_wire_type_name(type), answer.u.response.error);
+	return rc;
+}
+
+int blktap_control_attach(struct blktap_control *control, pid_t pid, int minor,
+			  struct blktap_error **err)
+{
+	return simple(control, pid, minor, BT_WIRE_ATTACH, BT_WIRE_ATTACH_RSP,
+		      0, err);
+}
+
+int blktap_control_detach(struct blktap_control *control, pid_t pid, int minor,
+			  struct blktap_error **err)
+{
+	return simple(control, pid, minor, BT_WIRE_DETACH, BT_WIRE_DETACH_RSP,
+		      0, err);
+}
+
+int blktap_control_close(struct blktap_control *control, pid_t pid, int minor,
+			 bool force, uint32_t timeout_s,
+			 struct blktap_error **err)
+{
+	return simple(control, pid, minor,
+		      force ? BT_WIRE_FORCE_SHUTDOWN : BT_WIRE_CLOSE,
+		      BT_WIRE_CLOSE_RSP, timeout_s, err);
+}
+
+int blktap_control_pause(struct blktap_control *control, pid_t pid, int minor,
+			 uint32_t timeout_s, struct blktap_error **err)
+{
+	return simple(control, pid, minor, BT_WIRE_PAUSE, BT_WIRE_PAUSE_RSP,
+		      timeout_s, err);
+}
+
+void blktap_control_open_options_init(struct blktap_control_open_options *o)
+{
+	memset(o, 0, sizeof(*o));
+	o->size = sizeof(*o);
+	o->parent_minor = -1;
+}
+
+static int put_text(char out[BT_WIRE_PATH], const char *text,
+		    struct blktap_error **err)
+{
+	if (strlen(text) >= BT_WIRE_PATH)
+		return bt_fail(err, -ENAMETOOLONG,
+			       "use a shorter path, or a symbolic link",
+			       "%s: longer than %d bytes: %s", text,
+			       BT_WIRE_PATH - 1, STRERROR(-ENAMETOOLONG));
+	strcpy(out, text);
+	return 0;
+}
+
+static int put_options(struct bt_wire_params *p,
+		       const struct blktap_control_open_options *o,
+		       struct bt_strbuf *trailer, struct blktap_error **err)
+{
+	char log_path[BT_WIRE_PATH] = { 0 };
+	int rc = 0;
+
+	p->flags =
+		(o->flags & BLKTAP_CONTROL_READ_ONLY ? BT_WIRE_RDONLY : 0) |
+		(o->flags & BLKTAP_CONTROL_BUFFERED ? BT_WIRE_NO_O_DIRECT : 0) |
+		(o->flags & BLKTAP_CONTROL_STANDBY ? BT_WIRE_STANDBY : 0) |
+		(o->flags & BLKTAP_CONTROL_LEAF_CACHE ? BT_WIRE_ADD_LCACHE : 0);
+	p->req_timeout = (uint16_t)bt_min_u64(o->request_timeout_s, UINT16_MAX);
+	if (o->parent_minor >= 0) {
+		p->flags |= BT_WIRE_REUSE_PRT;
+		p->prt_devnum = (uint32_t)o->parent_minor;
+	}
+	if (o->secondary) {
+		p->flags |= BT_WIRE_SECONDARY;
+		rc = put_text(p->secondary, o->secondary, err);
+	}
+	if (!rc && o->log_path) {
+		p->flags |= BT_WIRE_ADD_LOG;
+		rc = put_text(log_path, o->log_path, err);
+		bt_strbuf_add(trailer, log_path, sizeof(log_path));
+	}
+	if (!rc && o->key) {
+		p->flags |= BT_WIRE_OPEN_ENCRYPTED;
+		if (o->key_length > BT_WIRE_KEY_MAX)
+			return bt_fail(err, -EINVAL, NULL,
+				       "key: longer than %d bytes",
+				       BT_WIRE_KEY_MAX);
+		bt_strbuf_putc(trailer, (char)o->key_length);
+		bt_strbuf_add(trailer, o->key, o->key_length);
+	}
+	return rc;
+}
+
+static int send_params(const struct blktap_control *control, pid_t pid,
+		       struct bt_message *msg, struct bt_strbuf *trailer,
+		       uint16_t answer_type, struct blktap_error **err)
+{
+	struct bt_session session;
+	struct bt_message answer;
+	int rc;
+
+	if (trailer->failed)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	rc = bt_session_open(&session, control, pid, 0, err);
+	if (rc)
+		return rc;
+	rc = bt_session_send(&session, msg, bt_strbuf_str(trailer),
+			     trailer->len, err);
+	if (!rc)
+		rc = bt_session_receive(&session, answer_type, &answer, err);
+	bt_session_close(&session);
+	return rc;
+}
+
+/* OPEN and RESUME, which carry the same. */
+static int open_or_resume(struct blktap_control *control, pid_t pid, int minor,
+			  const char *spec,
+			  const struct blktap_control_open_options *options,
+			  uint16_t type, struct blktap_error **err)
+{
+	struct bt_message msg = { .type = type, .cookie = (uint16_t)minor };
+	struct bt_strbuf trailer = BT_STRBUF_INIT;
+	struct blktap_control_open_options o;
+	int rc = check_minor(minor, err);
+
+	blktap_control_open_options_init(&o);
+	if (options)
+		memcpy(&o, options, bt_min_u64(options->size, sizeof(o)));
+	if (!rc && spec)
+		rc = put_text(msg.u.params.path, spec, err);
+	if (!rc)
+		rc = put_options(&msg.u.params, &o, &trailer, err);
+	if (!rc)
+		rc = send_params(control, pid, &msg, &trailer, type + 1, err);
+	if (trailer.data)
+		explicit_bzero(trailer.data, trailer.cap);
+	bt_strbuf_fini(&trailer);
+	return rc;
+}
+
+/* The old message has no place for an address: serving it is a verb. */
+static int serve_tcp(struct blktap_control *control, pid_t pid, int minor,
+		     const char *tcp, struct blktap_error **err)
+{
+	struct bt_strbuf address = BT_STRBUF_INIT;
+	const char *params[2] = { NULL, NULL };
+	char *json = NULL;
+	int rc;
+
+	bt_strbuf_printf(&address, "tcp=%s", tcp);
+	params[0] = bt_strbuf_str(&address);
+	rc = blktap_control_call(control, pid, minor, "serve", params, &json,
+				 err);
+	free(json);
+	bt_strbuf_fini(&address);
+	return rc;
+}
+
+int blktap_control_open(struct blktap_control *control, pid_t pid, int minor,
+			const char *spec,
+			const struct blktap_control_open_options *options,
+			struct blktap_error **err)
+{
+	bool tcp = options &&
+		   options->size >
+			   offsetof(struct blktap_control_open_options, tcp) &&
+		   options->tcp;
+	int rc = open_or_resume(control, pid, minor, spec, options,
+				BT_WIRE_OPEN, err);
+
+	if (rc || !tcp)
+		return rc;
+	rc = serve_tcp(control, pid, minor, options->tcp, err);
+	if (rc)
+		blktap_control_close(control, pid, minor, false, 0, NULL);
+	return rc;
+}
+
+int blktap_control_resume(struct blktap_control *control, pid_t pid, int minor,
+			  const char *spec,
+			  const struct blktap_control_open_options *options,
+			  struct blktap_error **err)
+{
+	return open_or_resume(control, pid, minor, spec, options,
+			      BT_WIRE_RESUME, err);
+}
+
+int blktap_control_stats(struct blktap_control *control, pid_t pid, int minor,
+			 char **json, struct blktap_error **err)
+{
+	struct bt_message msg = { .type = BT_WIRE_STATS,
+				  .cookie = (uint16_t)minor };
+	struct bt_session session;
+	struct bt_message answer;
+	int rc = check_minor(minor, err);
+
+	if (!rc)
+		rc = bt_session_open(&session, control, pid,
+				     control->timeout_ms, err);
+	if (rc)
+		return rc;
+	rc = bt_session_send(&session, &msg, NULL, 0, err);
+	if (!rc)
+		rc = bt_session_receive(&session, BT_WIRE_STATS_RSP, &answer,
+					err);
+	if (!rc)
+		rc = bt_session_text(&session, answer.u.stat.length, json, err);
+	bt_session_close(&session);
+	return rc;
+}
+
+int blktap_control_stop(struct blktap_control *control, pid_t pid, int minor,
+			uint32_t timeout_s, struct blktap_error **err)
+{
+	int rc = blktap_control_close(control, pid, minor, false, timeout_s,
+				      err);
+
+	if (!rc)
+		rc = blktap_control_detach(control, pid, minor, err);
+	if (!rc)
+		rc = blktap_control_free(control, minor, err);
+	return rc;
+}
+
+/* Leaves nothing of a start that failed; its own error is the one to tell. */
+static void undo_start(struct blktap_control *control, pid_t pid, int minor,
+		       bool attached)
+{
+	struct bt_message msg = { .type = BT_WIRE_EXIT };
+	struct bt_message answer;
+
+	if (attached)
+		blktap_control_detach(control, pid, minor, NULL);
+	else if (pid > 0)
+		bt_session_run(control, pid, control->timeout_ms, &msg,
+			       BT_WIRE_EXIT, &answer, NULL);
+	blktap_control_free(control, minor, NULL);
+}
+
+int blktap_control_start(struct blktap_control *control, const char *spec,
+			 const struct blktap_control_open_options *options,
+			 pid_t *pid, int *minor, struct blktap_error **err)
+{
+	bool attached = false;
+	pid_t child = -1;
+	int rc = blktap_control_allocate(control, minor, err);
+
+	if (rc)
+		return rc;
+	rc = blktap_control_spawn(control, &child, err);
+	if (!rc)
+		rc = blktap_control_attach(control, child, *minor, err);
+	attached = !rc;
+	if (!rc)
+		rc = blktap_control_open(control, child, *minor, spec, options,
+					 err);
+	if (rc)
+		undo_start(control, child, *minor, attached);
+	else if (pid)
+		*pid = child;
+	return rc;
+}
