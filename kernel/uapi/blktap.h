@@ -111,7 +111,8 @@ struct blktap_free {
  * is closed and its last mapping is gone. EBUSY if it has an owner. EAGAIN
  * while I/O that the dead owner started still reads or writes its old data
  * area: try again shortly; so an old write can never land after a new one.
- * ESHUTDOWN if the minor's disk has failed or is being removed.
+ * ESHUTDOWN if the minor's disk has failed or is being removed. EOPNOTSUPP
+ * if there is a disk to be taken over, and RECOVERY was not asked for.
  */
 struct blktap_attach {
 	__u32 size; /* in: sizeof */
@@ -139,7 +140,8 @@ struct blktap_create {
 	__u64 capacity; /* a multiple of logical_block, > 0 */
 	__u32 logical_block; /* 512 or 4096 */
 	__u32 physical_block; /* 0: as logical; power of two, to 64 KiB */
-	__u32 queues; /* hardware queues, 1..max_queues */
+	__u32 queues; /* hardware queues, 1..max_queues; INFO has how many
+		       * were made, never more than there are CPUs */
 	__u32 depth; /* requests in flight per queue, 1..max_depth */
 	__u32 slot_bytes; /* largest READ or WRITE; a multiple of 4096 */
 	__u32 io_opt; /* preferred size, 0: unknown */
@@ -147,7 +149,7 @@ struct blktap_create {
 	__u32 recovery_ms; /* how long requests wait for a new daemon after
 			    * this one died; 0: they fail at once;
 			    * BLKTAP_RECOVERY_DEFAULT: the module parameter */
-	__u64 max_discard; /* bytes per DISCARD, 0: as many as fit */
+	__u64 max_discard; /* bytes per DISCARD, 0: 1 GiB, which is the most */
 	__u64 max_write_zeroes; /* bytes per WRITE_ZEROES, 0: likewise */
 	char name[BLKTAP_NAME_BYTES]; /* label for sysfs, NUL terminated */
 };

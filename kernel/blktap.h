@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause */
+/*
+ * The module's inside: its objects, who holds them, and which lock guards
+ * what.
+ *
+ *   bt_minor   a number with a ring device. Held by the table of minors, by
+ *              every open ring file and by its disk.
+ *   bt_ring    an open ring file. Lives exactly as long as the file.
+ *   bt_area    the pages a ring shares with its daemon; one ring's for ever,
+ *              so no page ever has a second daemon.
+ *   bt_disk    a gendisk and the state of its requests. Lives until the last
+ *              opener of the disk has gone, maybe long after its removal.
+ *
+ * Locks, outermost first:
+ *   control's table lock > bt_minor.lock > gendisk.open_mutex >
+ *   bt_queue.cq_lock > bt_queue.sq_lock
+ * bt_minor.lock is never taken by a callback of the block layer, so it may
+ * be held over add_disk and blk_mq_quiesce_queue; it is never held over
+ * del_gendisk, which waits for requests.
+ */
+#ifndef BLKTAP_KERNEL_H
+#define BLKTAP_KERNEL_H
+
+#include <linux/atomic.h>
+#include <linux/blk-mq.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "uapi/blktap.h"
+
+#undef pr_fmt
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+struct bt_ring;
+struct bt_disk;
+
+/* Pages shared with user space: the rings first, then the data slots. */
+struct bt_area {
+	struct page **pages;
+	unsigned long nr; /* allocated so far */
+	unsigned long ring_nr; /* of them, the rings */
+	void *ring; /* kernel mapping of the rings */
+};
+
+/* Where things lie in an area; the one place that computes it. */
+struct bt_layout {
+	u32 entries; /* of sq and of cq, a power of two */
+	u32 queue_stride;
+	u32 sq_offset, desc_offset, cq_offset;
+	u64 data_offset;
+	u64 bytes;
+};
+
+struct bt_minor {
+	struct kref ref;
+	u32 minor;
+	struct device *dev;
+	struct mutex lock; /* all below */
+	enum blktap_state state;
+	bool dying; /* FREE is at work: no new owner */
+	struct bt_ring *owner;
+	struct bt_disk *disk;
+	struct bt_area *drain; /* a dead owner's, if its I/O still runs */
+	struct delayed_work expire; /* end of recovery, or of removal */
+	unsigned long deadline; /* jiffies; what expire waits for */
+	struct work_struct remove;
+	wait_queue_head_t gone; /* woken when state becomes EMPTY */
+};
+
+/* One tag. Written by queue_rq, cleared by the one who ends the request. */
+struct bt_slot {
+	struct request *rq;
+	u64 offset;
+	unsigned long start; /* jiffies */
+	u32 bytes;
+	u32 gen;
+	u16 flags;
+	u8 op;
+	bool busy; /* a daemon may answer; stored last, released first */
+};
+
+/* One queue of a ring: the private side of a struct blktap_queue. */
+struct bt_queue {
+	struct blktap_queue *shared;
+	u32 *sq;
+	struct blktap_desc *desc;
+	struct blktap_cqe *cq;
+
+	spinlock_t sq_lock; /* sq_tail, gen, and writing to the ring */
+	u32 sq_tail;
+	u32 gen;
+	u64 requests;
+	u64 wakes;
+
+	struct mutex cq_lock ____cacheline_aligned_in_smp;
+	u32 cq_head;
+	int dead; /* 0, or what ENTER answers */
+	u64 enters;
+
+	wait_queue_head_t wait; /* ENTER on this queue alone */
+	atomic_t waiters;
+};
+
+struct bt_ring {
+	struct bt_minor *minor;
+	pid_t pid; /* who attached, for people */
+	u64 features;
+	struct bt_area *area; /* NULL: no disk yet */
+	bool ready; /* all below is set: mmap, poll, ENTER may go */
+	struct bt_layout layout;
+	struct bt_disk *disk; /* under cq_lock, only while dead is 0 */
+	int gone; /* as bt_queue.dead, for poll */
+	wait_queue_head_t wait; /* poll, and ENTER on all queues */
+	atomic_t waiters;
+	u32 nr_queues;
+	struct bt_queue *queues;
+};
+
+struct bt_disk {
+	struct bt_minor *minor;
+	struct gendisk *gd;
+	struct blk_mq_tag_set tags;
+	struct blktap_create par; /* checked */
+	struct bt_ring *ring; /* NULL while orphaned */
+	bool quiesced;
+	bool failed; /* queue_rq answers EIO */
+	bool removing; /* no new opener */
+	atomic_t slow; /* requests found older than the timeout */
+	struct bt_slot slots[]; /* [queue * depth + tag] */
+};
+
+/* control.c */
+extern dev_t bt_ring_devt;
+extern int bt_disk_major;
+extern unsigned int bt_max_minors, bt_max_queues, bt_max_depth;
+extern unsigned int bt_recovery_ms, bt_remove_timeout, bt_slow_timeout;
+extern struct workqueue_struct *bt_wq;
+struct bt_minor *bt_minor_get(u32 minor);
+void bt_minor_put(struct bt_minor *m);
+int bt_get_arg(void *arg, size_t size, const void __user *from);
+int bt_put_arg(void __user *to, const void *arg, size_t size);
+
+/* area.c */
+u64 bt_area_limit(void);
+void bt_layout_of(struct bt_layout *l, const struct blktap_create *par);
+int bt_area_create(struct bt_area **out, const struct bt_layout *l);
+void bt_area_destroy(struct bt_area *a);
+bool bt_area_is_pinned(const struct bt_area *a);
+void bt_area_unmap(struct bt_area *a);
+
+/* ring.c */
+extern const struct file_operations bt_ring_fops;
+int bt_ring_setup(struct bt_ring *r, struct bt_disk *d);
+void bt_ring_fini(struct bt_ring *r);
+void bt_ring_start(struct bt_ring *r);
+void bt_ring_kill(struct bt_ring *r, int why);
+void bt_ring_notify(struct bt_ring *r, struct bt_queue *q);
+
+/* request.c */
+extern const struct blk_mq_ops bt_mq_ops;
+int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
+		    size_t len);
+void bt_request_replay(struct bt_disk *d);
+void bt_request_fail_all(struct bt_disk *d);
+
+/* device.c; all with bt_minor.lock held but bt_disk_fail */
+int bt_disk_check(struct blktap_create *par);
+int bt_disk_create(struct bt_minor *m, struct bt_ring *r,
+		   const struct blktap_create *par);
+int bt_disk_adopt(struct bt_minor *m, struct bt_ring *r);
+void bt_disk_abandon(struct bt_minor *m, struct bt_ring *r);
+int bt_disk_resize(struct bt_minor *m, u64 capacity);
+int bt_disk_remove(struct bt_minor *m, u32 flags, u32 timeout_ms);
+void bt_disk_fail(struct bt_minor *m, struct bt_ring *r, const char *why);
+void bt_disk_remove_work(struct work_struct *work);
+void bt_disk_expire_work(struct work_struct *work);
+bool bt_disk_is_used(struct bt_disk *d);
+void bt_disk_wait_all(void);
+
+/* sysfs.c */
+extern const struct attribute_group *bt_minor_groups[];
+
+#endif

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+/*
+ * The module, its control device and the table of minors.
+ *
+ * A minor is in the table from ALLOC until its ring device is gone; FREE
+ * first marks it as dying, so that of FREE, ATTACH, open and rmmod racing
+ * each other exactly one wins and the others see no minor.
+ */
+#include <linux/cdev.h>
+#include <linux/device.h>
+#include <linux/fs.h>
+#include <linux/idr.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "blktap.h"
+#include "compat.h"
+
+/* Highest the parameters may be set. */
+#define MINORS_BOUND 16384
+
+unsigned int bt_max_minors = 1024;
+module_param_named(max_minors, bt_max_minors, uint, 0444);
+MODULE_PARM_DESC(max_minors, "most minors, at most 16384");
+
+unsigned int bt_max_queues = 16;
+module_param_named(max_queues, bt_max_queues, uint, 0444);
+MODULE_PARM_DESC(max_queues, "most hardware queues of a disk, at most 64");
+
+unsigned int bt_max_depth = 256;
+module_param_named(max_depth, bt_max_depth, uint, 0444);
+MODULE_PARM_DESC(max_depth, "most requests per queue, at most 1024");
+
+static unsigned int recovery_timeout = 30;
+unsigned int bt_recovery_ms;
+module_param(recovery_timeout, uint, 0444);
+MODULE_PARM_DESC(recovery_timeout,
+		 "seconds that requests wait for a new daemon (0: they fail)");
+
+unsigned int bt_remove_timeout = 30;
+module_param_named(remove_timeout, bt_remove_timeout, uint, 0444);
+MODULE_PARM_DESC(remove_timeout,
+		 "seconds a removal waits for the daemon to serve");
+
+unsigned int bt_slow_timeout = 30;
+module_param_named(slow_timeout, bt_slow_timeout, uint, 0444);
+MODULE_PARM_DESC(slow_timeout, "seconds after which a request is reported");
+
+dev_t bt_ring_devt;
+int bt_disk_major;
+struct workqueue_struct *bt_wq;
+
+static DEFINE_MUTEX(table_lock);
+static DEFINE_IDR(table);
+static struct class *ring_class;
+static struct cdev ring_cdev;
+
+/* ---- arguments --------------------------------------------------------- */
+
+/*
+ * Reads a sized struct. @size is its first version's: less is too old to
+ * make sense, more must be zero. The size field is read once; what the
+ * second read of the struct brings is overwritten.
+ */
+int bt_get_arg(void *arg, size_t size, const void __user *from)
+{
+	u32 given;
+	int err;
+
+	if (get_user(given, (const u32 __user *)from))
+		return -EFAULT;
+	if (given < size)
+		return -EINVAL;
+	if (given > PAGE_SIZE)
+		return -E2BIG;
+	err = copy_struct_from_user(arg, size, from, given);
+	*(u32 *)arg = size;
+	return err;
+}
+
+int bt_put_arg(void __user *to, const void *arg, size_t size)
+{
+	/* The size field stays the caller's. */
+	return copy_to_user(to + sizeof(u32), arg + sizeof(u32),
+			    size - sizeof(u32))
+		       ? -EFAULT
+		       : 0;
+}
+
+/* ---- minors ------------------------------------------------------------ */
+
+static void minor_release(struct kref *ref)
+{
+	struct bt_minor *m = container_of(ref, struct bt_minor, ref);
+
+	bt_area_destroy(m->drain);
+	kfree(m);
+}
+
+void bt_minor_put(struct bt_minor *m)
+{
+	kref_put(&m->ref, minor_release);
+}
+
+struct bt_minor *bt_minor_get(u32 minor)
+{
+	struct bt_minor *m;
+
+	mutex_lock(&table_lock);
+	m = idr_find(&table, minor);
+	if (m)
+		kref_get(&m->ref);
+	mutex_unlock(&table_lock);
+	return m;
+}
+
+static struct bt_minor *minor_new(void)
+{
+	struct bt_minor *m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+
+	if (!m)
+		return NULL;
+	kref_init(&m->ref);
+	mutex_init(&m->lock);
+	init_waitqueue_head(&m->gone);
+	INIT_DELAYED_WORK(&m->expire, bt_disk_expire_work);
+	INIT_WORK(&m->remove, bt_disk_remove_work);
+	return m;
+}
+
+/* The number is taken with no minor behind it until the device is there. */
+static int minor_alloc(s32 wanted)
+{
+	u32 from = wanted < 0 ? 0 : wanted;
+	u32 end = wanted < 0 ? bt_max_minors : from + 1;
+	struct bt_minor *m;
+	int id;
+
+	if (wanted < -1 || end > bt_max_minors)
+		return -EINVAL;
+	m = minor_new();
+	if (!m)
+		return -ENOMEM;
+	mutex_lock(&table_lock);
+	id = idr_alloc(&table, NULL, from, end, GFP_KERNEL);
+	if (id < 0) {
+		if (id == -ENOSPC && wanted >= 0)
+			id = -EEXIST;
+		goto unlock;
+	}
+	m->minor = id;
+	m->dev = device_create_with_groups(ring_class, NULL,
+					   MKDEV(MAJOR(bt_ring_devt), id), m,
+					   bt_minor_groups, "blktap%d", id);
+	if (IS_ERR(m->dev)) {
+		idr_remove(&table, id);
+		id = PTR_ERR(m->dev);
+		goto unlock;
+	}
+	idr_replace(&table, m, id);
+	m = NULL;
+unlock:
+	mutex_unlock(&table_lock);
+	if (m)
+		bt_minor_put(m);
+	return id;
+}
+
+/* Decides who may free, then waits for the disk; the table's name goes last. */
+static int minor_free(struct bt_minor *m, bool force)
+{
+	int err = 0;
+
+	mutex_lock(&m->lock);
+	if (m->dying)
+		err = -ENODEV;
+	else if (m->owner && !force)
+		err = -EBUSY;
+	else if (m->disk)
+		err = bt_disk_remove(
+			m,
+			BLKTAP_REMOVE_NOW |
+				(force ? 0 : BLKTAP_REMOVE_IF_UNUSED),
+			0);
+	if (!err)
+		m->dying = true;
+	mutex_unlock(&m->lock);
+	if (err)
+		return err;
+	/* Not for long: every request of the disk fails by now. */
+	wait_event(m->gone, READ_ONCE(m->state) == BLKTAP_STATE_EMPTY);
+	cancel_delayed_work_sync(&m->expire);
+	device_destroy(ring_class, MKDEV(MAJOR(bt_ring_devt), m->minor));
+	mutex_lock(&table_lock);
+	idr_remove(&table, m->minor);
+	mutex_unlock(&table_lock);
+	bt_minor_put(m);
+	return 0;
+}
+
+/* ---- control device ---------------------------------------------------- */
+
+static long do_version(void __user *arg)
+{
+	struct blktap_version v;
+	int err = bt_get_arg(&v, sizeof(v), arg);
+
+	if (err)
+		return err;
+	v.abi = BLKTAP_ABI_VERSION;
+	v.features = BLKTAP_FEATURE_RECOVERY;
+	v.max_minors = bt_max_minors;
+	v.max_queues = bt_max_queues;
+	v.max_depth = bt_max_depth;
+	v.max_slot_bytes = BLKTAP_MAX_SLOT_BYTES;
+	v.max_area_bytes = bt_area_limit();
+	return bt_put_arg(arg, &v, sizeof(v));
+}
+
+static long do_alloc(void __user *arg)
+{
+	struct blktap_alloc a;
+	int minor, err = bt_get_arg(&a, sizeof(a), arg);
+
+	if (err)
+		return err;
+	if (a.ring_major || a.disk_major)
+		return -EINVAL;
+	minor = minor_alloc(a.minor);
+	if (minor < 0)
+		return minor;
+	a.minor = minor;
+	a.ring_major = MAJOR(bt_ring_devt);
+	a.disk_major = bt_disk_major;
+	return bt_put_arg(arg, &a, sizeof(a));
+}
+
+static long do_free(void __user *arg)
+{
+	struct blktap_free f;
+	struct bt_minor *m;
+	int err = bt_get_arg(&f, sizeof(f), arg);
+
+	if (err)
+		return err;
+	if (f.reserved || f.flags & ~BLKTAP_FREE_FORCE)
+		return -EINVAL;
+	m = bt_minor_get(f.minor);
+	if (!m)
+		return -ENOENT;
+	err = minor_free(m, f.flags & BLKTAP_FREE_FORCE);
+	bt_minor_put(m);
+	return err;
+}
+
+static long control_ioctl(struct file *file, unsigned int cmd,
+			  unsigned long arg)
+{
+	void __user *p = (void __user *)arg;
+
+	switch (cmd) {
+	case BLKTAP_CTL_VERSION:
+		return do_version(p);
+	case BLKTAP_CTL_ALLOC:
+		return do_alloc(p);
+	case BLKTAP_CTL_FREE:
+		return do_free(p);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static const struct file_operations control_fops = {
+	.owner = THIS_MODULE,
+	.open = nonseekable_open,
+	.unlocked_ioctl = control_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
+static struct miscdevice control_dev = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = BLKTAP_CONTROL_NAME,
+	.nodename = BLKTAP_DEV_DIR "/control",
+	.mode = 0600,
+	.fops = &control_fops,
+};
+
+/* ---- module ------------------------------------------------------------ */
+
+static char *ring_devnode(BT_DEVNODE_CONST struct device *dev, umode_t *mode)
+{
+	if (mode)
+		*mode = 0600;
+	return kasprintf(GFP_KERNEL, BLKTAP_DEV_DIR "/%s", dev_name(dev));
+}
+
+static void clamp_params(void)
+{
+	bt_max_minors = clamp(bt_max_minors, 1U, (unsigned int)MINORS_BOUND);
+	bt_max_queues =
+		clamp(bt_max_queues, 1U, (unsigned int)BLKTAP_MAX_QUEUES);
+	bt_max_depth = clamp(bt_max_depth, 1U, (unsigned int)BLKTAP_MAX_DEPTH);
+	recovery_timeout = min(recovery_timeout, BLKTAP_MAX_RECOVERY_MS / 1000);
+	bt_recovery_ms = recovery_timeout * 1000;
+	bt_remove_timeout = clamp(bt_remove_timeout, 1U, 3600U);
+	bt_slow_timeout = clamp(bt_slow_timeout, 1U, 3600U);
+}
+
+static int __init ring_device_init(void)
+{
+	int err;
+
+	err = alloc_chrdev_region(&bt_ring_devt, 0, bt_max_minors,
+				  BLKTAP_RING_NAME);
+	if (err)
+		return err;
+	ring_class = bt_class_create(BLKTAP_RING_NAME);
+	if (IS_ERR(ring_class)) {
+		err = PTR_ERR(ring_class);
+		goto unregister;
+	}
+	ring_class->devnode = ring_devnode;
+	cdev_init(&ring_cdev, &bt_ring_fops);
+	ring_cdev.owner = THIS_MODULE;
+	err = cdev_add(&ring_cdev, bt_ring_devt, bt_max_minors);
+	if (err)
+		goto destroy;
+	return 0;
+destroy:
+	class_destroy(ring_class);
+unregister:
+	unregister_chrdev_region(bt_ring_devt, bt_max_minors);
+	return err;
+}
+
+static void ring_device_fini(void)
+{
+	cdev_del(&ring_cdev);
+	class_destroy(ring_class);
+	unregister_chrdev_region(bt_ring_devt, bt_max_minors);
+}
+
+static int __init blktap_init(void)
+{
+	int err;
+
+	clamp_params();
+	/* Removal may be what frees memory, so it may not wait for it. */
+	bt_wq = alloc_workqueue("blktap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!bt_wq)
+		return -ENOMEM;
+	bt_disk_major = register_blkdev(0, BLKTAP_DISK_NAME);
+	if (bt_disk_major < 0) {
+		err = bt_disk_major;
+		goto destroy_wq;
+	}
+	err = ring_device_init();
+	if (err)
+		goto unregister;
+	err = misc_register(&control_dev);
+	if (err)
+		goto ring_fini;
+	return 0;
+ring_fini:
+	ring_device_fini();
+unregister:
+	unregister_blkdev(bt_disk_major, BLKTAP_DISK_NAME);
+destroy_wq:
+	destroy_workqueue(bt_wq);
+	return err;
+}
+
+/* No file of ours and no disk is open, or we would not be here. */
+static void __exit blktap_exit(void)
+{
+	struct bt_minor *m;
+	int id = 0;
+
+	misc_deregister(&control_dev);
+	while ((m = idr_get_next(&table, &id))) {
+		kref_get(&m->ref);
+		minor_free(m, true);
+		bt_minor_put(m);
+		id++;
+	}
+	bt_disk_wait_all();
+	ring_device_fini();
+	unregister_blkdev(bt_disk_major, BLKTAP_DISK_NAME);
+	destroy_workqueue(bt_wq);
+	idr_destroy(&table);
+}
+
+module_init(blktap_init);
+module_exit(blktap_exit);
+
+MODULE_DESCRIPTION("Block devices served by a tapdisk in user space");
+MODULE_AUTHOR("The blktap project");
+MODULE_LICENSE("Dual BSD/GPL");
+MODULE_VERSION("0.1.0");

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+/*
+ * The way of a request: from the block layer into a slot and its ring, and
+ * from the completion ring back.
+ *
+ * A slot is the kernel's own record of a tag. busy says who may end the
+ * request:
+ *   false -> true    publish(), last of all, before the tag is in the ring
+ *   true -> false    before the request is ended: by reap_one(), under the
+ *                    queue's cq_lock and while the ring is not dead; or by
+ *                    bt_request_fail_all(), once the ring is dead
+ * so a request is ended exactly once, whatever the daemon writes. The
+ * descriptor in shared memory is never read back; a completion is read once
+ * and checked against the slot; gen tells an answer to the tag's last use
+ * from one to this use.
+ */
+#include <linux/bio.h>
+#include <linux/highmem.h>
+#include <linux/jiffies.h>
+#include <linux/nospec.h>
+
+#include "blktap.h"
+#include "compat.h"
+
+/* Between a request's pages and its slot; whole requests only. */
+static void copy_data(struct bt_area *a, u64 at, struct request *rq,
+		      bool to_slot)
+{
+	struct req_iterator iter;
+	struct bio_vec bv;
+
+	rq_for_each_segment(bv, rq, iter)
+	{
+		u8 *p = bvec_kmap_local(&bv), *part = p;
+		u32 left = bv.bv_len;
+
+		while (left) {
+			struct page *page = a->pages[at >> PAGE_SHIFT];
+			u8 *slot =
+				(u8 *)page_address(page) + offset_in_page(at);
+			u32 n = min_t(u32, left,
+				      PAGE_SIZE - offset_in_page(at));
+
+			if (to_slot)
+				memcpy(slot, part, n);
+			else
+				memcpy(part, slot, n);
+			part += n;
+			at += n;
+			left -= n;
+		}
+		if (!to_slot)
+			flush_dcache_page(bv.bv_page);
+		kunmap_local(p);
+	}
+}
+
+/* Where a tag's slot lies in the area. */
+static u64 slot_at(const struct bt_disk *d, const struct bt_ring *r, u32 queue,
+		   u32 tag)
+{
+	return r->layout.data_offset +
+	       ((u64)queue * d->par.depth + tag) * d->par.slot_bytes;
+}
+
+/*
+ * Hands a slot to the daemon. After the tag is in the ring the request may
+ * be ended at any moment, so nothing of it is touched below that.
+ */
+static void publish(struct bt_disk *d, u32 queue, u32 tag)
+{
+	struct bt_slot *slot = &d->slots[queue * d->par.depth + tag];
+	struct bt_ring *r = d->ring;
+	struct bt_queue *q = &r->queues[queue];
+	struct blktap_desc desc = {
+		.tag = tag,
+		.op = slot->op,
+		.flags = slot->flags,
+		.bytes = slot->bytes,
+		.offset = slot->offset,
+	};
+
+	if (slot->op == BLKTAP_OP_READ || slot->op == BLKTAP_OP_WRITE)
+		desc.data = slot_at(d, r, queue, tag);
+	if (slot->op == BLKTAP_OP_WRITE)
+		copy_data(r->area, desc.data, slot->rq, true);
+
+	spin_lock(&q->sq_lock);
+	desc.gen = slot->gen = ++q->gen;
+	q->desc[tag] = desc;
+	smp_store_release(&slot->busy, true);
+	q->sq[q->sq_tail & (r->layout.entries - 1)] = tag;
+	smp_store_release(&q->shared->sq_tail, q->sq_tail + 1);
+	WRITE_ONCE(q->sq_tail, q->sq_tail + 1);
+	q->requests++;
+	spin_unlock(&q->sq_lock);
+}
+
+/* Fills the slot from the request; false for what we do not serve. */
+static blk_status_t describe(struct bt_disk *d, struct request *rq,
+			     struct bt_slot *slot)
+{
+	bool writes = true;
+
+	slot->flags = 0;
+	switch (req_op(rq)) {
+	case REQ_OP_READ:
+		slot->op = BLKTAP_OP_READ;
+		writes = false;
+		break;
+	case REQ_OP_WRITE:
+		slot->op = BLKTAP_OP_WRITE;
+		if (rq->cmd_flags & REQ_FUA)
+			slot->flags |= BLKTAP_REQ_FUA;
+		break;
+	case REQ_OP_FLUSH:
+		slot->op = BLKTAP_OP_FLUSH;
+		writes = false;
+		break;
+	case REQ_OP_DISCARD:
+		slot->op = BLKTAP_OP_DISCARD;
+		break;
+	case REQ_OP_WRITE_ZEROES:
+		slot->op = BLKTAP_OP_WRITE_ZEROES;
+		if (rq->cmd_flags & REQ_NOUNMAP)
+			slot->flags |= BLKTAP_REQ_NOUNMAP;
+		break;
+	default:
+		return BLK_STS_NOTSUPP;
+	}
+	/* 6.1 only warns of a write to a read-only disk. */
+	if (writes && (d->par.flags & BLKTAP_DISK_READ_ONLY))
+		return BLK_STS_IOERR;
+	slot->rq = rq;
+	slot->offset = slot->op == BLKTAP_OP_FLUSH
+			       ? 0
+			       : (u64)blk_rq_pos(rq) << SECTOR_SHIFT;
+	slot->bytes = blk_rq_bytes(rq);
+	slot->start = jiffies;
+	/* The limits say so already; a slot is no place to take it on trust. */
+	if (slot->op <= BLKTAP_OP_WRITE && slot->bytes > d->par.slot_bytes)
+		return BLK_STS_IOERR;
+	return BLK_STS_OK;
+}
+
+static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
+			     const struct blk_mq_queue_data *bd)
+{
+	struct bt_disk *d = hctx->queue->queuedata;
+	u32 queue = hctx->queue_num, tag = bd->rq->tag;
+	blk_status_t status;
+
+	if (unlikely(READ_ONCE(d->failed)))
+		return BLK_STS_IOERR;
+	status = describe(d, bd->rq, &d->slots[queue * d->par.depth + tag]);
+	if (unlikely(status))
+		return status;
+	blk_mq_start_request(bd->rq);
+	publish(d, queue, tag);
+	if (bd->last)
+		bt_ring_notify(d->ring, &d->ring->queues[queue]);
+	return BLK_STS_OK;
+}
+
+/* The end of a batch whose last request did not say that it was. */
+static void commit_rqs(struct blk_mq_hw_ctx *hctx)
+{
+	struct bt_disk *d = hctx->queue->queuedata;
+
+	if (!READ_ONCE(d->failed))
+		bt_ring_notify(d->ring, &d->ring->queues[hctx->queue_num]);
+}
+
+/*
+ * A slow daemon is its owner's affair: counted and told, never punished.
+ * The slot is read without a lock, good enough for a message.
+ */
+static enum blk_eh_timer_return timed_out(struct request *rq)
+{
+	struct bt_disk *d = rq->q->queuedata;
+	u32 queue = rq->mq_hctx->queue_num;
+	struct bt_slot *slot = &d->slots[queue * d->par.depth + rq->tag];
+
+	atomic_inc(&d->slow);
+	pr_notice_ratelimited("%s: queue %u tag %d unanswered for %u ms\n",
+			      d->gd->disk_name, queue, rq->tag,
+			      jiffies_to_msecs(jiffies - slot->start));
+	return BLK_EH_RESET_TIMER;
+}
+
+const struct blk_mq_ops bt_mq_ops = {
+	.queue_rq = queue_rq,
+	.commit_rqs = commit_rqs,
+	.timeout = timed_out,
+};
+
+/* Errors a caller can act upon pass, the rest is EIO. */
+static blk_status_t status_of(s32 result)
+{
+	switch (result) {
+	case -ENOSPC:
+		return BLK_STS_NOSPC;
+	case -EOPNOTSUPP:
+		return BLK_STS_NOTSUPP;
+	case -ETIMEDOUT:
+		return BLK_STS_TIMEOUT;
+	default:
+		return result < 0 ? BLK_STS_IOERR : BLK_STS_OK;
+	}
+}
+
+/* One completion, already out of the daemon's reach. */
+static const char *reap_one(struct bt_ring *r, u32 queue,
+			    const struct blktap_cqe *cqe,
+			    struct io_comp_batch *batch)
+{
+	struct bt_disk *d = r->disk;
+	struct bt_slot *slot;
+	struct request *rq;
+	blk_status_t status;
+
+	if (cqe->tag >= d->par.depth)
+		return "no such tag";
+	/* Checked above, and not to be speculated past. */
+	slot = &d->slots[queue * d->par.depth +
+			 array_index_nospec(cqe->tag, d->par.depth)];
+	if (!smp_load_acquire(&slot->busy))
+		return "tag not in flight";
+	if (cqe->gen != slot->gen)
+		return "wrong generation";
+	if (cqe->reserved)
+		return "reserved field set";
+	if (cqe->result >= 0 ? (u32)cqe->result != slot->bytes
+			     : cqe->result < -MAX_ERRNO)
+		return "wrong result";
+
+	rq = slot->rq;
+	status = status_of(cqe->result);
+	if (slot->op == BLKTAP_OP_READ && !status)
+		copy_data(r->area, slot_at(d, r, queue, cqe->tag), rq, false);
+	WRITE_ONCE(slot->busy, false);
+	if (!blk_mq_add_to_batch(rq, batch, status != BLK_STS_OK,
+				 blk_mq_end_request_batch))
+		blk_mq_end_request(rq, status);
+	return NULL;
+}
+
+static void read_once(struct blktap_cqe *to, const struct blktap_cqe *from)
+{
+	to->tag = READ_ONCE(from->tag);
+	to->gen = READ_ONCE(from->gen);
+	to->result = READ_ONCE(from->result);
+	to->reserved = READ_ONCE(from->reserved);
+}
+
+/*
+ * Takes what the daemon has answered, at most one ring full. 0, or what
+ * ENTER says; EBADMSG leaves the reason in @why, and the caller fails the
+ * disk once the lock is free.
+ */
+int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
+		    size_t len)
+{
+	DEFINE_IO_COMP_BATCH(batch);
+	u32 queue = q - r->queues, n;
+	struct blktap_cqe cqe = {};
+	const char *bad = NULL;
+	int err;
+
+	mutex_lock(&q->cq_lock);
+	q->enters++;
+	err = q->dead;
+	if (err)
+		goto unlock;
+	n = smp_load_acquire(&q->shared->cq_tail) - q->cq_head;
+	if (n > r->layout.entries) {
+		snprintf(why, len, "queue %u: %u completions in a ring of %u",
+			 queue, n, r->layout.entries);
+		err = -EBADMSG;
+		goto unlock;
+	}
+	for (; n && !bad; n--) {
+		read_once(&cqe, &q->cq[q->cq_head & (r->layout.entries - 1)]);
+		q->cq_head++;
+		bad = reap_one(r, queue, &cqe, &batch);
+		/* A full ring can be a long copy. */
+		cond_resched();
+	}
+	if (batch.complete)
+		batch.complete(&batch);
+	if (bad) {
+		snprintf(why, len,
+			 "queue %u: bad completion: %s "
+			 "(tag %u, result %d)",
+			 queue, bad, cqe.tag, cqe.result);
+		err = -EBADMSG;
+	}
+unlock:
+	mutex_unlock(&q->cq_lock);
+	return err;
+}
+
+/* A new daemon's ring gets every request that the old one left unanswered. */
+void bt_request_replay(struct bt_disk *d)
+{
+	u32 queue, tag;
+
+	for (queue = 0; queue < d->par.queues; queue++)
+		for (tag = 0; tag < d->par.depth; tag++) {
+			if (d->slots[queue * d->par.depth + tag].busy)
+				publish(d, queue, tag);
+			cond_resched();
+		}
+}
+
+static void fail_queue(struct bt_disk *d, u32 queue)
+{
+	struct bt_slot *slot = &d->slots[queue * d->par.depth];
+	u32 tag;
+
+	for (tag = 0; tag < d->par.depth; tag++, slot++) {
+		if (!slot->busy)
+			continue;
+		slot->busy = false;
+		blk_mq_end_request(slot->rq, BLK_STS_IOERR);
+	}
+}
+
+/*
+ * Every request now and later fails. Quiescing waits for those who are just
+ * publishing; the lock for those who are just reaping.
+ */
+void bt_request_fail_all(struct bt_disk *d)
+{
+	u32 queue;
+
+	WRITE_ONCE(d->failed, true);
+	if (!d->quiesced)
+		blk_mq_quiesce_queue(d->gd->queue);
+	if (d->ring)
+		bt_ring_kill(d->ring, -ESHUTDOWN);
+	for (queue = 0; queue < d->par.queues; queue++)
+		fail_queue(d, queue);
+	d->quiesced = false;
+	blk_mq_unquiesce_queue(d->gd->queue);
+}

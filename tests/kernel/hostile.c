@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Ways a daemon can lie to the kernel. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "hostile.h"
+
+static bool is(const char *mode, const char *name)
+{
+	return !strcmp(mode, name);
+}
+
+void hostile_answer(struct tapring *r, struct tapqueue *q, const char *mode,
+		    const struct blktap_desc *d, struct blktap_cqe *cqe)
+{
+	if (is(mode, "tag-huge"))
+		cqe->tag = 0xffffffff;
+	else if (is(mode, "tag-free"))
+		cqe->tag = (d->tag + 1) % r->info.depth;
+	else if (is(mode, "gen"))
+		cqe->gen--;
+	else if (is(mode, "short"))
+		cqe->result -= 512;
+	else if (is(mode, "long"))
+		cqe->result += 512;
+	else if (is(mode, "errno"))
+		cqe->result = -5000;
+	else if (is(mode, "min-int"))
+		cqe->result = -0x7fffffff - 1;
+	else if (is(mode, "reserved"))
+		cqe->reserved = 1;
+	else if (is(mode, "twice"))
+		tap_answer(r, q, cqe);
+	else if (is(mode, "overrun"))
+		q->tail += r->info.cq_entries;
+	else if (is(mode, "backwards"))
+		q->tail -= 2;
+	else if (is(mode, "corrupt") && d->op == BLKTAP_OP_READ)
+		r->map[d->data + d->bytes / 2] ^= 1;
+	else if (is(mode, "close"))
+		_exit(0);
+	else if (is(mode, "never"))
+		return;
+	else if (is(mode, "unmap")) {
+		munmap(r->map, r->info.map_bytes);
+		pause();
+	} else if (is(mode, "dontneed")) {
+		madvise(r->map, r->info.map_bytes, MADV_DONTNEED);
+		/* Dies of SIGBUS at its next look. */
+	}
+	tap_answer(r, q, cqe);
+}
+
+/* Flips everything shared, for ever; the queue threads serve meanwhile. */
+static void *scribble(void *arg)
+{
+	struct tapring *r = arg;
+	uint64_t x = 88172645463325252ull;
+	size_t n = r->info.data_offset / 4;
+
+	for (;;) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		((volatile uint32_t *)r->map)[x % n] = x >> 32;
+	}
+	return NULL;
+}
+
+/* Every number of our magic and around it, every kind of argument. */
+static void *garbage(void *arg)
+{
+	struct tapring *r = arg;
+	static uint8_t buf[8192];
+	unsigned i, j, seed = 1;
+
+	for (i = 0; i < 40000; i++) {
+		unsigned nr = rand_r(&seed) % 0x30;
+		uintptr_t p = (uintptr_t)buf;
+
+		for (j = 0; j < 256; j++)
+			buf[j] = rand_r(&seed);
+		if (i % 3)
+			*(uint32_t *)buf = rand_r(&seed) % 300;
+		if (i % 7 == 0)
+			p = i % 2 ? 0 : p + sizeof(buf) - 8;
+		/* A removal or a resize may be asked for by its owner. */
+		if (nr == 0x23 || nr == 0x24)
+			continue;
+		/* ENTER with WAIT and no limit would sleep with reason. */
+		if (nr == 0x25)
+			((struct blktap_enter *)buf)->timeout_ms = 0;
+		ioctl(r->fd, _IO(BLKTAP_IOC_MAGIC, nr), p);
+		ioctl(r->fd, rand_r(&seed), p);
+	}
+	return NULL;
+}
+
+/* A child that keeps pages of the area alive through a pipe. */
+static void keep_pages(struct tapring *r)
+{
+	struct iovec iov = { r->map + r->info.data_offset, 4096 };
+	int fds[2];
+
+	if (pipe(fds) || vmsplice(fds[1], &iov, 1, 0) != 4096)
+		abort();
+	if (fork())
+		return;
+	close(r->fd);
+	sleep(4);
+	_exit(0);
+}
+
+bool hostile_start(struct tapring *r, const char *mode)
+{
+	pthread_t t;
+
+	if (is(mode, "scribble"))
+		pthread_create(&t, NULL, scribble, r);
+	else if (is(mode, "garbage"))
+		pthread_create(&t, NULL, garbage, r);
+	else if (is(mode, "pin"))
+		keep_pages(r);
+	else if (is(mode, "fork") && !fork()) {
+		/* The child has the file but no mapping. */
+		sleep(3);
+		_exit(0);
+	} else if (is(mode, "exit")) {
+		return false;
+	}
+	return true;
+}
