@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "libqcow/crypt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef HAVE_GNUTLS
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+
+#include "util/bytes.h"
+
+#define SECTOR 512
+#define IV_BYTES 16
+
+struct bt_qcow_cipher {
+	gnutls_cipher_hd_t handle;
+};
+
+struct bt_qcow_l1_sum {
+	gnutls_hash_hd_t handle;
+};
+
+int bt_qcow_cipher_create(const void *key, size_t key_len,
+			  struct bt_qcow_cipher **out)
+{
+	unsigned char padded[BT_QCOW_KEY_BYTES] = { 0 };
+	unsigned char iv[IV_BYTES] = { 0 };
+	gnutls_datum_t k = { padded, sizeof(padded) };
+	gnutls_datum_t i = { iv, sizeof(iv) };
+	struct bt_qcow_cipher *cipher;
+	int rc;
+
+	if (!key_len || key_len > sizeof(padded))
+		return -EINVAL;
+	cipher = calloc(1, sizeof(*cipher));
+	if (!cipher)
+		return -ENOMEM;
+	memcpy(padded, key, key_len);
+	rc = gnutls_cipher_init(&cipher->handle, GNUTLS_CIPHER_AES_128_CBC, &k,
+				&i);
+	gnutls_memset(padded, 0, sizeof(padded));
+	if (rc < 0) {
+		free(cipher);
+		return rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -ENOTSUP;
+	}
+	*out = cipher;
+	return 0;
+}
+
+void bt_qcow_cipher_destroy(struct bt_qcow_cipher *cipher)
+{
+	if (!cipher)
+		return;
+	gnutls_cipher_deinit(cipher->handle);
+	free(cipher);
+}
+
+typedef int (*crypt_fn)(const gnutls_cipher_hd_t, void *, size_t);
+
+static int crypt_sectors(struct bt_qcow_cipher *cipher, crypt_fn fn,
+			 uint64_t guest_offset, uint8_t *data, size_t len)
+{
+	if (guest_offset % SECTOR || len % SECTOR)
+		return -EINVAL;
+	for (size_t at = 0; at < len; at += SECTOR) {
+		uint8_t iv[IV_BYTES] = { 0 };
+
+		bt_store_le64(iv, (guest_offset + at) / SECTOR);
+		gnutls_cipher_set_iv(cipher->handle, iv, sizeof(iv));
+		if (fn(cipher->handle, data + at, SECTOR) < 0)
+			return -EIO;
+	}
+	return 0;
+}
+
+int bt_qcow_encrypt(struct bt_qcow_cipher *cipher, uint64_t guest_offset,
+		    void *data, size_t len)
+{
+	return crypt_sectors(cipher, gnutls_cipher_encrypt, guest_offset, data,
+			     len);
+}
+
+int bt_qcow_decrypt(struct bt_qcow_cipher *cipher, uint64_t guest_offset,
+		    void *data, size_t len)
+{
+	return crypt_sectors(cipher, gnutls_cipher_decrypt, guest_offset, data,
+			     len);
+}
+
+int bt_qcow_l1_sum_create(struct bt_qcow_l1_sum **out)
+{
+	struct bt_qcow_l1_sum *sum = calloc(1, sizeof(*sum));
+
+	if (!sum)
+		return -ENOMEM;
+	/* Not for security, so a FIPS library that has no MD5 only means that
+	 * the checksum cannot be believed. */
+	if (gnutls_hash_init(&sum->handle, GNUTLS_DIG_MD5) < 0) {
+		free(sum);
+		return -ENOTSUP;
+	}
+	*out = sum;
+	return 0;
+}
+
+int bt_qcow_l1_sum_add(struct bt_qcow_l1_sum *sum, const void *table,
+		       size_t len)
+{
+	return gnutls_hash(sum->handle, table, len) < 0 ? -EIO : 0;
+}
+
+uint32_t bt_qcow_l1_sum_finish(struct bt_qcow_l1_sum *sum)
+{
+	uint8_t digest[16] = { 0 };
+
+	if (!sum)
+		return 0;
+	gnutls_hash_deinit(sum->handle, digest);
+	free(sum);
+	/* The writers took the word as x86 sees it, then stored it big-endian
+	 * like every other field. */
+	return bt_load_le32(digest);
+}
+
+#else /* !HAVE_GNUTLS */
+
+int bt_qcow_cipher_create(const void *key, size_t key_len,
+			  struct bt_qcow_cipher **out)
+{
+	return -ENOTSUP;
+}
+
+void bt_qcow_cipher_destroy(struct bt_qcow_cipher *cipher)
+{
+}
+
+int bt_qcow_encrypt(struct bt_qcow_cipher *cipher, uint64_t guest_offset,
+		    void *data, size_t len)
+{
+	return -ENOTSUP;
+}
+
+int bt_qcow_decrypt(struct bt_qcow_cipher *cipher, uint64_t guest_offset,
+		    void *data, size_t len)
+{
+	return -ENOTSUP;
+}
+
+int bt_qcow_l1_sum_create(struct bt_qcow_l1_sum **out)
+{
+	return -ENOTSUP;
+}
+
+int bt_qcow_l1_sum_add(struct bt_qcow_l1_sum *sum, const void *table,
+		       size_t len)
+{
+	return -ENOTSUP;
+}
+
+uint32_t bt_qcow_l1_sum_finish(struct bt_qcow_l1_sum *sum)
+{
+	return 0;
+}
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Refcounts of versions 2 and 3: a table of offsets of blocks, each a cluster
+ * of numbers that are 1 << order bits wide, one for each cluster of the
+ * file. */
+#ifndef BT_LIBQCOW_REFCOUNT_H
+#define BT_LIBQCOW_REFCOUNT_H
+
+#include "libqcow/geometry.h"
+
+struct bt_qcow_refplace {
+	uint64_t table_index; /* may be past the table: it has to grow */
+	uint32_t block_index;
+};
+
+static inline struct bt_qcow_refplace bt_qcow_refcount_locate(
+	const struct bt_qcow_geometry *geo, uint64_t offset)
+{
+	uint64_t cluster = offset >> geo->cluster_bits;
+	struct bt_qcow_refplace at = {
+		.table_index = cluster >> geo->refblock_bits,
+		.block_index = (uint32_t)cluster &
+			       ((UINT32_C(1) << geo->refblock_bits) - 1),
+	};
+
+	return at;
+}
+
+/* The largest number an image of this order can hold. */
+uint64_t bt_qcow_refcount_max(uint32_t order);
+
+uint64_t bt_qcow_refcount_get(const void *block, uint32_t order,
+			      uint32_t index);
+
+/* -ERANGE where value is over bt_qcow_refcount_max: the block is unchanged. */
+int bt_qcow_refcount_set(void *block, uint32_t order, uint32_t index,
+			 uint64_t value);
+
+/* An entry of the refcount table. *offset is 0 where there is no block: all
+ * of its clusters are free. */
+int bt_qcow_reftable_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
+			    uint64_t file_bytes, uint64_t *offset,
+			    struct bt_fault *fault);
+
+/* How many blocks and table clusters count a file of `clusters` clusters that
+ * does not yet include them, and the clusters with them. False where the
+ * table would be over its limit. */
+struct bt_qcow_refsize {
+	uint64_t blocks;
+	uint64_t table_clusters;
+	uint64_t clusters;
+};
+
+bool bt_qcow_refcount_size(uint32_t cluster_bits, uint32_t order,
+			   uint64_t clusters, struct bt_qcow_refsize *out);
+
+#endif
