@@ -170,6 +170,9 @@ uint64_t bt_qcow_header_span(const struct bt_qcow_header *h)
 		return UINT64_C(1) << h->cluster_bits;
 	if (h->has_xen)
 		fixed += BT_QCOW_XEN_BYTES;
+	/* Where there is no name, nobody has checked its length. */
+	if (!h->backing_offset)
+		return fixed;
 	return bt_max_u64(fixed, h->backing_offset + h->backing_bytes);
 }
 
