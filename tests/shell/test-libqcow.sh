@@ -4,7 +4,7 @@
 # same here, and images laid out here are whole to QEMU.
 . "${srcdir:-.}/tests/shell/functions.sh"
 requires qemu-img qemu-io openssl
-dump=$builddir/tests/shell/qcow-dump
+dump=${builddir:?make check sets it}/tests/shell/qcow-dump
 
 qemu_io()
 {
