@@ -194,6 +194,13 @@ int bt_vhd_layout_resize(struct bt_vhd_layout *l, const struct bt_vhd_footer *f,
 	if (l->entries > h->max_table_entries) {
 		keep_locators(l, f, h);
 		place_behind_table(l, with_batmap);
+		if (l->header_offset >= l->table_offset &&
+		    l->header_offset < l->metadata_end)
+			return bt_fault_set(fault, -ENOTSUP, "data_offset",
+					    l->header_offset,
+					    "the header is behind the table, "
+					    "which cannot grow",
+					    "copy the image to a larger one");
 	} else {
 		l->entries = h->max_table_entries;
 		memcpy(l->locator, h->locator, sizeof(l->locator));

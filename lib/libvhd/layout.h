@@ -44,7 +44,7 @@ int bt_vhd_layout_plan(struct bt_vhd_layout *l,
  * moves only if the table grows, and then l->entries is more than
  * h->max_table_entries: first move away each block for which
  * bt_vhd_block_in_the_way. f and h were checked; with_batmap says whether the
- * image has one. */
+ * image has one. -ENOTSUP where the table would grow over the header. */
 int bt_vhd_layout_resize(struct bt_vhd_layout *l, const struct bt_vhd_footer *f,
 			 const struct bt_vhd_header *h, bool with_batmap,
 			 uint64_t size, struct bt_fault *fault);

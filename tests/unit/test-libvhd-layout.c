@@ -104,6 +104,10 @@ START_TEST(growing_the_table_names_the_blocks_in_its_way)
 	ck_assert_int_eq(bt_vhd_layout_resize(&l, &f, &h, true, 10 * GIB, NULL),
 			 0);
 	ck_assert_uint_eq(l.metadata_end, 1536 + 20480 + 512 + 1024 + 512);
+	f.data_offset = 8192;
+	ck_assert_int_eq(bt_vhd_layout_resize(&l, &f, &h, true, 10 * GIB, NULL),
+			 -ENOTSUP);
+	f.data_offset = 512;
 	/* An image of QEMU has no batmap, and leftovers are not kept. */
 	f.type = BT_VHD_DYNAMIC;
 	ck_assert_int_eq(
