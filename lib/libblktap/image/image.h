@@ -12,8 +12,9 @@
 int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 		  struct bt_args **args, struct blktap_error **err);
 
-/* Opens the image that spec names, with all it stands on. flags are
- * BLKTAP_OPEN_*. The format is what spec says; it is never guessed. */
+/* Opens the image that spec names, with all it stands on: parents are opened
+ * read-only, in the format that the child recorded; none is ever guessed. flags
+ * are BLKTAP_OPEN_*. -ELOOP where an image stands on itself. */
 int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 		  struct bt_node **out, struct blktap_error **err);
 

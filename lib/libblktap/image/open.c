@@ -1,10 +1,35 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* An image and what it stands on.
+ *
+ * The child is opened first and says what its parent is; that is opened in turn,
+ * until one stands alone. Then limits and frames are planned from the bottom up.
+ * Chains are walked, not recursed into, so their depth is bounded by descriptors
+ * alone. */
 #include "image/image.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "core/error.h"
 
-int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
-		  struct bt_node **out, struct blktap_error **err)
+/* A file that is in the chain already, to find a loop by. */
+struct link {
+	struct bt_node *node;
+	dev_t dev;
+	ino_t ino;
+	bool is_file;
+};
+
+struct chain {
+	struct link *links;
+	uint32_t count;
+	uint32_t room;
+};
+
+static int open_one(struct bt_env *env, const char *spec, uint32_t flags,
+		    struct bt_node **out, struct blktap_error **err)
 {
 	const struct blktap_class *cls;
 	struct bt_args *args;
@@ -22,5 +47,115 @@ int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 		return rc;
 	}
 	*out = node;
+	return 0;
+}
+
+static int chain_add(struct chain *chain, struct bt_node *node,
+		     struct blktap_error **err)
+{
+	struct link *link, *links;
+	struct stat st;
+
+	if (chain->count == chain->room) {
+		chain->room = chain->room ? chain->room * 2 : 8;
+		links = realloc(chain->links, chain->room * sizeof(*links));
+		if (!links)
+			return bt_fail(err, -ENOMEM, NULL, "out of memory");
+		chain->links = links;
+	}
+	link = &chain->links[chain->count++];
+	memset(link, 0, sizeof(*link));
+	link->node = node;
+	if (stat(bt_node_path(node), &st) == 0) {
+		link->dev = st.st_dev;
+		link->ino = st.st_ino;
+		link->is_file = true;
+	}
+	return 0;
+}
+
+/* Before the parent is opened: its own lock would hide the loop. */
+static int check_loop(const struct chain *chain, const char *spec,
+		      struct blktap_error **err)
+{
+	const char *path = strchr(spec, ':');
+	struct stat st;
+	uint32_t i;
+
+	if (!path || stat(path + 1, &st) < 0)
+		return 0; /* opening it tells what is wrong */
+	for (i = 0; i < chain->count; i++)
+		if (chain->links[i].is_file &&
+		    chain->links[i].dev == st.st_dev &&
+		    chain->links[i].ino == st.st_ino)
+			return bt_fail(
+				err, -ELOOP,
+				"set the right parent in the image",
+				"%s: stands on %s, which stands on it",
+				chain->links[chain->count - 1].node->name,
+				path + 1);
+	return 0;
+}
+
+/* Opens what the last image of the chain stands on; *more is false where it
+ * stands alone. */
+static int open_parent(struct bt_env *env, struct chain *chain, uint32_t flags,
+		       bool *more, struct blktap_error **err)
+{
+	struct bt_node *child = chain->links[chain->count - 1].node;
+	struct bt_node *parent;
+	char *spec = NULL;
+	int rc = 0;
+
+	if (child->cls->get_parent)
+		rc = child->cls->get_parent(child, &spec, err);
+	*more = !rc && spec;
+	if (!*more)
+		return rc;
+	rc = check_loop(chain, spec, err);
+	if (!rc)
+		rc = open_one(env, spec, flags | BLKTAP_OPEN_READ_ONLY, &parent,
+			      err);
+	free(spec);
+	if (rc < 0) {
+		bt_error_prefix(err, "parent of %s", child->name);
+		return rc;
+	}
+	bt_port_link(&child->ports[0], parent);
+	return chain_add(chain, parent, err);
+}
+
+static int plan(const struct chain *chain, struct blktap_error **err)
+{
+	uint32_t i;
+	int rc = 0;
+
+	for (i = chain->count; i-- > 0 && !rc;)
+		rc = bt_node_plan(chain->links[i].node, err);
+	return rc;
+}
+
+int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
+		  struct bt_node **out, struct blktap_error **err)
+{
+	struct chain chain = { NULL, 0, 0 };
+	struct bt_node *top;
+	bool more = true;
+	int rc = open_one(env, spec, flags, &top, err);
+
+	if (rc < 0)
+		return rc;
+	rc = chain_add(&chain, top, err);
+	while (!rc && more)
+		rc = open_parent(env, &chain, flags & BLKTAP_OPEN_BUFFERED,
+				 &more, err);
+	if (!rc && chain.count > 1)
+		rc = plan(&chain, err);
+	free(chain.links);
+	if (rc < 0) {
+		bt_node_destroy(top);
+		return rc;
+	}
+	*out = top;
 	return 0;
 }

@@ -178,3 +178,12 @@ int bt_node_plan(struct bt_node *node, struct blktap_error **err)
 	node->frame_sum = bt_frame_size(node->cls->frame_bytes) + deepest;
 	return 0;
 }
+
+const char *bt_node_path(const struct bt_node *node)
+{
+	const struct blktap_param *first = blktap_class_get_param(node->cls, 0);
+	const char *text =
+		first ? bt_args_string(node->args, first->name) : NULL;
+
+	return text ? text : node->name;
+}

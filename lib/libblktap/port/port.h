@@ -84,6 +84,11 @@ struct blktap_class {
 		    uint32_t flags, struct blktap_error **err);
 	/* Nothing is in flight. NULL: nothing to do. */
 	void (*close)(struct bt_node *node);
+	/* What the opened image says it stands on: *spec is a new string, or
+	 * NULL where it stands alone. image/ opens that read-only and links it
+	 * to port 0. NULL: it never stands on anything. */
+	int (*get_parent)(struct bt_node *node, char **spec,
+			  struct blktap_error **err);
 	/* limits holds what the lower ports allow together (defaults where there
 	 * are none). NULL: as it is. */
 	void (*get_limits)(struct bt_node *node, struct bt_limits *limits);
@@ -151,6 +156,10 @@ void bt_node_destroy(struct bt_node *node);
 /* Computes limits and frame_sum from the lower nodes' and the class. -EINVAL and
  * a text where the class's answer makes no sense. */
 int bt_node_plan(struct bt_node *node, struct blktap_error **err);
+
+/* What the node stands for: its first argument, e.g. the path of a file; its name
+ * where it has none. The node's. */
+const char *bt_node_path(const struct bt_node *node);
 
 /* ---- ports ---------------------------------------------------------------- */
 

@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "port/args.h"
 #include "util/json.h"
 
 static const char *const op_names[BLKTAP_OP_COUNT] = {
@@ -61,22 +60,12 @@ static void put_status(struct bt_json *json, struct bt_node *node, bool legacy)
 		bt_json_null(json, "status");
 }
 
-/* What the node stands for: its first argument. */
-static const char *node_object(const struct bt_node *node)
-{
-	const struct blktap_param *first = blktap_class_get_param(node->cls, 0);
-	const char *text =
-		first ? bt_args_string(node->args, first->name) : NULL;
-
-	return text ? text : node->name;
-}
-
 static void put_legacy_image(struct bt_json *json, struct bt_node *node)
 {
 	const struct bt_node_stats *s = &node->stats;
 
 	bt_json_object(json, NULL);
-	bt_json_string(json, "name", node_object(node));
+	bt_json_string(json, "name", bt_node_path(node));
 	put_pair(json, "hits", s->bytes[BLKTAP_OP_READ] >> 9,
 		 s->bytes[BLKTAP_OP_WRITE] >> 9);
 	put_pair(json, "fail", s->errors[BLKTAP_OP_READ],

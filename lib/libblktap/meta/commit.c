@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Commits: copy what is dirty, then write and sync rank by rank.
+ *
+ *   idle -> start: snapshot -> [rank 0 writes] -> sync -> rank 1 writes -> sync
+ *        -> ... -> finish -> (who joined meanwhile: start again) */
+#include "meta/private.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "util/checked.h"
+
+static void go_on(struct bt_meta *meta);
+static void start(struct bt_work *work);
+
+void bt_meta_mark(struct bt_meta_block *block, uint32_t from, uint32_t to)
+{
+	struct bt_meta_set *set = &block->meta->sets[block->kind];
+
+	if (block->dirty_from == block->dirty_to) {
+		block->dirty_from = from;
+		block->dirty_to = to;
+		bt_list_add_tail(&set->dirty, &block->dirty_link);
+		set->dirty_count++;
+		return;
+	}
+	if (from < block->dirty_from)
+		block->dirty_from = from;
+	if (to > block->dirty_to)
+		block->dirty_to = to;
+}
+
+void bt_meta_dirty(struct bt_meta_block *block, uint32_t from, uint32_t length)
+{
+	struct bt_meta *meta = block->meta;
+	struct bt_meta_set *set = &meta->sets[block->kind];
+
+	bt_meta_mark(block, from, from + length);
+	/* early enough that readers do not have to wait for room */
+	if (set->dirty_count > set->kind.block_count / 2)
+		bt_meta_commit_soon(meta);
+}
+
+bool bt_meta_is_dirty(const struct bt_meta *meta)
+{
+	uint32_t i;
+
+	for (i = 0; i < meta->set_count; i++)
+		if (meta->sets[i].dirty_count)
+			return true;
+	return meta->running;
+}
+
+void bt_meta_commit_init(struct bt_meta *meta)
+{
+	bt_list_init(&meta->writing);
+	bt_list_init(&meta->joined);
+	bt_list_init(&meta->next);
+	bt_work_init(&meta->start, start);
+}
+
+void bt_meta_commit_soon(struct bt_meta *meta)
+{
+	meta->forced = true;
+	if (!meta->running)
+		bt_loop_defer(meta->loop, &meta->start);
+}
+
+void bt_meta_commit(struct bt_meta *meta, struct bt_meta_commit *commit)
+{
+	bt_list_add_tail(&meta->next, &commit->link);
+	if (!meta->running)
+		bt_loop_defer(meta->loop, &meta->start);
+}
+
+/* Whole sectors of the file, so that O_DIRECT takes them. */
+static void snapshot(struct bt_meta *meta, struct bt_meta_block *block)
+{
+	uint32_t align = meta->file->offset_align;
+	uint32_t size = meta->sets[block->kind].kind.block_size;
+	uint32_t to =
+		(uint32_t)bt_align_down(block->dirty_to + align - 1, align);
+
+	block->shadow_from = (uint32_t)bt_align_down(block->dirty_from, align);
+	block->shadow_to = to < size ? to : size;
+	memcpy(block->shadow + block->shadow_from,
+	       block->data + block->shadow_from,
+	       block->shadow_to - block->shadow_from);
+	block->dirty_from = block->dirty_to = 0;
+	block->committing = true;
+	bt_list_del(&block->dirty_link);
+	bt_list_add_tail(&meta->writing, &block->commit_link);
+}
+
+static void take_dirty(struct bt_meta *meta)
+{
+	uint32_t i;
+
+	for (i = 0; i < meta->set_count; i++) {
+		struct bt_meta_set *set = &meta->sets[i];
+
+		while (!bt_list_empty(&set->dirty))
+			snapshot(meta, bt_list_first(&set->dirty,
+						     struct bt_meta_block,
+						     dirty_link));
+		set->dirty_count = 0;
+	}
+}
+
+static void start(struct bt_work *work)
+{
+	struct bt_meta *meta = bt_container_of(work, struct bt_meta, start);
+
+	if (meta->running)
+		return;
+	if (bt_list_empty(&meta->next) && !bt_meta_is_dirty(meta)) {
+		meta->forced = false;
+		bt_meta_serve(meta);
+		return;
+	}
+	meta->running = true;
+	meta->forced = false;
+	meta->error = meta->sync_error;
+	meta->rank = 0;
+	bt_list_splice_tail(&meta->joined, &meta->next);
+	if (!meta->error)
+		take_dirty(meta);
+	go_on(meta);
+}
+
+/* What could not be written is dirty again, for the next try. */
+static void settle(struct bt_meta *meta, struct bt_meta_block *block)
+{
+	block->committing = false;
+	bt_list_del(&block->commit_link);
+	if (meta->error)
+		bt_meta_mark(block, block->shadow_from, block->shadow_to);
+}
+
+static void finish(struct bt_meta *meta)
+{
+	struct bt_list joined, *node;
+	int error = meta->error;
+
+	while (!bt_list_empty(&meta->writing))
+		settle(meta, bt_list_first(&meta->writing, struct bt_meta_block,
+					   commit_link));
+	bt_list_init(&joined);
+	bt_list_splice_tail(&joined, &meta->joined);
+	meta->running = false;
+	if (!bt_list_empty(&meta->next) || meta->forced)
+		bt_loop_defer(meta->loop, &meta->start);
+	while ((node = bt_list_pop(&joined))) {
+		struct bt_meta_commit *commit =
+			bt_list_entry(node, struct bt_meta_commit, link);
+
+		commit->fn(commit, error);
+	}
+	if (error)
+		bt_meta_fail_short(meta, error);
+	else
+		bt_meta_serve(meta);
+}
+
+static void synced(struct bt_io *io, int error)
+{
+	struct bt_meta *meta = bt_container_of(io, struct bt_meta, sync);
+
+	if (error) {
+		meta->sync_error = error;
+		meta->error = error;
+	}
+	meta->rank++;
+	go_on(meta);
+}
+
+static void submit_sync(struct bt_meta *meta)
+{
+	struct bt_io *io = &meta->sync;
+
+	memset(io, 0, sizeof(*io));
+	io->file = meta->file;
+	io->op = BT_IO_SYNC;
+	io->done = synced;
+	bt_engine_submit(io);
+}
+
+static void written(struct bt_io *io, int error)
+{
+	struct bt_meta_block *block =
+		bt_container_of(io, struct bt_meta_block, io);
+	struct bt_meta *meta = block->meta;
+
+	if (error && !meta->error)
+		meta->error = error;
+	if (--meta->writes)
+		return;
+	if (meta->error)
+		go_on(meta);
+	else
+		submit_sync(meta);
+}
+
+static void submit_write(struct bt_meta *meta, struct bt_meta_block *block)
+{
+	struct bt_io *io = &block->io;
+
+	meta->writes++;
+	block->iov.iov_base = block->shadow + block->shadow_from;
+	block->iov.iov_len = block->shadow_to - block->shadow_from;
+	io->file = meta->file;
+	io->op = BT_IO_WRITE;
+	io->flags = 0;
+	io->offset = block->offset + block->shadow_from;
+	io->length = block->iov.iov_len;
+	io->data.iov = &block->iov;
+	io->data.count = 1;
+	io->data.skip = 0;
+	io->done = written;
+	bt_engine_submit(io);
+}
+
+/* Writes the blocks of the present rank; false where there are none. */
+static bool write_rank(struct bt_meta *meta)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &meta->writing) {
+		struct bt_meta_block *block =
+			bt_list_entry(pos, struct bt_meta_block, commit_link);
+
+		if (meta->sets[block->kind].kind.rank == meta->rank)
+			submit_write(meta, block);
+	}
+	return meta->writes > 0;
+}
+
+/* Rank 0 is always synced, for the data's sake; the others where they wrote. */
+static void go_on(struct bt_meta *meta)
+{
+	while (!meta->error && meta->rank < BT_META_RANKS) {
+		if (write_rank(meta))
+			return;
+		if (meta->rank == 0) {
+			submit_sync(meta);
+			return;
+		}
+		meta->rank++;
+	}
+	finish(meta);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The inside of the cache; only the room's own files include it. */
+#ifndef BT_META_PRIVATE_H
+#define BT_META_PRIVATE_H
+
+#include "loop/loop.h"
+#include "meta/meta.h"
+
+struct bt_meta_set {
+	struct bt_meta_kind kind;
+	struct bt_meta_block *blocks;
+	unsigned char *memory; /* data and shadow of every block */
+	struct bt_list free; /* hold nothing */
+	struct bt_list lru; /* hold something, the longest unused first */
+	struct bt_list dirty;
+	struct bt_list short_of; /* of bt_meta_wait: no block to be had */
+	uint32_t dirty_count;
+};
+
+struct bt_meta {
+	struct bt_loop *loop;
+	struct bt_file *file;
+	struct bt_meta_set sets[BT_META_KINDS];
+	uint32_t set_count;
+	struct bt_meta_block **hash;
+	uint32_t hash_mask;
+	uint32_t reads;
+
+	/* the commit that runs */
+	struct bt_list writing; /* its blocks, all ranks */
+	struct bt_list joined; /* who waits for it */
+	struct bt_list next; /* who waits for the one after */
+	struct bt_io sync;
+	struct bt_work start; /* a commit is due */
+	uint32_t rank;
+	uint32_t writes; /* under way */
+	int error; /* of the commit that runs */
+	int sync_error; /* for good */
+	bool running;
+	bool forced; /* room is needed: commit without anyone waiting */
+};
+
+/* commit.c */
+void bt_meta_commit_init(struct bt_meta *meta);
+void bt_meta_commit_soon(struct bt_meta *meta);
+
+/* cache.c: a commit made blocks clean: whoever is short of one may go on. */
+void bt_meta_serve(struct bt_meta *meta);
+void bt_meta_fail_short(struct bt_meta *meta, int error);
+void bt_meta_mark(struct bt_meta_block *block, uint32_t from, uint32_t to);
+
+#endif
