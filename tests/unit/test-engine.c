@@ -625,6 +625,34 @@ START_TEST(io_without_end_starves_no_timer)
 }
 END_TEST
 
+/* Writes to the page cache by plain calls, and after a slow one by the engine. */
+START_TEST(cached_writes_are_right_with_and_without_plain_calls)
+{
+	unsigned char *memory;
+	struct op *ops[8];
+	int round, i;
+
+	if (!begin(_i))
+		return;
+	memory = aligned_alloc(4096, 8 * 8192);
+	for (round = 0; round < 2; round++) {
+		file.plain_from_ns = round ? UINT64_MAX : 0;
+		memset(memory, 0x40 + round, 8 * 8192);
+		for (i = 0; i < 8; i++)
+			ops[i] = op_submit(op_new(BT_IO_WRITE,
+						  (uint64_t)i * 16384,
+						  memory + i * 8192, 8192));
+		for (i = 0; i < 8; i++)
+			ck_assert_int_eq(op_wait(ops[i]), 0);
+		for (i = 0; i < 8; i++)
+			memset(model + i * 16384, 0x40 + round, 8192);
+		check_file();
+	}
+	free(memory);
+	end();
+}
+END_TEST
+
 /* ---- choice of the engine ------------------------------------------------ */
 
 /* From here on the two calls fail, in this process. */
@@ -731,6 +759,9 @@ static void add_variants(TCase *tc)
 	tcase_add_loop_test(tc, engine_may_be_handed_from_thread_to_thread, 0,
 			    VARIANTS);
 	tcase_add_loop_test(tc, io_without_end_starves_no_timer, 0, VARIANTS);
+	tcase_add_loop_test(
+		tc, cached_writes_are_right_with_and_without_plain_calls, 0,
+		VARIANTS);
 	tcase_add_loop_test(tc, engine_name_is_what_was_asked_for, 0, 3);
 	tcase_add_loop_test(tc, engine_leaves_no_descriptor_behind, 0, 3);
 	tcase_add_loop_test(

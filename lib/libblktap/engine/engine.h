@@ -51,6 +51,8 @@ struct bt_file {
 	uint32_t memory_align; /* 1 where not direct */
 	bool is_block; /* a block device */
 	bool in_memory; /* on tmpfs or ramfs */
+	uint64_t plain_from_ns; /* when plain writes may be tried again */
+	uint64_t plain_pause_ns; /* how long they rested last */
 	const char *name; /* for log lines; the owner's */
 	uint32_t in_flight;
 };
@@ -146,8 +148,8 @@ struct bt_backend {
 	int (*submit)(void *state, struct bt_slot **slots, uint32_t count);
 	/* Reaps of what is ready, without blocking; true where there was any. */
 	bool (*reap)(void *state);
-	/* The queue serves files in memory itself, by plain calls. */
-	bool plain_in_memory;
+	/* The queue itself does what a plain call does best: see plain.c. */
+	bool takes_no_plain;
 };
 
 /* As bt_engine_create, on a backend of the caller's. */

@@ -241,5 +241,5 @@ const struct bt_backend bt_backend_libaio = {
 	.fini = libaio_fini,
 	.submit = libaio_submit,
 	.reap = libaio_reap,
-	.plain_in_memory = true,
+	.takes_no_plain = true,
 };

@@ -80,6 +80,10 @@ void bt_transfer_complete(struct bt_engine *engine, struct bt_io *io,
 			  int error);
 void bt_transfer_finish(struct bt_engine *engine, struct bt_engine_slot *slot);
 
+/* plain.c: does the ready slots that need no asynchrony, and takes them from
+ * the list; true where there were any. */
+bool bt_plain_perform(struct bt_engine *engine);
+
 /* bounce.c. NULL where all are in use, or there is no memory. */
 void *bt_bounce_get(struct bt_bounce_pool *pool);
 void bt_bounce_put(struct bt_bounce_pool *pool, void *buffer);

@@ -225,29 +225,6 @@ static bool hand_over(struct bt_engine *engine)
 	return true;
 }
 
-/* A file in memory never waits for a device: a plain call costs less than to
- * ask for one, and io_uring would give such a file to a pool of threads. */
-static bool perform_in_memory(struct bt_engine *engine)
-{
-	uint32_t i, kept = 0, count = engine->ready_count;
-
-	for (i = 0; i < count; i++) {
-		struct bt_slot *pub = engine->ready[i];
-		struct bt_engine_slot *slot =
-			bt_list_entry(pub, struct bt_engine_slot, pub);
-
-		if (!slot->file->in_memory) {
-			engine->ready[kept++] = pub;
-			continue;
-		}
-		engine->stats.batches++;
-		pub->result = bt_sync_perform(pub);
-		bt_list_add_tail(&engine->finished, &pub->link);
-	}
-	engine->ready_count = kept;
-	return kept < count;
-}
-
 /* Returns whether anything went to the kernel or ended. */
 bool bt_queue_flush(struct bt_engine *engine)
 {
@@ -255,8 +232,8 @@ bool bt_queue_flush(struct bt_engine *engine)
 
 	if (!bt_list_empty(&engine->pending) || !bt_list_empty(&engine->alone))
 		fill(engine);
-	if (engine->backend->plain_in_memory)
-		any = perform_in_memory(engine);
+	if (engine->backend->takes_no_plain && engine->ready_count)
+		any = bt_plain_perform(engine);
 	while (engine->ready_count) {
 		if (!hand_over(engine))
 			break;

@@ -225,6 +225,6 @@ const struct bt_backend bt_backend_uring = {
 	.fini = uring_fini,
 	.submit = uring_submit,
 	.reap = uring_reap,
-	.plain_in_memory = true,
+	.takes_no_plain = true,
 };
 #endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Slots that a plain system call serves best.
+ *
+ * A file in memory waits for no device, and io_uring would hand it to a pool of
+ * threads, at three times the CPU. The same goes for whole-page writes to the
+ * page cache: the kernel's asynchronous path is a pool of threads, unless the
+ * file system can promise not to wait. Such a write rarely does wait, but it may:
+ * for the journal, or for dirty pages to drain. So plain writes go on only while
+ * they are quick. One that took longer than SLOW_NS sends the file's writes to
+ * the backend for a pause, which doubles with each relapse, so that a loop that
+ * serves others is held up once a pause at most. */
+#include <time.h>
+
+#include "engine/private.h"
+#include "util/checked.h"
+
+#define PAGE_MASK 4095u
+/* More than a busy machine's scheduler takes away at once. */
+#define SLOW_NS 5000000ull
+#define PAUSE_MIN_NS 100000000ull
+#define PAUSE_MAX_NS 32000000000ull
+
+static uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+/* Whole pages need no old bytes from the disk. */
+static bool is_cached_write(const struct bt_engine_slot *slot)
+{
+	const struct bt_slot *pub = &slot->pub;
+
+	return pub->op == BT_IO_WRITE && !pub->flags && !slot->file->direct &&
+	       !((pub->offset | pub->length) & PAGE_MASK);
+}
+
+static void judge(struct bt_file *file, uint64_t start, uint64_t end)
+{
+	uint64_t pause = file->plain_pause_ns;
+
+	if (end - start < SLOW_NS) {
+		/* A good while without a relapse is forgiven. */
+		if (pause && end - file->plain_from_ns > 4 * pause)
+			file->plain_pause_ns = 0;
+		return;
+	}
+	pause = bt_max_u64(2 * pause, PAUSE_MIN_NS);
+	file->plain_pause_ns = bt_min_u64(pause, PAUSE_MAX_NS);
+	file->plain_from_ns = end + file->plain_pause_ns;
+}
+
+static void perform(struct bt_engine *engine, struct bt_slot *pub)
+{
+	engine->stats.batches++;
+	pub->result = bt_sync_perform(pub);
+	bt_list_add_tail(&engine->finished, &pub->link);
+}
+
+/* False where the slot is the backend's; *now is read at most once a slot. */
+static bool try_plain(struct bt_engine *engine, struct bt_engine_slot *slot,
+		      uint64_t *now)
+{
+	uint64_t start;
+
+	if (slot->file->in_memory) {
+		perform(engine, &slot->pub);
+		return true;
+	}
+	if (!is_cached_write(slot))
+		return false;
+	if (!*now)
+		*now = clock_ns();
+	start = *now;
+	if (start < slot->file->plain_from_ns)
+		return false;
+	perform(engine, &slot->pub);
+	*now = clock_ns();
+	judge(slot->file, start, *now);
+	return true;
+}
+
+bool bt_plain_perform(struct bt_engine *engine)
+{
+	uint32_t i, kept = 0, count = engine->ready_count;
+	uint64_t now = 0;
+
+	for (i = 0; i < count; i++) {
+		struct bt_slot *pub = engine->ready[i];
+
+		if (!try_plain(engine,
+			       bt_list_entry(pub, struct bt_engine_slot, pub),
+			       &now))
+			engine->ready[kept++] = pub;
+	}
+	engine->ready_count = kept;
+	return kept < count;
+}
