@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -98,6 +100,15 @@ static int do_io(enum bt_io_op kind, uint64_t offset, void *data,
 		 uint64_t length)
 {
 	return op_wait(op_submit(op_new(kind, offset, data, length)));
+}
+
+static int do_io_on(struct bt_file *other, enum bt_io_op kind, uint64_t offset,
+		    void *data, uint64_t length)
+{
+	struct op *op = op_new(kind, offset, data, length);
+
+	op->io.file = other;
+	return op_wait(op_submit(op));
 }
 
 /* ---- fixtures ------------------------------------------------------------ */
@@ -653,6 +664,68 @@ START_TEST(cached_writes_are_right_with_and_without_plain_calls)
 }
 END_TEST
 
+/* A loop device on the file, which is gone with its descriptor; -1 where there
+ * is none to be had. */
+static int open_loop_device(void)
+{
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	struct loop_config config = { .fd = (uint32_t)fd,
+				      .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	char path[32];
+	int number, device;
+
+	if (control < 0)
+		return -1;
+	number = ioctl(control, LOOP_CTL_GET_FREE);
+	close(control);
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	device = number < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+	if (device >= 0 && ioctl(device, LOOP_CONFIGURE, &config) < 0) {
+		close(device);
+		return -1;
+	}
+	return device;
+}
+
+START_TEST(device_is_written_and_its_ranges_are_freed)
+{
+	unsigned char block[4096];
+	struct stat before, after;
+	struct bt_file device;
+	int dev;
+
+	if (!begin(_i))
+		return;
+	dev = open_loop_device();
+	if (dev < 0) {
+		end();
+		return;
+	}
+	ck_assert_int_eq(bt_file_init(&device, engine, dev, false, "loop"), 0);
+	ck_assert(device.is_block);
+	memset(block, 0x99, sizeof(block));
+	ck_assert_int_eq(do_io_on(&device, BT_IO_WRITE, 4096, block, 4096), 0);
+	ck_assert_int_eq(do_io_on(&device, BT_IO_SYNC, 0, NULL, 0), 0);
+	memset(model + 4096, 0x99, 4096);
+	check_file();
+	fsync(fd);
+	fstat(fd, &before);
+	ck_assert_int_eq(
+		do_io_on(&device, BT_IO_DISCARD, 64 * KIB, NULL, 256 * KIB), 0);
+	ck_assert_int_eq(
+		do_io_on(&device, BT_IO_DISCARD, 512 * KIB, NULL, 64 * KIB), 0);
+	fstat(fd, &after);
+	ck_assert_int_le(after.st_blocks, before.st_blocks - 2 * 320);
+	ck_assert_int_eq(do_io_on(&device, BT_IO_PUNCH, 0, NULL, 8192), 0);
+	ck_assert_int_eq(do_io_on(&device, BT_IO_READ, 4096, block, 4096), 0);
+	ck_assert_uint_eq(block[0] | block[4095], 0);
+	ck_assert_int_eq(do_io_on(&device, BT_IO_ZERO, 8192, NULL, 8192), 0);
+	bt_file_fini(&device);
+	close(dev);
+	end();
+}
+END_TEST
+
 /* ---- choice of the engine ------------------------------------------------ */
 
 /* From here on the two calls fail, in this process. */
@@ -762,6 +835,8 @@ static void add_variants(TCase *tc)
 	tcase_add_loop_test(
 		tc, cached_writes_are_right_with_and_without_plain_calls, 0,
 		VARIANTS);
+	tcase_add_loop_test(tc, device_is_written_and_its_ranges_are_freed, 0,
+			    VARIANTS);
 	tcase_add_loop_test(tc, engine_name_is_what_was_asked_for, 0, 3);
 	tcase_add_loop_test(tc, engine_leaves_no_descriptor_behind, 0, 3);
 	tcase_add_loop_test(

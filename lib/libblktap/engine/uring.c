@@ -25,10 +25,15 @@ struct uring_state {
 	struct bt_watch watch;
 	struct bt_timer retry;
 	uint32_t in_kernel;
+	bool *by_cmd; /* one a slot: its discard is tried the other way */
+	bool cmd_works;
 	uint32_t reap_limit;
 	void (*completed)(void *opaque, struct bt_slot *slot);
 	void *opaque;
 };
+
+/* blkdev.h of Linux 6.12, where the mode of fallocate for it went away. */
+#define DISCARD_CMD _IO(0x12, 0)
 
 static const int needed_ops[] = {
 	IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ,
@@ -61,7 +66,7 @@ static void on_retry(struct bt_timer *timer)
 	enter(bt_list_entry(timer, struct uring_state, retry));
 }
 
-static int setup(struct uring_state *s, uint32_t queue_depth)
+static int open_ring(struct uring_state *s, uint32_t queue_depth)
 {
 	int rc = -EINVAL;
 	size_t i;
@@ -89,30 +94,39 @@ static int probe(struct uring_state *s)
 	return rc;
 }
 
+static int set_up(struct uring_state *s, uint32_t queue_depth)
+{
+	int rc = open_ring(s, queue_depth);
+
+	if (rc < 0)
+		return rc;
+	rc = probe(s);
+	if (!rc)
+		rc = bt_watch_add(s->loop, &s->watch, s->ring.ring_fd, EPOLLIN,
+				  on_readable);
+	if (rc < 0)
+		io_uring_queue_exit(&s->ring);
+	return rc;
+}
+
 static int uring_init(struct bt_loop *loop, uint32_t queue_depth,
 		      void (*completed)(void *opaque, struct bt_slot *slot),
 		      void *opaque, void **state)
 {
 	struct uring_state *s = calloc(1, sizeof(*s));
-	int rc;
+	int rc = -ENOMEM;
 
 	if (!s)
-		return -ENOMEM;
+		return rc;
 	s->loop = loop;
 	s->completed = completed;
 	s->opaque = opaque;
 	bt_timer_init(&s->retry, on_retry);
-	rc = setup(s, queue_depth);
+	s->by_cmd = calloc(queue_depth, sizeof(*s->by_cmd));
+	if (s->by_cmd)
+		rc = set_up(s, queue_depth);
 	if (rc < 0) {
-		free(s);
-		return rc;
-	}
-	rc = probe(s);
-	if (!rc)
-		rc = bt_watch_add(loop, &s->watch, s->ring.ring_fd, EPOLLIN,
-				  on_readable);
-	if (rc < 0) {
-		io_uring_queue_exit(&s->ring);
+		free(s->by_cmd);
 		free(s);
 		return rc;
 	}
@@ -127,6 +141,7 @@ static void uring_fini(void *state)
 	bt_timer_cancel(&s->retry);
 	bt_watch_del(&s->watch);
 	io_uring_queue_exit(&s->ring);
+	free(s->by_cmd);
 	free(s);
 }
 
@@ -147,8 +162,47 @@ static void prep_transfer(struct io_uring_sqe *sqe, const struct bt_slot *slot)
 		sqe->rw_flags = RWF_DSYNC;
 }
 
-static void prep(struct io_uring_sqe *sqe, struct bt_slot *slot)
+static bool is_device_discard(const struct bt_slot *slot)
 {
+	return slot->op == BT_IO_DISCARD && (slot->flags & BT_SLOT_BLOCK);
+}
+
+static void prep_discard_cmd(struct io_uring_sqe *sqe,
+			     const struct bt_slot *slot)
+{
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, slot->fd, NULL, 0, 0);
+	sqe->cmd_op = DISCARD_CMD;
+	sqe->addr = slot->offset;
+	sqe->addr3 = slot->length;
+}
+
+/* fallocate first, then the command; the queue repeats what says -EAGAIN. */
+static int64_t judge_discard(struct uring_state *s, const struct bt_slot *slot,
+			     int64_t result)
+{
+	bool *by_cmd = &s->by_cmd[slot->index];
+
+	if (result == -EOPNOTSUPP && !*by_cmd && !s->cmd_works) {
+		*by_cmd = true;
+		return -EAGAIN;
+	}
+	if (*by_cmd && result == 0)
+		s->cmd_works = true;
+	else if (*by_cmd && (result == -EINVAL || result == -ENOTTY))
+		result = -EOPNOTSUPP;
+	*by_cmd = false;
+	return result;
+}
+
+static void prep(struct uring_state *s, struct io_uring_sqe *sqe,
+		 struct bt_slot *slot)
+{
+	if (is_device_discard(slot) &&
+	    (s->cmd_works || s->by_cmd[slot->index])) {
+		prep_discard_cmd(sqe, slot);
+		io_uring_sqe_set_data(sqe, slot);
+		return;
+	}
 	switch (slot->op) {
 	case BT_IO_READ:
 	case BT_IO_WRITE:
@@ -190,7 +244,7 @@ static int uring_submit(void *state, struct bt_slot **slots, uint32_t count)
 
 		if (!sqe)
 			break;
-		prep(sqe, slots[taken]);
+		prep(s, sqe, slots[taken]);
 	}
 	enter(s);
 	s->in_kernel += taken;
@@ -211,6 +265,9 @@ static bool uring_reap(void *state)
 	for (i = 0; i < count; i++) {
 		slots[i] = io_uring_cqe_get_data(cqes[i]);
 		slots[i]->result = cqes[i]->res;
+		if (bt_unlikely(is_device_discard(slots[i])))
+			slots[i]->result =
+				judge_discard(s, slots[i], cqes[i]->res);
 	}
 	io_uring_cq_advance(&s->ring, count);
 	s->in_kernel -= count;
