@@ -109,6 +109,7 @@ void bt_qcow_check_init(struct bt_qcow_check *c,
 	start_window(c, 0);
 }
 
+/* Version 1 shares nothing and has no such bit. */
 static uint32_t copied_flag(const struct bt_qcow_check *c, bool copied)
 {
 	if (c->geo->version == 1)
@@ -140,6 +141,7 @@ void bt_qcow_check_l1(struct bt_qcow_check *c, const void *table,
 	}
 }
 
+/* Statistics are of the whole image: taken in one window only. */
 static void count_mapping(struct bt_qcow_check *c,
 			  const struct bt_qcow_mapping *m)
 {
@@ -221,6 +223,8 @@ bool bt_qcow_check_wants_block(const struct bt_qcow_check *c, uint32_t index)
 	return block_part(c, index, &from, &to);
 }
 
+/* The copied bit promises that the cluster may be written in place, so a
+ * wrong one is as bad as a wrong count: it overwrites another's data. */
 static void compare(struct bt_qcow_check *c, uint64_t unit, uint64_t stored)
 {
 	uint32_t n = c->counts[unit - c->first];

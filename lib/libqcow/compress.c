@@ -31,6 +31,7 @@ struct bt_qcow_deflater {
 #endif
 };
 
+/* All that a method needs for its life is taken here. */
 static int inflater_init(struct bt_qcow_inflater *in)
 {
 	if (in->method == BT_QCOW_ZLIB)
@@ -73,6 +74,7 @@ void bt_qcow_inflater_destroy(struct bt_qcow_inflater *inflater)
 	free(inflater);
 }
 
+/* The lengths are zlib's own type: a longer one must not be cut to fit. */
 static int inflate_zlib(z_stream *z, const void *in, size_t in_len, void *out,
 			size_t out_len)
 {
@@ -169,6 +171,7 @@ void bt_qcow_deflater_destroy(struct bt_qcow_deflater *deflater)
 	free(deflater);
 }
 
+/* A stream that fills its buffer to the last byte has saved nothing. */
 static int deflate_zlib(z_stream *z, const void *in, size_t in_len, void *out,
 			size_t out_len, size_t *done)
 {

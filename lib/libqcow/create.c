@@ -62,6 +62,8 @@ static int check_request(const struct bt_qcow_create *c, struct bt_fault *fault)
 	return 0;
 }
 
+/* Sizes that the old writers chose are kept: their readers have only ever
+ * met those. */
 static void start_header(const struct bt_qcow_create *c,
 			 struct bt_qcow_header *h)
 {
@@ -97,6 +99,8 @@ static int append_name(const struct bt_qcow_create *c, struct bt_qcow_layout *l,
 	return 0;
 }
 
+/* Each L2 table is followed by the extent it maps, where programs with the
+ * shortcut of min_cluster_alloc look for it without reading the table. */
 static void place_reserved(struct bt_qcow_layout *l)
 {
 	const struct bt_qcow_header *h = &l->header;
@@ -192,6 +196,7 @@ static int build_head_v2(const struct bt_qcow_create *c,
 	return append_name(c, l, cap, at, fault);
 }
 
+/* The file ends with the L1 table; the first write goes behind it. */
 static int plan_v2(const struct bt_qcow_create *c, struct bt_qcow_layout *l,
 		   struct bt_fault *fault)
 {
@@ -280,6 +285,8 @@ static bool entries_in(uint64_t at, size_t len, uint64_t base, uint64_t count,
 	return true;
 }
 
+/* Version 1 puts its table on a multiple of 8 that is none of 512's, so an
+ * entry may lie partly outside of the piece asked for. */
 static void store_entry(uint8_t *buf, uint64_t offset, size_t len, uint64_t pos,
 			uint64_t value)
 {
@@ -331,6 +338,8 @@ static void fill_refcounts(const struct bt_qcow_layout *l, uint8_t *buf,
 	}
 }
 
+/* The L1 entry i is l2_first + i * l2_stride, and entry j of that table the
+ * j-th cluster behind it. */
 static void fill_reserved(const struct bt_qcow_layout *l, uint8_t *buf,
 			  uint64_t offset, size_t len)
 {

@@ -59,6 +59,9 @@ void bt_qcow_cipher_destroy(struct bt_qcow_cipher *cipher)
 
 typedef int (*crypt_fn)(const gnutls_cipher_hd_t, void *, size_t);
 
+/* Each sector stands alone, so that one can be written without its
+ * neighbours. The key's text is padded, never hashed: that is all the
+ * protection the format has, and why new images are not made with it. */
 static int crypt_sectors(struct bt_qcow_cipher *cipher, crypt_fn fn,
 			 uint64_t guest_offset, uint8_t *data, size_t len)
 {

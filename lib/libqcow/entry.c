@@ -96,6 +96,7 @@ static int decode_compressed(const struct bt_qcow_geometry *geo, uint64_t entry,
 	return 0;
 }
 
+/* A stream has no copied bit since it may share its clusters with others. */
 static int decode_v2(const struct bt_qcow_geometry *geo, uint64_t entry,
 		     uint64_t file_bytes, struct bt_qcow_mapping *out,
 		     struct bt_fault *fault)

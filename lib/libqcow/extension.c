@@ -62,6 +62,8 @@ int bt_qcow_ext_next(struct bt_qcow_ext_iter *it, struct bt_qcow_ext *ext,
 	return 1;
 }
 
+/* Only its length and bytes are judged here: whether such a driver exists is
+ * for the opener, and a name it does not know must not become a guess. */
 static int read_format(const struct bt_qcow_ext *ext,
 		       struct bt_qcow_ext_info *info, struct bt_fault *fault)
 {
@@ -75,6 +77,8 @@ static int read_format(const struct bt_qcow_ext *ext,
 	return 0;
 }
 
+/* An extension can announce what the feature bits should have: data that is
+ * not where it seems, or not plain. Such an image is refused here too. */
 static int read_one(const struct bt_qcow_ext *ext,
 		    struct bt_qcow_ext_info *info, struct bt_fault *fault)
 {

@@ -22,6 +22,8 @@ static void add_region(struct bt_qcow_geometry *geo, const char *name,
 	geo->regions++;
 }
 
+/* What is fixed here is the header, the table and the name; anything else an
+ * entry may point at. */
 static void init_v1(struct bt_qcow_geometry *geo,
 		    const struct bt_qcow_header *h)
 {

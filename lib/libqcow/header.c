@@ -96,6 +96,8 @@ int bt_qcow_header_decode(struct bt_qcow_header *h, const void *buf, size_t len,
 	return 0;
 }
 
+/* Bytes that no field covers are written as zeros only where the format says
+ * they are padding. */
 static int encode_v1(const struct bt_qcow_header *h, uint8_t *p, size_t len)
 {
 	size_t need = BT_QCOW_V1_BYTES + (h->has_xen ? BT_QCOW_XEN_BYTES : 0);
@@ -118,6 +120,8 @@ static int encode_v1(const struct bt_qcow_header *h, uint8_t *p, size_t len)
 	return (int)need;
 }
 
+/* A header of 104 bytes has no room for the compression type, and means
+ * zlib. */
 static int encode_v3(const struct bt_qcow_header *h, uint8_t *p, size_t len)
 {
 	if (len < h->header_bytes)

@@ -16,6 +16,7 @@ uint64_t bt_qcow_refcount_max(uint32_t order)
 			  : (UINT64_C(1) << (UINT32_C(1) << order)) - 1;
 }
 
+/* 8 >> order numbers share a byte; index is split into byte and bit. */
 static uint64_t get_packed(const uint8_t *block, uint32_t order, uint32_t index)
 {
 	uint32_t bit = (index & ((8u >> order) - 1)) << order;

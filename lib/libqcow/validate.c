@@ -12,6 +12,8 @@
 #define CUT "the file was cut short; restore a copy"
 #define CONVERT "convert it with qemu-img convert -O qcow2"
 
+/* First of all: every later check shifts by these, and a shift by more than
+ * the width of a number is undefined. */
 static int check_bits(const struct bt_qcow_header *h, struct bt_fault *fault)
 {
 	uint32_t most = h->version == 1 ? 16 : 21;
@@ -28,6 +30,8 @@ static int check_bits(const struct bt_qcow_header *h, struct bt_fault *fault)
 	return 0;
 }
 
+/* The L1 table covers the size, so a limit on the table is one on the size.
+ * Counted by shifting, as rounding up first could wrap. */
 static int check_size(const struct bt_qcow_header *h, uint64_t *l1_entries,
 		      struct bt_fault *fault)
 {
@@ -49,6 +53,8 @@ static int check_size(const struct bt_qcow_header *h, uint64_t *l1_entries,
 	return 0;
 }
 
+/* Without a key the data would be served as ciphertext, and what is written
+ * would be stored plain: so no key, no data. */
 static int check_crypt(const struct bt_qcow_header *h, unsigned int flags,
 		       struct bt_fault *fault)
 {
@@ -92,11 +98,13 @@ static int check_table(const char *field, uint64_t offset, uint64_t bytes,
 	return 0;
 }
 
+/* Both ranges lie in the file by now, so neither sum wraps. */
 static bool overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
 {
 	return a < b + b_bytes && b < a + a_bytes;
 }
 
+/* first: the end of the fixed part; limit: the end of the room for names. */
 static int check_name(const struct bt_qcow_header *h, uint64_t first,
 		      uint64_t limit, struct bt_fault *fault)
 {
@@ -212,6 +220,8 @@ static int check_v3(const struct bt_qcow_header *h, unsigned int flags,
 	return check_features(h, flags, fault);
 }
 
+/* A snapshot shares clusters with the disk. Reading is not concerned; writing
+ * would have to copy by refcount, and nothing above this codec does. */
 static int check_snapshots(const struct bt_qcow_header *h, uint64_t file_bytes,
 			   unsigned int flags, struct bt_fault *fault)
 {
@@ -249,6 +259,8 @@ static int check_refcount_table(const struct bt_qcow_header *h,
 			   cluster, cluster, file_bytes, fault);
 }
 
+/* More entries than the size needs are usual: QEMU keeps the state of a
+ * virtual machine behind the disk. */
 static int check_l1_table(const struct bt_qcow_header *h, uint64_t needed,
 			  uint64_t file_bytes, struct bt_fault *fault)
 {
