@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # A room includes, and links to, rooms of lower rank only, as lib/libblktap/
-# LAYERS has it; every room has a rank, and ARCHITECTURE.md names it.
+# LAYERS has it; programs include public headers only; every room has a rank, and
+# ARCHITECTURE.md names it.
 . "${srcdir:-.}/tests/lint/lint.sh"
 layers=$srcdir/lib/libblktap/LAYERS
 
@@ -66,7 +67,18 @@ while (my $file = <$fh>) {
 END
 verdict bad
 
-# The same on the level of objects: a declaration written by hand would pass
+# The programs and the embedding examples are users like any other.
+sources_like 'daemons/*.[ch]' 'tests/embed/*.[ch]' >files
+while read -r f; do
+	sed -n 's/^[ 	]*#[ 	]*include[ 	]*"\([^"]*\)".*/\1/p' \
+		"$srcdir/$f" | while read -r h; do
+		[ -e "$srcdir/${f%/*}/$h" ] && [ "$h" = "${h##*/}" ] ||
+			echo "$f: $h is not public"
+	done
+done <files >bad
+verdict bad
+
+# The rooms on the level of objects: a declaration written by hand would pass
 # above.
 if [ -z "${SAN_CFLAGS:-}" ] && command -v nm >/dev/null; then
 	lib_objects | while read -r o; do

@@ -82,6 +82,9 @@ cc_saved=$cc
 cc="$cc -Isrc/lib/libblktap -I../src/lib/libblktap"
 breach layers "core (rank 1) must not know loop (rank 2)"
 cc=$cc_saved
+mkdir src/daemons
+echo '#include "core/one.h"' >src/daemons/tapdisk.c
+breach layers "core/one.h is not public"
 mkdir src/lib/libblktap/attic
 breach layers "does not name lib/libblktap/attic"
 mkdir src/lib/libblktap/attic
@@ -113,11 +116,13 @@ fresh
 echo 'static int (*volatile bt_f)(void) = blktap_one;' >>$room/one.c
 echo 'int bt_g(void); int bt_g(void) { return bt_f(); }' >>$room/one.c
 breach library "bt_f is mutable"
-for call in 'exit(1)' 'abort()' 'puts("")' 'getenv("")' 'sleep(1)'; do
+for call in 'exit(1)' 'abort()' 'puts("")' 'getenv("")' 'sleep(1)' \
+	'posix_spawn(0, 0, 0, 0, 0, 0)'; do
 	name=${call%%(*}
 	echo "#include <stdlib.h>" >>$room/one.c
 	echo "#include <stdio.h>" >>$room/one.c
 	echo "#include <unistd.h>" >>$room/one.c
+	echo "#include <spawn.h>" >>$room/one.c
 	echo "void bt_x(void); void bt_x(void) { $call; }" >>$room/one.c
 	breach library "uses $name"
 done
