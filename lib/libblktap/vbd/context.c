@@ -11,28 +11,45 @@
 
 #define DEFAULT_QUEUE_DEPTH 256u
 
-static int init(struct blktap_context *context,
-		const struct blktap_context_options *options,
-		struct blktap_error **err)
+static void set_env(struct blktap_context *context)
 {
-	uint32_t depth = options->queue_depth;
-	int rc = bt_loop_create(BT_CLOCK_MONOTONIC, &context->log,
-				&context->loop);
-
-	if (rc < 0) {
-		char text[BT_STRERROR_MAX];
-
-		return bt_fail(err, rc, NULL, "event loop: %s",
-			       bt_strerror(rc, text));
-	}
-	rc = bt_engine_create(context->loop, &context->log, options->engine,
-			      depth ? depth : DEFAULT_QUEUE_DEPTH,
-			      &context->engine, err);
-	if (rc < 0)
-		return rc;
 	context->env.loop = context->loop;
 	context->env.engine = context->engine;
 	context->env.log = &context->log;
+}
+
+static int make_loop(struct blktap_context *context, enum bt_clock clock,
+		     struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+	int rc = bt_loop_create(clock, &context->log, &context->loop);
+
+	return rc ? bt_fail(err, rc, NULL, "event loop: %s",
+			    bt_strerror(rc, text))
+		  : 0;
+}
+
+static int allocate(struct blktap_context **out, struct blktap_error **err)
+{
+	struct blktap_context *context = calloc(1, sizeof(*context));
+
+	if (!context)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	bt_log_init(&context->log);
+	bt_list_init(&context->disks);
+	*out = context;
+	return 0;
+}
+
+static int finish(struct blktap_context *context, int rc,
+		  struct blktap_context **out)
+{
+	if (rc < 0) {
+		blktap_context_destroy(context);
+		return rc;
+	}
+	set_env(context);
+	*out = context;
 	return 0;
 }
 
@@ -49,18 +66,32 @@ int blktap_context_create(const struct blktap_context_options *options,
 			       "context options are of a newer version");
 	if (options)
 		memcpy(&opts, options, options->size);
-	context = calloc(1, sizeof(*context));
-	if (!context)
-		return bt_fail(err, -ENOMEM, NULL, "out of memory");
-	bt_log_init(&context->log);
-	bt_list_init(&context->disks);
-	rc = init(context, &opts, err);
-	if (rc < 0) {
-		blktap_context_destroy(context);
+	if (!opts.queue_depth)
+		opts.queue_depth = DEFAULT_QUEUE_DEPTH;
+	rc = allocate(&context, err);
+	if (rc < 0)
 		return rc;
-	}
-	*out = context;
-	return 0;
+	rc = make_loop(context, BT_CLOCK_MONOTONIC, err);
+	if (!rc)
+		rc = bt_engine_create(context->loop, &context->log, opts.engine,
+				      opts.queue_depth, &context->engine, err);
+	return finish(context, rc, out);
+}
+
+int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
+			 struct blktap_context **out)
+{
+	struct blktap_context *context;
+	int rc = allocate(&context, NULL);
+
+	if (rc < 0)
+		return rc;
+	rc = make_loop(context, clock, NULL);
+	if (!rc)
+		rc = bt_engine_create_backend(context->loop, &context->log,
+					      backend, DEFAULT_QUEUE_DEPTH,
+					      &context->engine, NULL);
+	return finish(context, rc, out);
 }
 
 static void end_disk(struct blktap_disk *disk)

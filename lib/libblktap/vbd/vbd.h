@@ -54,6 +54,12 @@ struct bt_vbd_client {
 	void (*shutdown)(struct bt_vbd_client *client);
 };
 
+/* A context on a clock and an engine of the caller's: for tests of faults and of
+ * time. */
+struct bt_backend;
+int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
+			 struct blktap_context **out);
+
 /* The loop and log of a context, for who serves more than one disk. */
 struct bt_loop *bt_context_get_loop(struct blktap_context *context);
 const struct bt_log *bt_context_get_log(const struct blktap_context *context);
