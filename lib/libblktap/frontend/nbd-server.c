@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The server as <blktap/nbd.h> has it: made, asked, ended. */
+#include "frontend/nbd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+
+#define CLIENTS 1024u
+#define CLIENT_MEMORY ((32u << 20) + (64u << 10))
+#define CLIENT_MEMORY_MIN (64u << 10)
+#define TOTAL_MEMORY (1024ULL << 20)
+#define HANDSHAKE_NS 30000000000ULL
+#define STUCK_NS 10000000000ULL
+#define GOODBYE_MS 2000 /* for the last replies when the server ends */
+
+void blktap_nbd_options_init(struct blktap_nbd_options *options)
+{
+	memset(options, 0, sizeof(*options));
+	options->size = sizeof(*options);
+}
+
+/* Options of a caller built against another version: what is not there keeps its
+ * default, what is not known must not be asked for. */
+static int read_options(const struct blktap_nbd_options *from,
+			struct blktap_nbd_options *to,
+			struct blktap_error **err)
+{
+	const uint8_t *bytes = (const uint8_t *)from;
+	size_t i;
+
+	blktap_nbd_options_init(to);
+	if (!from || from->size < sizeof(from->size))
+		return bt_fail(err, -EINVAL, "call blktap_nbd_options_init",
+			       "NBD options without a size");
+	for (i = sizeof(*to); i < from->size; i++)
+		if (bytes[i])
+			return bt_fail(
+				err, -EINVAL, NULL,
+				"NBD options this library does not know");
+	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
+	return 0;
+}
+
+static int copy_text(const char *what, const char *from, char **to,
+		     struct blktap_error **err)
+{
+	if (strlen(from) > NBD_STRING_MAX)
+		return bt_fail(err, -ENAMETOOLONG, NULL,
+			       "%s of an NBD export: over %d bytes", what,
+			       NBD_STRING_MAX);
+	*to = strdup(from);
+	return *to ? 0 : bt_fail(err, -ENOMEM, NULL, "out of memory");
+}
+
+/* The largest request that fits the client's memory, a power of two. */
+static uint32_t payload_max(uint32_t client_memory)
+{
+	uint32_t max = BT_NBD_PAYLOAD_MAX;
+
+	while (max > client_memory)
+		max >>= 1;
+	return max;
+}
+
+static int set_options(struct blktap_nbd_server *server,
+		       const struct blktap_nbd_options *options,
+		       struct blktap_error **err)
+{
+	int rc = copy_text("name",
+			   options->export_name ? options->export_name : "",
+			   &server->export_name, err);
+
+	if (!rc && options->description)
+		rc = copy_text("description", options->description,
+			       &server->description, err);
+	if (rc)
+		return rc;
+	server->any_name = options->any_name;
+	server->read_only = options->read_only;
+	server->max_clients =
+		options->max_clients ? options->max_clients : CLIENTS;
+	server->client_memory =
+		options->client_memory ? options->client_memory : CLIENT_MEMORY;
+	if (server->client_memory < CLIENT_MEMORY_MIN)
+		return bt_fail(err, -EINVAL, "give at least 65536 bytes",
+			       "client memory %u: too little for a request",
+			       server->client_memory);
+	server->payload_max = payload_max(server->client_memory);
+	server->total_memory = TOTAL_MEMORY;
+	server->handshake_ns = HANDSHAKE_NS;
+	server->stuck_ns = STUCK_NS;
+	return 0;
+}
+
+static void on_accept_again(struct bt_timer *timer)
+{
+	bt_nbd_accept_resume(
+		bt_container_of(timer, struct blktap_nbd_server, accept_again));
+}
+
+static void server_free(struct blktap_nbd_server *server)
+{
+	bt_nbd_listen_fini(server);
+	bt_timer_cancel(&server->starve_timer);
+	bt_nbd_cache_fini(&server->cache);
+	free(server->export_name);
+	free(server->description);
+	free(server);
+}
+
+static bool has_no_clients(void *opaque)
+{
+	struct blktap_nbd_server *server = opaque;
+
+	return !server->conn_count;
+}
+
+/* Ends the connections: clients in transmission get the answers they wait for,
+ * if they take them soon. */
+static int end_clients(struct blktap_nbd_server *server)
+{
+	struct bt_list *pos, *tmp;
+	int rc;
+
+	bt_list_for_each_safe (pos, tmp, &server->conns) {
+		struct bt_nbd_conn *conn =
+			bt_list_entry(pos, struct bt_nbd_conn, link);
+
+		if (conn->stage == BT_NBD_TRANSMIT)
+			bt_nbd_conn_drain(conn, "the server ends");
+		else if (conn->stage == BT_NBD_HAGGLE)
+			bt_nbd_conn_kill(conn, "the server ends");
+	}
+	rc = bt_loop_run_until(server->loop, has_no_clients, server,
+			       GOODBYE_MS);
+	if (rc != -ETIMEDOUT)
+		return rc;
+	bt_list_for_each_safe (pos, tmp, &server->conns)
+		bt_nbd_conn_kill(bt_list_entry(pos, struct bt_nbd_conn, link),
+				 "the server ends");
+	return bt_loop_run_until(server->loop, has_no_clients, server, -1);
+}
+
+static void on_shutdown(struct bt_vbd_client *client)
+{
+	blktap_nbd_server_destroy(
+		bt_container_of(client, struct blktap_nbd_server, client));
+}
+
+int blktap_nbd_server_create(struct blktap_disk *disk,
+			     const struct blktap_nbd_options *options,
+			     struct blktap_nbd_server **out,
+			     struct blktap_error **err)
+{
+	struct blktap_nbd_server *server = calloc(1, sizeof(*server));
+	struct blktap_nbd_options opts;
+	int rc;
+
+	if (!server)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	server->disk = disk;
+	server->loop = bt_vbd_get_env(disk)->loop;
+	server->log = bt_vbd_get_log(disk);
+	server->client.shutdown = on_shutdown;
+	bt_list_init(&server->conns);
+	bt_timer_init(&server->accept_again, on_accept_again);
+	bt_nbd_conn_init_memory(server);
+	bt_nbd_cache_init(&server->cache, server->loop);
+	rc = read_options(options, &opts, err);
+	if (!rc)
+		rc = set_options(server, &opts, err);
+	if (!rc)
+		rc = bt_nbd_listen_init(server, &opts, err);
+	if (rc) {
+		server_free(server);
+		return rc;
+	}
+	bt_vbd_client_add(disk, &server->client);
+	*out = server;
+	return 0;
+}
+
+int blktap_nbd_server_destroy(struct blktap_nbd_server *server)
+{
+	int rc;
+
+	if (!server)
+		return 0;
+	if (bt_loop_is_running(server->loop))
+		return -EDEADLK;
+	bt_nbd_accept_stop(server);
+	server->max_clients = 0; /* nor does a leaving client start it again */
+	rc = end_clients(server);
+	if (rc)
+		return rc;
+	bt_vbd_client_del(&server->client);
+	server_free(server);
+	return 0;
+}
+
+const char *blktap_nbd_server_get_uri(const struct blktap_nbd_server *server)
+{
+	return server->uri;
+}
+
+uint32_t blktap_nbd_server_get_clients(const struct blktap_nbd_server *server)
+{
+	return server->conn_count;
+}
