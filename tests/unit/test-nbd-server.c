@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The server itself: its sockets, how many clients it takes, and its end. */
+#include "nbd-client.h"
+
+#include <sys/resource.h>
+
+#define MIB (1u << 20)
+
+static void destroy(void)
+{
+	ck_assert_int_eq(blktap_nbd_server_destroy(server), 0);
+	server = NULL;
+}
+
+/* ---- descriptors and addresses -------------------------------------------- */
+
+START_TEST(out_of_descriptors_it_waits_and_does_not_spin)
+{
+	struct rlimit old, low;
+	struct peer p;
+	int i;
+
+	getrlimit(RLIMIT_NOFILE, &old);
+	low = old;
+	p = dial();
+	low.rlim_cur = (rlim_t)p.fd + 1;
+	setrlimit(RLIMIT_NOFILE, &low);
+	for (i = 0; i < 5; i++)
+		turn();
+	ck_assert(!server->accepting);
+	ck_assert_int_gt(blktap_context_get_timeout(context), 0);
+	setrlimit(RLIMIT_NOFILE, &old);
+	wait_clients(1);
+	hang_up(&p);
+}
+END_TEST
+
+START_TEST(more_clients_than_allowed_wait_their_turn)
+{
+	struct peer a, b, c;
+	uint8_t g[NBD_GREETING_LEN];
+
+	server->max_clients = 2;
+	a = plain();
+	b = plain();
+	c = dial();
+	get_nothing(&c);
+	close(a.fd);
+	get(&c, g, sizeof(g));
+	close(b.fd);
+	hang_up(&c);
+}
+END_TEST
+
+START_TEST(five_hundred_and_twelve_clients_at_once)
+{
+	struct rlimit limit;
+	struct peer *p = calloc(512, sizeof(*p));
+	uint8_t b[512];
+	int i;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = bt_min_u64(limit.rlim_max, 4096);
+	setrlimit(RLIMIT_NOFILE, &limit);
+	for (i = 0; i < 512; i++)
+		p[i] = either(i & 1);
+	for (i = 0; i < 512; i++)
+		put_request(&p[i], 0, NBD_CMD_READ, 0, 0, 512);
+	for (i = 0; i < 512; i++)
+		get_data(&p[i], 0, b, 512);
+	for (i = 0; i < 512; i++)
+		close(p[i].fd);
+	left_nothing();
+	free(p);
+}
+END_TEST
+
+static void refused(const char *where, int code)
+{
+	struct blktap_nbd_options options;
+	struct blktap_nbd_server *other = NULL;
+	struct blktap_error *err = NULL;
+
+	blktap_nbd_options_init(&options);
+	options.unix_path = where;
+	ck_assert_int_eq(blktap_nbd_server_create(disk, &options, &other, &err),
+			 code);
+	ck_assert_ptr_null(other);
+	ck_assert_int_eq(blktap_error_get_code(err), code);
+	ck_assert_str_ne(blktap_error_get_message(err), "");
+	blktap_error_destroy(err);
+}
+
+START_TEST(a_live_socket_is_not_taken_over)
+{
+	refused(path, -EADDRINUSE);
+	serves_others();
+}
+END_TEST
+
+START_TEST(a_socket_path_too_long_is_refused_with_a_hint)
+{
+	char longer[200];
+
+	memset(longer, 'x', sizeof(longer) - 1);
+	longer[sizeof(longer) - 1] = '\0';
+	refused(longer, -ENAMETOOLONG);
+	refused("", -EINVAL);
+}
+END_TEST
+
+START_TEST(a_file_in_the_way_is_left_alone)
+{
+	char file[sizeof(path) + 8];
+
+	snprintf(file, sizeof(file), "%s/file", dir);
+	close(open(file, O_CREAT | O_WRONLY, 0600));
+	refused(file, -EEXIST);
+	ck_assert_int_eq(unlink(file), 0);
+}
+END_TEST
+
+START_TEST(a_stale_socket_is_replaced_and_ours_is_private)
+{
+	char stale[sizeof(path) + 8];
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct blktap_nbd_options options;
+	struct blktap_nbd_server *other;
+	struct stat st;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(stale, sizeof(stale), "%s/stale", dir);
+	strcpy(addr.sun_path, stale);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	close(fd);
+	blktap_nbd_options_init(&options);
+	options.unix_path = stale;
+	umask(0);
+	ck_assert_int_eq(blktap_nbd_server_create(disk, &options, &other, NULL),
+			 0);
+	ck_assert_int_eq(stat(stale, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 0600);
+	ck_assert_int_eq(blktap_nbd_server_destroy(other), 0);
+	ck_assert_int_eq(access(stale, F_OK), -1);
+}
+END_TEST
+
+START_TEST(a_socket_file_that_is_not_ours_any_more_stays)
+{
+	char moved[sizeof(path) + 8];
+
+	snprintf(moved, sizeof(moved), "%s/moved", dir);
+	ck_assert_int_eq(rename(path, moved), 0);
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+	destroy();
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(unlink(moved), 0);
+}
+END_TEST
+
+START_TEST(tcp_serves_on_a_free_port_and_says_which)
+{
+	struct blktap_nbd_options options;
+	struct blktap_nbd_server *other;
+	unsigned int port;
+
+	blktap_nbd_options_init(&options);
+	options.host = "127.0.0.1";
+	options.port = "0";
+	ck_assert_int_eq(blktap_nbd_server_create(disk, &options, &other, NULL),
+			 0);
+	ck_assert_int_eq(sscanf(blktap_nbd_server_get_uri(other),
+				"nbd://127.0.0.1:%u", &port),
+			 1);
+	ck_assert_uint_ne(port, 0);
+	ck_assert_int_eq(blktap_nbd_server_destroy(other), 0);
+}
+END_TEST
+
+START_TEST(a_host_that_does_not_exist_is_refused)
+{
+	struct blktap_nbd_options options;
+	struct blktap_nbd_server *other;
+
+	blktap_nbd_options_init(&options);
+	options.host = "256.256.256.256";
+	ck_assert_int_lt(blktap_nbd_server_create(disk, &options, &other, NULL),
+			 0);
+}
+END_TEST
+
+/* ---- the server's end ----------------------------------------------------- */
+
+START_TEST(destroy_with_64_clients_in_the_handshake)
+{
+	uint8_t b[NBD_GREETING_LEN];
+	struct peer p[64];
+	int i;
+
+	for (i = 0; i < 64; i++) {
+		p[i] = i % 2 ? greet(BOTH) : dial();
+		if (!(i % 2))
+			get(&p[i], b, sizeof(b));
+	}
+	destroy();
+	for (i = 0; i < 64; i++)
+		get_end(&p[i]);
+}
+END_TEST
+
+START_TEST(destroy_with_clients_that_read_nothing)
+{
+	struct peer p[4];
+	int i, n;
+
+	for (i = 0; i < 4; i++) {
+		p[i] = plain();
+		write_at(&p[i], 0, 0, 4 * MIB);
+		for (n = 0; n < 20; n++)
+			put_request(&p[i], 0, NBD_CMD_READ, 0, 0, MIB);
+	}
+	settle();
+	destroy();
+	for (i = 0; i < 4; i++)
+		close(p[i].fd);
+}
+END_TEST
+
+START_TEST(the_context_ends_its_servers)
+{
+	struct peer p = plain(), q = greet(BOTH);
+
+	put_request(&p, 0, NBD_CMD_READ, 0, 0, MIB);
+	settle();
+	blktap_context_destroy(context);
+	server = NULL;
+	disk = NULL;
+	ck_assert_int_eq(blktap_context_create(NULL, &context, NULL), 0);
+	close(p.fd);
+	close(q.fd);
+}
+END_TEST
+
+static void in_callback(struct bt_work *work)
+{
+	ck_assert_int_eq(blktap_nbd_server_destroy(server), -EDEADLK);
+}
+
+START_TEST(destroy_inside_a_callback_is_refused)
+{
+	struct bt_work work;
+
+	bt_work_init(&work, in_callback);
+	bt_loop_defer(server->loop, &work);
+	turn();
+	destroy();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("nbd-server");
+	TCase *tc;
+
+	tc = nbd_case(suite, "sockets", setup, teardown_serving);
+	tcase_add_test(tc, out_of_descriptors_it_waits_and_does_not_spin);
+	tcase_add_test(tc, more_clients_than_allowed_wait_their_turn);
+	tcase_add_test(tc, five_hundred_and_twelve_clients_at_once);
+	tcase_add_test(tc, a_live_socket_is_not_taken_over);
+	tcase_add_test(tc, a_socket_path_too_long_is_refused_with_a_hint);
+	tcase_add_test(tc, a_file_in_the_way_is_left_alone);
+	tcase_add_test(tc, a_stale_socket_is_replaced_and_ours_is_private);
+	tcase_add_test(tc, tcp_serves_on_a_free_port_and_says_which);
+	tcase_add_test(tc, a_host_that_does_not_exist_is_refused);
+	tc = nbd_case(suite, "ends", setup, teardown);
+	tcase_add_test(tc, destroy_with_64_clients_in_the_handshake);
+	tcase_add_test(tc, destroy_with_clients_that_read_nothing);
+	tcase_add_test(tc, the_context_ends_its_servers);
+	tcase_add_test(tc, destroy_inside_a_callback_is_refused);
+	tcase_add_test(tc, a_socket_file_that_is_not_ours_any_more_stays);
+	return unit_run(suite);
+}
