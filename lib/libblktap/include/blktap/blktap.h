@@ -7,6 +7,7 @@
 #include <blktap/class.h>
 #include <blktap/context.h>
 #include <blktap/control.h>
+#include <blktap/copy.h>
 #include <blktap/disk.h>
 #include <blktap/error.h>
 #include <blktap/nbd.h>
