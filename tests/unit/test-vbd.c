@@ -529,6 +529,34 @@ START_TEST(resume_that_fails_leaves_the_disk_paused)
 }
 END_TEST
 
+START_TEST(replace_swings_to_the_new_image_or_stays_on_the_old_one)
+{
+	struct blktap_disk *disk;
+	struct paused p = { 0, 0 };
+	unsigned char data[512] = { 1 };
+	char spec[128];
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	disk = open_disk(spec, 0);
+	ck_assert_int_eq(
+		blktap_disk_replace(disk, "raw:/no/such", 0, paused, &p), 0);
+	while (!p.calls)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(p.error, -ENOENT);
+	ck_assert_str_eq(blktap_disk_get_spec(disk), spec);
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_WRITE, 0, data, 512, 0), 0);
+	ck_assert_int_eq(blktap_disk_replace(disk, "ram:1M", 0, paused, &p), 0);
+	while (p.calls < 2)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(p.error, 0);
+	ck_assert_str_eq(blktap_disk_get_spec(disk), "ram:1M");
+	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, data, 512, 0), 0);
+	ck_assert_uint_eq(data[0], 0);
+	blktap_disk_close(disk);
+}
+END_TEST
+
 START_TEST(paused_disk_with_waiting_requests_can_be_closed)
 {
 	struct blktap_disk *disk = open_disk("ram:1M", 0);
@@ -643,6 +671,8 @@ int main(void)
 	tcase_add_test(tc,
 		       pause_closes_the_image_and_resume_lets_requests_go_on);
 	tcase_add_test(tc, resume_that_fails_leaves_the_disk_paused);
+	tcase_add_test(tc,
+		       replace_swings_to_the_new_image_or_stays_on_the_old_one);
 	tcase_add_test(tc, paused_disk_with_waiting_requests_can_be_closed);
 	tcase_add_test(tc, statistics_have_the_keys_clients_parse);
 	tcase_add_test(tc, callback_is_freed_exactly_once);

@@ -126,6 +126,7 @@ static void free_disk(struct blktap_disk *disk)
 	if (disk->event_free)
 		disk->event_free(disk->event_opaque);
 	bt_list_del(&disk->link);
+	free(disk->replace_spec);
 	free(disk->bounces);
 	free(disk->spec);
 	free(disk->name);

@@ -22,6 +22,8 @@ static void end(struct blktap_disk *disk, int error, const char *message)
 	blktap_pause_fn *fn = disk->pause_fn;
 
 	disk->pause_fn = NULL;
+	free(disk->replace_spec);
+	disk->replace_spec = NULL;
 	if (fn)
 		fn(disk->pause_opaque, error, message);
 }
@@ -44,6 +46,23 @@ static void close_image(struct blktap_disk *disk)
 	bt_node_destroy(root);
 }
 
+/* The image is closed: open the new one, or else the old one again. */
+static void swing(struct blktap_disk *disk)
+{
+	struct blktap_error *err = NULL;
+	int rc = blktap_disk_resume(disk, disk->replace_spec, &err);
+
+	if (!rc) {
+		end(disk, 0, "");
+		return;
+	}
+	if (blktap_disk_resume(disk, NULL, NULL) < 0)
+		bt_disk_event(disk, BLKTAP_EVENT_PAUSED, rc, NULL, "",
+			      "neither the new image nor the old one opens");
+	end(disk, rc, err ? blktap_error_get_message(err) : "");
+	blktap_error_destroy(err);
+}
+
 static void flushed(struct bt_request *req)
 {
 	struct blktap_disk *disk = req->opaque;
@@ -57,6 +76,10 @@ static void flushed(struct bt_request *req)
 	}
 	close_image(disk);
 	disk->state = BT_VBD_PAUSED;
+	if (disk->replace_spec) {
+		swing(disk);
+		return;
+	}
 	bt_disk_event(disk, BLKTAP_EVENT_PAUSED, 0, NULL, "", "paused");
 	end(disk, 0, "");
 }
@@ -194,4 +217,18 @@ int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 	bt_gate_release(&disk->gate);
 	bt_disk_event(disk, BLKTAP_EVENT_RESUMED, 0, NULL, "", "resumed");
 	return 0;
+}
+
+int blktap_disk_replace(struct blktap_disk *disk, const char *spec,
+			uint32_t timeout_ms, blktap_pause_fn *fn, void *opaque)
+{
+	char *copy = strdup(spec);
+	int rc = copy ? blktap_disk_pause(disk, timeout_ms, fn, opaque)
+		      : -ENOMEM;
+
+	if (rc < 0)
+		free(copy);
+	else
+		disk->replace_spec = copy;
+	return rc;
 }

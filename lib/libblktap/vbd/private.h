@@ -86,6 +86,7 @@ struct blktap_disk {
 
 	struct bt_list clients;
 
+	char *replace_spec; /* the pause ends with a swing to this; or NULL */
 	blktap_pause_fn *pause_fn;
 	void *pause_opaque;
 	uint64_t pause_began_ns;

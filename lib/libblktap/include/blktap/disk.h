@@ -157,6 +157,16 @@ BLKTAP_API int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 BLKTAP_API int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 				  struct blktap_error **err);
 
+/* Swings the disk to the image that spec names, all or nothing: holds new
+ * requests, waits for those under way, flushes and closes the image, opens spec,
+ * and goes on. Where spec cannot be opened the old image is opened again. fn is
+ * called once, with 0 or with why the disk is on its old image still; only where
+ * that could not be opened either the disk is paused after. A size smaller than
+ * before is refused. -EALREADY as above. Since 0.1. */
+BLKTAP_API int blktap_disk_replace(struct blktap_disk *disk, const char *spec,
+				   uint32_t timeout_ms, blktap_pause_fn *fn,
+				   void *opaque);
+
 /* Counters since the disk was opened. */
 struct blktap_disk_stats {
 	size_t size; /* sizeof(struct blktap_disk_stats), set by the caller */
