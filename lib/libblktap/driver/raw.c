@@ -9,26 +9,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/error.h"
 #include "core/log.h"
-#include "driver/lock.h"
-#include "engine/engine.h"
+#include "driver/file.h"
 #include "port/args.h"
 #include "util/checked.h"
 #include "util/json.h"
 
 struct raw {
 	struct bt_node *node;
-	struct bt_file file;
-	uint64_t size;
-	bool read_only;
-	bool is_device;
+	struct bt_image_file file;
 	bool discard;
 	bool no_zero_range; /* the file system said so */
 	int flush_error;
@@ -62,146 +55,55 @@ static const struct blktap_param raw_params[] = {
 	{ .name = NULL },
 };
 
-static int open_file(const char *path, bool read_only, bool *direct)
-{
-	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-	struct stat st;
-	int fd = -1;
-
-	/* open would wait for the other end of a FIFO */
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) &&
-	    !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
-		return -EMEDIUMTYPE;
-	if (*direct)
-		fd = open(path, flags | O_DIRECT);
-	if (fd < 0 && (!*direct || errno == EINVAL)) {
-		*direct = false;
-		fd = open(path, flags);
-	}
-	return fd < 0 ? -errno : fd;
-}
-
-static int cannot_open(const char *path, int rc, struct blktap_error **err)
-{
-	char text[BT_STRERROR_MAX];
-	const char *hint = NULL;
-
-	if (rc == -ENOENT)
-		hint = "check the path, or make the file with truncate -s SIZE";
-	else if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
-		hint = "open it read-only, or as a user who may write it";
-	else if (rc == -EISDIR || rc == -EMEDIUMTYPE)
-		hint = "name a regular file or a block device";
-	return bt_fail(err, rc, hint, "%s: %s", path, bt_strerror(rc, text));
-}
-
-static int find_size(struct raw *raw, const char *path,
-		     struct blktap_error **err)
-{
-	struct stat st;
-
-	if (fstat(raw->file.fd, &st) < 0)
-		return cannot_open(path, -errno, err);
-	if (S_ISDIR(st.st_mode))
-		return cannot_open(path, -EISDIR, err);
-	raw->is_device = S_ISBLK(st.st_mode);
-	if (raw->is_device) {
-		if (ioctl(raw->file.fd, BLKGETSIZE64, &raw->size) < 0)
-			return cannot_open(path, -errno, err);
-	} else if (S_ISREG(st.st_mode)) {
-		raw->size = (uint64_t)st.st_size;
-	} else {
-		return cannot_open(path, -EMEDIUMTYPE, err);
-	}
-	if (!raw->size)
-		return bt_fail(err, -EINVAL,
-			       "give it a size first: truncate -s 10G FILE",
-			       "%s: is empty, and a disk needs a size", path);
-	return 0;
-}
-
-/* O_DIRECT cannot write a tail that is shorter than its alignment. */
-static int drop_direct(struct raw *raw, const char *path,
-		       struct blktap_error **err)
-{
-	int flags = fcntl(raw->file.fd, F_GETFL);
-	int fd = raw->file.fd;
-
-	bt_file_fini(&raw->file);
-	raw->file.fd = fd;
-	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_DIRECT) < 0)
-		return cannot_open(path, -errno, err);
-	return bt_file_init(&raw->file, raw->node->env->engine, fd, false,
-			    raw->node->name);
-}
-
-static int setup_file(struct raw *raw, const char *path, bool direct,
-		      struct blktap_error **err)
-{
-	int fd = raw->file.fd;
-	int rc = bt_file_init(&raw->file, raw->node->env->engine, fd, direct,
-			      raw->node->name);
-
-	if (rc < 0) {
-		raw->file.fd = fd;
-		return cannot_open(path, rc, err);
-	}
-	if (raw->file.direct && raw->size % raw->file.offset_align)
-		rc = drop_direct(raw, path, err);
-	return rc;
-}
-
 static int raw_open(struct bt_node *node, const struct bt_args *args,
 		    uint32_t flags, struct blktap_error **err)
 {
 	struct raw *raw = node->data;
 	const char *path = bt_args_string(args, "path");
-	bool direct = !strcmp(bt_args_string(args, "cache"), "none") &&
-		      !(flags & BLKTAP_OPEN_BUFFERED);
 	int rc;
 
 	raw->node = node;
 	raw->discard = !strcmp(bt_args_string(args, "discard"), "unmap");
-	raw->read_only =
-		flags & BLKTAP_OPEN_READ_ONLY || bt_args_bool(args, "ro");
-	rc = open_file(path, raw->read_only, &direct);
+	if (strcmp(bt_args_string(args, "cache"), "none"))
+		flags |= BLKTAP_OPEN_BUFFERED;
+	rc = bt_image_file_open(&raw->file, node, path, flags,
+				bt_args_bool(args, "ro"), err);
 	if (rc < 0)
-		return cannot_open(path, rc, err);
-	raw->file.fd = rc;
-	rc = find_size(raw, path, err);
-	if (!rc && !(flags & BLKTAP_OPEN_FORCE))
-		rc = bt_image_lock(raw->file.fd, !raw->read_only, path,
-				   node->env->log, err);
-	if (!rc)
-		rc = setup_file(raw, path, direct, err);
+		return rc;
+	if (!raw->file.size)
+		rc = bt_fail(err, -EINVAL,
+			     "give it a size first: truncate -s 10G FILE",
+			     "%s: is empty, and a disk needs a size", path);
+	/* O_DIRECT cannot write a tail that is shorter than its alignment */
+	else if (raw->file.size % raw->file.file.offset_align)
+		rc = bt_image_file_drop_direct(&raw->file, err);
 	if (rc < 0)
-		close(raw->file.fd);
+		bt_image_file_close(&raw->file);
 	return rc;
 }
 
 static void raw_close(struct bt_node *node)
 {
 	struct raw *raw = node->data;
-	int fd = raw->file.fd;
 
-	bt_file_fini(&raw->file);
-	close(fd);
+	bt_image_file_close(&raw->file);
 }
 
 static void raw_get_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct raw *raw = node->data;
 
-	limits->size = raw->size;
-	limits->block_size = raw->file.offset_align;
-	limits->memory_align = raw->file.memory_align;
+	limits->size = raw->file.size;
+	limits->block_size = raw->file.file.offset_align;
+	limits->memory_align = raw->file.file.memory_align;
 	limits->max_transfer = 2u << 20;
-	limits->discard_granularity = bt_max_u64(4096, raw->file.offset_align);
-	limits->read_only = raw->read_only;
+	limits->discard_granularity =
+		bt_max_u64(4096, raw->file.file.offset_align);
+	limits->read_only = raw->file.read_only;
 	limits->native_fua = true;
 	if (!raw->discard)
 		limits->operations &= ~(1u << BLKTAP_OP_DISCARD);
-	if (raw->file.direct)
+	if (raw->file.file.direct)
 		limits->operations &= ~(1u << BLKTAP_OP_PREFETCH);
 }
 
@@ -240,7 +142,7 @@ static void submit_io(struct raw *raw, struct bt_request *req, enum bt_io_op op)
 	struct bt_io *io = &frame->io;
 
 	frame->req = req;
-	io->file = &raw->file;
+	io->file = &raw->file.file;
 	io->op = op;
 	io->flags = req->flags & BLKTAP_FUA ? BT_IO_FUA : 0;
 	io->offset = req->offset;
@@ -252,7 +154,7 @@ static void submit_io(struct raw *raw, struct bt_request *req, enum bt_io_op op)
 
 static void write_zeroes(struct raw *raw, struct bt_request *req)
 {
-	bool slow_device = raw->is_device && req->flags & BLKTAP_FAST_ONLY;
+	bool slow_device = raw->file.is_device && req->flags & BLKTAP_FAST_ONLY;
 
 	if (slow_device)
 		bt_request_complete(req, -ENOTSUP);
@@ -268,7 +170,7 @@ static void flush(struct raw *raw, struct bt_request *req)
 {
 	if (raw->flush_error)
 		bt_request_complete(req, raw->flush_error);
-	else if (raw->read_only)
+	else if (raw->file.read_only)
 		bt_request_complete(req, 0);
 	else
 		submit_io(raw, req, BT_IO_SYNC);
@@ -279,18 +181,19 @@ static void flush(struct raw *raw, struct bt_request *req)
 static uint64_t extent_end(const struct raw *raw, uint64_t at, uint64_t end,
 			   bool *hole)
 {
-	off_t data = raw->is_device ? (off_t)at
-				    : lseek(raw->file.fd, (off_t)at, SEEK_DATA);
+	off_t data = raw->file.is_device
+			     ? (off_t)at
+			     : lseek(raw->file.file.fd, (off_t)at, SEEK_DATA);
 	off_t next;
 
 	*hole = false;
-	if (raw->is_device || (data < 0 && errno != ENXIO))
+	if (raw->file.is_device || (data < 0 && errno != ENXIO))
 		return end;
 	if (data < 0 || (uint64_t)data > at) {
 		*hole = true;
 		return data < 0 ? end : bt_min_u64((uint64_t)data, end);
 	}
-	next = lseek(raw->file.fd, (off_t)at, SEEK_HOLE);
+	next = lseek(raw->file.file.fd, (off_t)at, SEEK_HOLE);
 	if (next < 0 || (uint64_t)next <= at)
 		return end;
 	return bt_min_u64((uint64_t)next, end);
@@ -317,7 +220,7 @@ static void block_status(struct raw *raw, struct bt_request *req)
 
 static void prefetch(struct raw *raw, struct bt_request *req)
 {
-	int rc = posix_fadvise(raw->file.fd, (off_t)req->offset,
+	int rc = posix_fadvise(raw->file.file.fd, (off_t)req->offset,
 			       (off_t)req->length, POSIX_FADV_WILLNEED);
 
 	bt_request_complete(req, -rc);
@@ -339,7 +242,7 @@ static void raw_submit(struct bt_node *node, struct bt_request *req)
 		break;
 	case BLKTAP_OP_DISCARD:
 		submit_io(raw, req,
-			  raw->is_device ? BT_IO_DISCARD : BT_IO_PUNCH);
+			  raw->file.is_device ? BT_IO_DISCARD : BT_IO_PUNCH);
 		break;
 	case BLKTAP_OP_WRITE_ZEROES:
 		write_zeroes(raw, req);
@@ -365,13 +268,13 @@ static void raw_get_status(struct bt_node *node, struct bt_json *json,
 	if (legacy) {
 		bt_json_object(json, "reqs");
 		bt_json_u64(json, "max", 352);
-		bt_json_u64(json, "pending", raw->file.in_flight);
+		bt_json_u64(json, "pending", raw->file.file.in_flight);
 		bt_json_object_end(json);
 	} else {
-		bt_json_bool(json, "direct", raw->file.direct);
-		bt_json_bool(json, "device", raw->is_device);
-		bt_json_bool(json, "read_only", raw->read_only);
-		bt_json_u64(json, "in_flight", raw->file.in_flight);
+		bt_json_bool(json, "direct", raw->file.file.direct);
+		bt_json_bool(json, "device", raw->file.is_device);
+		bt_json_bool(json, "read_only", raw->file.read_only);
+		bt_json_u64(json, "in_flight", raw->file.file.in_flight);
 		bt_json_i64(json, "flush_error", raw->flush_error);
 	}
 	bt_json_object_end(json);

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "driver/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "driver/lock.h"
+#include "util/checked.h"
+
+#define PIECE 65536u /* of a blocking transfer */
+#define MAX_ALIGN 4096u
+
+int bt_image_file_fail(const char *path, int rc, struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+	const char *hint = NULL;
+
+	if (rc == -ENOENT)
+		hint = "check the path, or make the file with truncate -s SIZE";
+	else if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
+		hint = "open it read-only, or as a user who may write it";
+	else if (rc == -EISDIR || rc == -EMEDIUMTYPE)
+		hint = "name a regular file or a block device";
+	return bt_fail(err, rc, hint, "%s: %s", path, bt_strerror(rc, text));
+}
+
+static int open_fd(const char *path, bool read_only, bool *direct)
+{
+	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	struct stat st;
+	int fd = -1;
+
+	/* open would wait for the other end of a FIFO */
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) &&
+	    !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
+		return -EMEDIUMTYPE;
+	if (*direct)
+		fd = open(path, flags | O_DIRECT);
+	if (fd < 0 && (!*direct || errno == EINVAL)) {
+		*direct = false;
+		fd = open(path, flags);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+static int find_size(struct bt_image_file *f, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	f->is_device = S_ISBLK(st.st_mode);
+	f->size = (uint64_t)st.st_size;
+	if (f->is_device)
+		return ioctl(fd, BLKGETSIZE64, &f->size) < 0 ? -errno : 0;
+	return S_ISREG(st.st_mode) ? 0 : -EMEDIUMTYPE;
+}
+
+int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
+		       const char *path, uint32_t flags, bool read_only,
+		       struct blktap_error **err)
+{
+	bool direct = !(flags & BLKTAP_OPEN_BUFFERED);
+	int fd, rc;
+
+	memset(f, 0, sizeof(*f));
+	f->node = node;
+	f->path = path;
+	f->read_only = read_only || flags & BLKTAP_OPEN_READ_ONLY;
+	fd = open_fd(path, f->read_only, &direct);
+	if (fd < 0)
+		return bt_image_file_fail(path, fd, err);
+	rc = find_size(f, fd);
+	if (!rc && !(flags & BLKTAP_OPEN_FORCE))
+		rc = bt_image_lock(fd, !f->read_only, path, node->env->log,
+				   err);
+	if (!rc)
+		rc = bt_file_init(&f->file, node->env->engine, fd, direct,
+				  node->name);
+	if (rc < 0) {
+		close(fd);
+		return bt_image_file_fail(path, rc, err);
+	}
+	return 0;
+}
+
+void bt_image_file_close(struct bt_image_file *f)
+{
+	int fd = f->file.fd;
+
+	bt_file_fini(&f->file);
+	close(fd);
+}
+
+int bt_image_file_drop_direct(struct bt_image_file *f,
+			      struct blktap_error **err)
+{
+	int fd = f->file.fd;
+	int flags = fcntl(fd, F_GETFL);
+	bool eof_ok = f->file.eof_ok;
+	int rc;
+
+	if (!f->file.direct)
+		return 0;
+	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_DIRECT) < 0)
+		return bt_image_file_fail(f->path, -errno, err);
+	bt_file_fini(&f->file);
+	rc = bt_file_init(&f->file, f->node->env->engine, fd, false,
+			  f->node->name);
+	f->file.fd = fd; /* its owner closes it, now as before */
+	f->file.eof_ok = eof_ok;
+	return rc < 0 ? bt_image_file_fail(f->path, rc, err) : 0;
+}
+
+/* ---- blocking transfers --------------------------------------------------- */
+
+/* All of it, but for what is past the end of the file. */
+static ssize_t pread_all(int fd, char *buf, size_t length, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < length) {
+		ssize_t n = pread(fd, buf + done, length - done,
+				  (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	memset(buf + done, 0, length - done);
+	return (ssize_t)done;
+}
+
+static int pwrite_all(int fd, const char *buf, size_t length, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < length) {
+		ssize_t n = pwrite(fd, buf + done, length - done,
+				   (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* A piece through a buffer that O_DIRECT takes; in is NULL for a read. */
+static int move_piece(struct bt_image_file *f, char *buffer, uint64_t offset,
+		      size_t length, void *out, const void *in)
+{
+	uint32_t align = f->file.offset_align;
+	uint64_t from = bt_align_down(offset, align);
+	uint64_t to = bt_align_down(offset + length + align - 1, align);
+	ssize_t got = 0;
+
+	/* a write reads only where it changes part of a block */
+	if (!in || from != offset || to != offset + length)
+		got = pread_all(f->file.fd, buffer, (size_t)(to - from), from);
+	if (got < 0)
+		return (int)got;
+	if (!in) {
+		memcpy(out, buffer + (offset - from), length);
+		return 0;
+	}
+	memcpy(buffer + (offset - from), in, length);
+	return pwrite_all(f->file.fd, buffer, (size_t)(to - from), from);
+}
+
+static int move(struct bt_image_file *f, uint64_t offset, size_t length,
+		char *out, const char *in)
+{
+	char *buffer = NULL;
+	size_t done = 0;
+	int rc = 0;
+
+	if (posix_memalign((void **)&buffer, MAX_ALIGN, PIECE + 2 * MAX_ALIGN))
+		return -ENOMEM;
+	while (done < length && !rc) {
+		size_t n = (size_t)bt_min_u64(PIECE, length - done);
+
+		rc = move_piece(f, buffer, offset + done, n,
+				out ? out + done : NULL, in ? in + done : NULL);
+		done += n;
+	}
+	free(buffer);
+	return rc;
+}
+
+int bt_image_file_read(struct bt_image_file *f, uint64_t offset, void *buf,
+		       size_t length)
+{
+	return move(f, offset, length, buf, NULL);
+}
+
+int bt_image_file_write(struct bt_image_file *f, uint64_t offset,
+			const void *buf, size_t length)
+{
+	return move(f, offset, length, NULL, buf);
+}
+
+int bt_image_file_sync(struct bt_image_file *f)
+{
+	return fdatasync(f->file.fd) < 0 ? -errno : 0;
+}

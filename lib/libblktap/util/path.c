@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "util/path.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int bt_path_resolve(const char *base, const char *name, char **out)
+{
+	const char *slash = strrchr(base, '/');
+	size_t dir = slash ? (size_t)(slash - base) + 1 : 0;
+	size_t len = strlen(name);
+	char *path;
+
+	if (!len)
+		return -EINVAL;
+	if (*name == '/')
+		dir = 0;
+	path = malloc(dir + len + 1);
+	if (!path)
+		return -ENOMEM;
+	memcpy(path, base, dir);
+	memcpy(path + dir, name, len + 1);
+	*out = path;
+	return 0;
+}
+
+unsigned int bt_path_scheme(const char *name)
+{
+	unsigned int n = 0;
+
+	while (isalnum((unsigned char)name[n]) || name[n] == '+' ||
+	       name[n] == '-' || name[n] == '.')
+		n++;
+	return n > 1 && name[n] == ':' ? n : 0;
+}

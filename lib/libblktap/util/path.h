@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Names of files that stand in other files. */
+#ifndef BT_UTIL_PATH_H
+#define BT_UTIL_PATH_H
+
+/* What name means to whoever finds it in the file at base: an absolute name is
+ * itself, a relative one starts in base's directory. *out is a new string.
+ * -EINVAL for an empty name, -ENOMEM. */
+int bt_path_resolve(const char *base, const char *name, char **out);
+
+/* The scheme of "scheme:rest" (letters, digits, + - .; at least two, and no
+ * slash before the colon): its length, or 0 where there is none. */
+unsigned int bt_path_scheme(const char *name);
+
+#endif
