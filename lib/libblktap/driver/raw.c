@@ -7,6 +7,7 @@
  * so every later flush fails until the image is opened anew. */
 #include "driver/driver.h"
 
+#include <blktap/image.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -280,6 +281,22 @@ static void raw_get_status(struct bt_node *node, struct bt_json *json,
 	bt_json_object_end(json);
 }
 
+static int raw_create(const struct bt_create *create, struct blktap_error **err)
+{
+	off_t size = (off_t)create->size;
+	int rc = 0;
+
+	if (create->backing || create->cluster_size || create->extra_count)
+		return bt_fail(err, -EINVAL, "use qcow2 or vhd",
+			       "%s: a raw image has a size and nothing else",
+			       create->path);
+	if (create->flags & BLKTAP_CREATE_RESERVE)
+		rc = -posix_fallocate(create->fd, 0, size);
+	else if (ftruncate(create->fd, size) < 0)
+		rc = -errno;
+	return rc < 0 ? bt_image_file_fail(create->path, rc, err) : 0;
+}
+
 const struct blktap_class bt_raw_class = {
 	.name = "raw",
 	.aliases = "aio",
@@ -294,4 +311,5 @@ const struct blktap_class bt_raw_class = {
 	.get_limits = raw_get_limits,
 	.submit = raw_submit,
 	.get_status = raw_get_status,
+	.create = raw_create,
 };

@@ -66,6 +66,25 @@ struct bt_port_desc {
 	const char *help;
 };
 
+struct bt_create_extra {
+	const char *name;
+	const char *value;
+};
+
+/* An image to be made. */
+struct bt_create {
+	int fd; /* an empty file, open for reading and writing */
+	const char *path; /* what it will be called, for messages */
+	uint64_t size; /* of the disk, in bytes; never 0 */
+	uint32_t flags; /* BLKTAP_CREATE_* */
+	const char *backing; /* as it is to be recorded; NULL: none */
+	const char *backing_path; /* where it is found from here */
+	const char *backing_format; /* the name of its class */
+	uint64_t cluster_size; /* 0: what suits the format */
+	const struct bt_create_extra *extra; /* unknown names are refused */
+	uint32_t extra_count;
+};
+
 /* A class of node; a driver is a class without ports that stores data. */
 struct blktap_class {
 	const char *name;
@@ -100,6 +119,10 @@ struct blktap_class {
 	/* The value of "status" in statistics. NULL: null. */
 	void (*get_status)(struct bt_node *node, struct bt_json *json,
 			   bool legacy);
+	/* Fills create->fd with an empty image; its caller syncs and renames.
+	 * NULL: the class has no files. */
+	int (*create)(const struct bt_create *create,
+		      struct blktap_error **err);
 };
 
 /* Gates count reads and writes apart, for edits that hold only writes. */

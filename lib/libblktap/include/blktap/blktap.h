@@ -10,6 +10,7 @@
 #include <blktap/copy.h>
 #include <blktap/disk.h>
 #include <blktap/error.h>
+#include <blktap/image.h>
 #include <blktap/nbd.h>
 
 #endif

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* New images: checked, written under another name, synced, renamed. */
+#include <blktap/image.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "engine/engine.h"
+#include "image/image.h"
+#include "util/path.h"
+
+#define EXTRA_MAX 16u
+#define NAME_TRIES 100
+
+struct making {
+	struct bt_create create;
+	struct bt_create_extra extra[EXTRA_MAX];
+	char *extra_text; /* what extra points into */
+	char *backing_path;
+	char *temporary;
+	const struct blktap_class *cls;
+};
+
+void blktap_image_options_init(struct blktap_image_options *options)
+{
+	memset(options, 0, sizeof(*options));
+	options->struct_size = sizeof(*options);
+}
+
+static int fail_errno(const char *path, int rc, struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+
+	return bt_fail(err, rc, NULL, "%s: %s", path, bt_strerror(rc, text));
+}
+
+static int read_extra(struct making *m, const char *text,
+		      struct blktap_error **err)
+{
+	char *at, *save = NULL;
+
+	m->create.extra = m->extra;
+	if (!text)
+		return 0;
+	m->extra_text = strdup(text);
+	if (!m->extra_text)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	for (at = strtok_r(m->extra_text, ",", &save); at;
+	     at = strtok_r(NULL, ",", &save)) {
+		struct bt_create_extra *extra =
+			&m->extra[m->create.extra_count];
+		char *equals = strchr(at, '=');
+
+		if (!equals || m->create.extra_count == EXTRA_MAX)
+			return bt_fail(err, -EINVAL,
+				       "write options as name=value,name=value",
+				       "'%s' is no option", at);
+		*equals = '\0';
+		extra->name = at;
+		extra->value = equals + 1;
+		m->create.extra_count++;
+	}
+	return 0;
+}
+
+/* What stands below must be there, in the format given; its size may be ours. */
+static int look_at_backing(struct making *m, struct blktap_error **err)
+{
+	struct bt_env env = { .log = NULL };
+	struct bt_node *node = NULL;
+	char *spec = NULL;
+	int rc;
+
+	if (asprintf(&spec, "%s:%s", m->create.backing_format,
+		     m->backing_path) < 0)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	rc = bt_loop_create(BT_CLOCK_MONOTONIC, NULL, &env.loop);
+	if (!rc)
+		rc = bt_engine_create(env.loop, NULL, BLKTAP_ENGINE_SYNC, 0,
+				      &env.engine, err);
+	if (!rc)
+		rc = bt_image_open(&env, spec, BLKTAP_OPEN_READ_ONLY, &node,
+				   err);
+	if (!rc && !m->create.size)
+		m->create.size = node->limits.size;
+	bt_node_destroy(node);
+	bt_engine_destroy(env.engine);
+	bt_loop_destroy(env.loop);
+	free(spec);
+	if (rc < 0) {
+		fail_errno(m->backing_path, rc, err);
+		bt_error_prefix(err, "backing of %s", m->create.path);
+	}
+	return rc;
+}
+
+static int read_backing(struct making *m,
+			const struct blktap_image_options *options,
+			struct blktap_error **err)
+{
+	const struct blktap_class *cls;
+	int rc;
+
+	if (!options->backing)
+		return 0;
+	if (!options->backing_format)
+		return bt_fail(
+			err, -EINVAL,
+			"say which: raw, qcow2, vhd; it is never guessed",
+			"%s: the backing file's format is not given",
+			m->create.path);
+	cls = blktap_class_find(options->backing_format);
+	if (!cls)
+		return bt_fail(err, -ENOENT, NULL, "there is no type '%s'",
+			       options->backing_format);
+	rc = bt_path_resolve(m->create.path, options->backing,
+			     &m->backing_path);
+	if (rc < 0)
+		return fail_errno(options->backing, rc, err);
+	m->create.backing = options->backing;
+	m->create.backing_path = m->backing_path;
+	m->create.backing_format = blktap_class_get_name(cls);
+	return look_at_backing(m, err);
+}
+
+static int check_target(const struct making *m, struct blktap_error **err)
+{
+	const char *path = m->create.path;
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : fail_errno(path, -errno, err);
+	if (!(m->create.flags & BLKTAP_CREATE_OVERWRITE))
+		return bt_fail(err, -EEXIST,
+			       "choose another name, or ask to overwrite it",
+			       "%s: is there already", path);
+	if (!S_ISREG(st.st_mode))
+		return bt_fail(err, -EINVAL, "choose another name",
+			       "%s: is not a regular file, and is not replaced",
+			       path);
+	return 0;
+}
+
+static int open_temporary(struct making *m, struct blktap_error **err)
+{
+	int i, rc = -EEXIST;
+
+	for (i = 0; i < NAME_TRIES && rc == -EEXIST; i++) {
+		free(m->temporary);
+		if (asprintf(&m->temporary, "%s.new-%d-%d", m->create.path,
+			     (int)getpid(), i) < 0) {
+			m->temporary = NULL;
+			return bt_fail(err, -ENOMEM, NULL, "out of memory");
+		}
+		m->create.fd =
+			open(m->temporary,
+			     O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		rc = m->create.fd < 0 ? -errno : 0;
+	}
+	if (rc < 0) {
+		fail_errno(m->create.path, rc, err);
+		free(m->temporary);
+		m->temporary = NULL;
+	}
+	return rc;
+}
+
+/* The new name is on disk when the directory is. */
+static int sync_directory(const char *path)
+{
+	char *dir = NULL;
+	int fd, rc = bt_path_resolve(path, ".", &dir);
+
+	if (rc < 0)
+		return rc;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (fd < 0)
+		return -errno;
+	rc = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+static int put_in_place(struct making *m)
+{
+	const char *path = m->create.path;
+	bool replace = m->create.flags & BLKTAP_CREATE_OVERWRITE;
+	int rc;
+
+	if (fsync(m->create.fd) < 0)
+		return -errno;
+	if (replace) {
+		rc = rename(m->temporary, path);
+	} else {
+		rc = renameat2(AT_FDCWD, m->temporary, AT_FDCWD, path,
+			       RENAME_NOREPLACE);
+		/* file systems without it have hard links, or neither */
+		if (rc < 0 && errno == EINVAL) {
+			rc = link(m->temporary, path);
+			if (!rc)
+				unlink(m->temporary);
+		}
+	}
+	if (rc < 0)
+		return -errno;
+	free(m->temporary);
+	m->temporary = NULL;
+	return sync_directory(path);
+}
+
+static int write_image(struct making *m, struct blktap_error **err)
+{
+	int rc = open_temporary(m, err);
+
+	if (rc < 0)
+		return rc;
+	rc = m->cls->create(&m->create, err);
+	if (!rc) {
+		rc = put_in_place(m);
+		if (rc < 0)
+			fail_errno(m->create.path, rc, err);
+	}
+	close(m->create.fd);
+	if (m->temporary)
+		unlink(m->temporary);
+	return rc;
+}
+
+static int make(struct making *m, const struct blktap_image_options *options,
+		struct blktap_error **err)
+{
+	int rc = check_target(m, err);
+
+	if (!rc)
+		rc = read_extra(m, options->extra, err);
+	if (!rc)
+		rc = read_backing(m, options, err);
+	if (!rc && !m->create.size)
+		rc = bt_fail(err, -EINVAL, "give it a size, e.g. 10G",
+			     "%s: an image needs a size", m->create.path);
+	return rc ? rc : write_image(m, err);
+}
+
+int blktap_image_create(const char *format, const char *path,
+			const struct blktap_image_options *options,
+			struct blktap_error **err)
+{
+	struct blktap_image_options opts;
+	struct making m = { .create = { .fd = -1, .path = path } };
+	int rc;
+
+	blktap_image_options_init(&opts);
+	if (options && options->struct_size > sizeof(opts))
+		return bt_fail(err, -E2BIG, "build with this library's headers",
+			       "image options are of a newer version");
+	if (options)
+		memcpy(&opts, options, options->struct_size);
+	m.cls = blktap_class_find(format);
+	if (!m.cls)
+		return bt_fail(err, -ENOENT, NULL, "there is no type '%s'",
+			       format);
+	if (!m.cls->create)
+		return bt_fail(err, -ENOTSUP, NULL,
+			       "a disk of type '%s' has no file to make",
+			       format);
+	m.create.size = opts.length;
+	m.create.flags = opts.flags;
+	m.create.cluster_size = opts.cluster_size;
+	rc = make(&m, &opts, err);
+	free(m.temporary);
+	free(m.backing_path);
+	free(m.extra_text);
+	return rc;
+}
