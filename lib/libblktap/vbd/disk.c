@@ -233,7 +233,7 @@ static void note_flush(struct bt_request *req)
 }
 
 /* Everything that waits for something the disk will not get any more. */
-static void fail_waiting(struct blktap_disk *disk)
+void bt_vbd_shut(struct blktap_disk *disk)
 {
 	disk->closing = true;
 	bt_retry_fail_all(disk, -ESHUTDOWN);
@@ -253,11 +253,11 @@ int blktap_disk_close(struct blktap_disk *disk)
 		return -EDEADLK;
 	if (!bt_list_empty(&disk->clients))
 		return -EBUSY;
-	fail_waiting(disk);
+	bt_vbd_shut(disk);
 	rc = bt_loop_run_until(loop, is_idle, disk, -1);
 	if (rc < 0)
 		return rc;
-	fail_waiting(disk);
+	bt_vbd_shut(disk);
 	if (disk->root) {
 		bt_pause_flush(disk, note_flush);
 		bt_loop_run_until(loop, is_flushed, disk, -1);

@@ -60,6 +60,11 @@ struct bt_backend;
 int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
 			 struct blktap_context **out);
 
+/* The disk is about to be closed: what waits for better times, parked or at the
+ * gate of a paused disk, fails with -ESHUTDOWN, and so does what comes. For who
+ * must get frontends to leave before blktap_disk_close. */
+void bt_vbd_shut(struct blktap_disk *disk);
+
 /* The loop and log of a context, for who serves more than one disk. */
 struct bt_loop *bt_context_get_loop(struct blktap_context *context);
 const struct bt_log *bt_context_get_log(const struct blktap_context *context);

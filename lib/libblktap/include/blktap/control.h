@@ -122,8 +122,8 @@ struct blktap_control_open_options {
 	const char *log_path; /* of changed blocks; NULL: none */
 	const uint8_t *key; /* NULL: none */
 	size_t key_length;
-	/* "HOST:PORT" or ":PORT" to serve NBD on TCP too; NULL: only on the
-	 * socket in the runtime directory. */
+	/* "HOST:PORT" to serve NBD on TCP too; NULL: only on the socket in the
+	 * runtime directory. */
 	const char *tcp;
 };
 

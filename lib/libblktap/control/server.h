@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The inside of the tapdisk's side; only its own files include it.
+ *
+ * A connection carries one request:
+ *
+ *   READ     bytes of the request arrive; too slow, or crowded out, and it ends
+ *   QUEUED   on server->ready or on its tap's list, waiting for its turn
+ *   RUNNING  its command is at work
+ *   WRITE    the answer leaves; too slow, and it ends
+ *
+ * A command that may wait runs behind the loop's turn, one at a time; meanwhile
+ * the loop goes on, so the disks and the commands that do not wait do, too. While
+ * a tap is busy, other commands for it queue on it, in order. A client that
+ * leaves while its request is queued takes it along. */
+#ifndef BT_CONTROL_SERVER_H
+#define BT_CONTROL_SERVER_H
+
+#include <blktap/control.h>
+#include <blktap/nbd.h>
+
+#include "control/rundir.h"
+#include "control/wire.h"
+#include "core/log.h"
+#include "loop/loop.h"
+#include "util/strbuf.h"
+
+/* A minor that is attached. */
+struct bt_tap {
+	struct bt_list link; /* in server->taps, newest first */
+	int minor;
+	int lock_fd; /* on its mark */
+	bool was_open;
+	bool busy; /* a command is at work on it */
+	struct bt_conn *pauser; /* of these, the one that pauses it */
+	struct bt_list waiting; /* connections, oldest first */
+	struct blktap_disk *disk; /* NULL: no image is open */
+	struct blktap_nbd_server *nbd;
+	struct blktap_nbd_server *tcp; /* or NULL */
+};
+
+struct blktap_control_server {
+	struct blktap_context *context;
+	struct bt_loop *loop;
+	const struct bt_log *log;
+	struct bt_rundir dir;
+	char path[BT_SUN_PATH];
+	pid_t pid;
+	uint32_t max_connections;
+	uint64_t idle_ns;
+
+	int fd; /* -1: not listening */
+	struct bt_watch watch;
+	struct bt_timer accept_again; /* after EMFILE and its like */
+	struct bt_list conns; /* oldest first */
+	uint32_t conn_count;
+	struct bt_list taps;
+	struct bt_list ready; /* connections, by queue_link */
+	struct bt_work run;
+	bool finishing; /* no new connections; ends when all are answered */
+};
+
+enum bt_conn_state {
+	BT_CONN_READ,
+	BT_CONN_QUEUED,
+	BT_CONN_RUNNING,
+	BT_CONN_WRITE
+};
+
+struct bt_conn {
+	struct bt_list link; /* in server->conns */
+	struct bt_list queue_link;
+	struct blktap_control_server *server;
+	struct bt_watch watch;
+	struct bt_timer timer;
+	enum bt_conn_state state;
+	bool gone; /* the client left */
+	bool undo_pause; /* it left, and its pause succeeded */
+
+	uint8_t *in; /* the message, then its trailer */
+	size_t have, need;
+	struct bt_message msg;
+
+	struct bt_strbuf out;
+	size_t sent;
+};
+
+/* ---- connections (conn.c) ------------------------------------------------- */
+
+/* Takes over fd in every case. */
+void bt_conn_create(struct blktap_control_server *server, int fd);
+void bt_conn_destroy(struct bt_conn *conn);
+/* Adds an answer of that type; length bytes follow it. */
+void bt_conn_reply(struct bt_conn *conn, const struct bt_message *msg,
+		   const void *trailer, size_t length);
+/* Adds "it went well". */
+void bt_conn_ok(struct bt_conn *conn, uint16_t type);
+/* Adds an error; takes err over, which may be NULL. */
+void bt_conn_error(struct bt_conn *conn, int rc, struct blktap_error *err);
+/* Sends what was added; the caller must not touch conn after. */
+void bt_conn_answer(struct bt_conn *conn);
+/* The trailer of its request. */
+const uint8_t *bt_conn_trailer(const struct bt_conn *conn, size_t *length);
+
+/* ---- commands (command.c, verb.c) ----------------------------------------- */
+
+/* A request is complete: runs its command, or queues it. */
+void bt_command_start(struct bt_conn *conn);
+/* server->run. */
+void bt_command_run_ready(struct bt_work *work);
+/* The tap is not busy any more. */
+void bt_command_wake(struct blktap_control_server *server, struct bt_tap *tap);
+
+struct bt_verb {
+	const char *name;
+	/* Adds its JSON to json, or returns a negative errno. tap is NULL where
+	 * the request names no minor. */
+	int (*fn)(struct bt_conn *conn, struct bt_tap *tap,
+		  struct bt_strbuf *json, struct blktap_error **err);
+	bool needs_tap;
+	bool waits; /* runs behind the turn */
+	const char *help;
+};
+
+/* NULL where there is none. */
+const struct bt_verb *bt_verb_find(const char *name);
+/* The answer to an EXT request whose verb is known. */
+void bt_verb_run(struct bt_conn *conn, const struct bt_verb *verb,
+		 struct bt_tap *tap);
+
+/* ---- taps (tap.c) --------------------------------------------------------- */
+
+struct bt_tap *bt_tap_find(struct blktap_control_server *server, int minor);
+int bt_tap_attach(struct blktap_control_server *server, int minor,
+		  struct blktap_error **err);
+/* Frees the tap. remove: and its minor. No image is open. */
+void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
+		   bool remove);
+int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
+		const struct bt_wire_params *params, struct blktap_error **err);
+/* Offers the open disk on "HOST:PORT" too. */
+int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
+		     struct blktap_error **err);
+/* Waits. force: requests that cannot be finished are failed. */
+int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err);
+/* Opens the image again; params as in the message. */
+int bt_tap_resume(struct bt_tap *tap, const struct bt_wire_params *params,
+		  struct blktap_error **err);
+/* BLKTAP_STATE_* */
+uint32_t bt_tap_get_state(const struct bt_tap *tap);
+
+/* ---- the server (server.c) ------------------------------------------------ */
+
+/* No new connections; the name goes away. */
+void bt_server_stop_listening(struct blktap_control_server *server);
+/* Has a place for another connection: drops one that idles where there is none.
+ */
+bool bt_server_make_room(struct blktap_control_server *server);
+
+#endif

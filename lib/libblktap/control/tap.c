@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Minors that are attached, and the disks on them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/server.h"
+#include "util/checked.h"
+#include "vbd/vbd.h"
+
+struct bt_tap *bt_tap_find(struct blktap_control_server *server, int minor)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &server->taps) {
+		struct bt_tap *tap = bt_list_entry(pos, struct bt_tap, link);
+
+		if (tap->minor == minor)
+			return tap;
+	}
+	return NULL;
+}
+
+int bt_tap_attach(struct blktap_control_server *server, int minor,
+		  struct blktap_error **err)
+{
+	struct bt_tap *tap;
+	int rc;
+
+	if (bt_tap_find(server, minor))
+		return bt_fail(err, -EEXIST, NULL,
+			       "minor %d is attached to tapdisk %d already: %s",
+			       minor, (int)server->pid, STRERROR(-EEXIST));
+	tap = calloc(1, sizeof(*tap));
+	if (!tap)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	rc = bt_minor_lock(&server->dir, minor, &tap->lock_fd, err);
+	if (rc) {
+		free(tap);
+		return rc;
+	}
+	tap->minor = minor;
+	bt_list_init(&tap->waiting);
+	bt_list_add(&server->taps, &tap->link);
+	return 0;
+}
+
+void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
+		   bool remove)
+{
+	/* They will find that it is gone. */
+	bt_command_wake(server, tap);
+	bt_list_del(&tap->link);
+	bt_minor_unlock(&server->dir, tap->minor, tap->lock_fd, remove);
+	free(tap);
+}
+
+/* ---- opening -------------------------------------------------------------- */
+
+/* What toolstacks may ask for and this tapdisk has not: refused by name, since a
+ * disk without it is not the disk that was asked for. */
+static int refuse_flags(uint32_t flags, struct blktap_error **err)
+{
+	static const struct {
+		uint32_t flag;
+		const char *what;
+	} unsupported[] = {
+		{ BT_WIRE_SECONDARY, "a secondary image (-2)" },
+		{ BT_WIRE_STANDBY, "a standby image (-s)" },
+		{ BT_WIRE_ADD_LCACHE, "the leaf cache (-r)" },
+		{ BT_WIRE_ADD_LOG, "a log of changed blocks (-C)" },
+		{ BT_WIRE_REUSE_PRT, "another tapdisk's disk as parent (-e)" },
+		{ BT_WIRE_OPEN_ENCRYPTED, "an encryption key (-E)" },
+		{ BT_WIRE_ADD_CACHE, "the block cache" },
+		{ BT_WIRE_VHD_INDEX, "a VHD index" },
+		{ BT_WIRE_SHARED, "a shared image" },
+	};
+	size_t i;
+
+	for (i = 0; i < BT_ARRAY_SIZE(unsupported); i++)
+		if (flags & unsupported[i].flag)
+			return bt_fail(err, -ENOTSUP, "leave the option away",
+				       "%s: not supported by this tapdisk: %s",
+				       unsupported[i].what, STRERROR(-ENOTSUP));
+	if (flags & ~(BT_WIRE_RDONLY | BT_WIRE_NO_O_DIRECT))
+		return bt_fail(err, -ENOTSUP, "use programs of one version",
+			       "flags %#x: unknown: %s", (unsigned int)flags,
+			       STRERROR(-ENOTSUP));
+	return 0;
+}
+
+/* Any export name is accepted: each toolstack asks for one of its own. */
+static int serve_unix(struct blktap_control_server *server, struct bt_tap *tap,
+		      struct blktap_error **err)
+{
+	struct blktap_nbd_options options;
+	char path[BT_SUN_PATH];
+
+	bt_rundir_nbd_path(&server->dir, server->pid, tap->minor, path);
+	blktap_nbd_options_init(&options);
+	options.unix_path = path;
+	options.any_name = true;
+	return blktap_nbd_server_create(tap->disk, &options, &tap->nbd, err);
+}
+
+int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
+		const struct bt_wire_params *params, struct blktap_error **err)
+{
+	struct blktap_disk_options options;
+	int rc;
+
+	if (tap->disk)
+		return bt_fail(err, -EALREADY, "close it first: tap-ctl close",
+			       "minor %d: %s is open: %s", tap->minor,
+			       blktap_disk_get_spec(tap->disk),
+			       STRERROR(-EALREADY));
+	rc = refuse_flags(params->flags, err);
+	if (rc)
+		return rc;
+	blktap_disk_options_init(&options);
+	if (params->flags & BT_WIRE_RDONLY)
+		options.flags |= BLKTAP_OPEN_READ_ONLY;
+	if (params->flags & BT_WIRE_NO_O_DIRECT)
+		options.flags |= BLKTAP_OPEN_BUFFERED;
+	options.deadline_ms = params->req_timeout * 1000u;
+	rc = blktap_disk_open(server->context, params->path, &options,
+			      &tap->disk, err);
+	if (rc)
+		return rc;
+	rc = serve_unix(server, tap, err);
+	if (rc) {
+		blktap_disk_close(tap->disk);
+		tap->disk = NULL;
+		return rc;
+	}
+	tap->was_open = true;
+	return 0;
+}
+
+int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
+		     struct blktap_error **err)
+{
+	const char *colon = strrchr(address, ':');
+	struct blktap_nbd_options options;
+	size_t length = colon ? (size_t)(colon - address) : 0;
+	char *host;
+	int rc;
+
+	if (!tap->disk)
+		return bt_fail(err, -EINVAL, "open one first: tap-ctl open",
+			       "minor %d: no image is open", tap->minor);
+	if (tap->tcp)
+		return bt_fail(err, -EEXIST, NULL, "minor %d is served at %s",
+			       tap->minor, blktap_nbd_server_get_uri(tap->tcp));
+	if (!length || !colon[1])
+		return bt_fail(err, -EINVAL,
+			       "write it as HOST:PORT, e.g. 127.0.0.1:10809",
+			       "'%s' is no address", address);
+	/* [::1]:10809 */
+	if (address[0] == '[' && address[length - 1] == ']') {
+		address++;
+		length -= 2;
+	}
+	host = strndup(address, length);
+	if (!host)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	blktap_nbd_options_init(&options);
+	options.host = host;
+	options.port = colon + 1;
+	options.any_name = true;
+	rc = blktap_nbd_server_create(tap->disk, &options, &tap->tcp, err);
+	free(host);
+	return rc;
+}
+
+/* ---- closing -------------------------------------------------------------- */
+
+static bool is_paused(const struct bt_tap *tap)
+{
+	struct blktap_disk_info info = { .size = sizeof(info) };
+
+	if (!tap->disk)
+		return false;
+	blktap_disk_get_info(tap->disk, &info);
+	return info.paused;
+}
+
+int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
+{
+	int rc;
+
+	if (!tap->disk)
+		return 0;
+	/* Requests that wait at the gate of a paused disk would never end, nor
+	 * would the servers that wait for them. */
+	if (force || is_paused(tap))
+		bt_vbd_shut(tap->disk);
+	blktap_nbd_server_destroy(tap->tcp);
+	tap->tcp = NULL;
+	blktap_nbd_server_destroy(tap->nbd);
+	tap->nbd = NULL;
+	rc = blktap_disk_close(tap->disk);
+	tap->disk = NULL;
+	if (rc)
+		return bt_fail(err, rc,
+			       "check the image and what was written last",
+			       "minor %d: closed, but the last flush failed: "
+			       "%s",
+			       tap->minor, STRERROR(rc));
+	return 0;
+}
+
+int bt_tap_resume(struct bt_tap *tap, const struct bt_wire_params *params,
+		  struct blktap_error **err)
+{
+	int rc = 0;
+
+	if (!is_paused(tap))
+		return bt_fail(err, -EINVAL, "pause it first: tap-ctl pause",
+			       "minor %d is not paused", tap->minor);
+	if (params)
+		rc = refuse_flags(params->flags, err);
+	if (rc)
+		return rc;
+	return blktap_disk_resume(
+		tap->disk, params && *params->path ? params->path : NULL, err);
+}
+
+uint32_t bt_tap_get_state(const struct bt_tap *tap)
+{
+	if (!tap->disk)
+		return tap->was_open ? BLKTAP_STATE_CLOSED : 0;
+	if (is_paused(tap))
+		return BLKTAP_STATE_CLOSED | BLKTAP_STATE_QUIESCED |
+		       BLKTAP_STATE_PAUSED;
+	if (tap->pauser)
+		return BLKTAP_STATE_PAUSE_REQUESTED |
+		       BLKTAP_STATE_QUIESCE_REQUESTED;
+	return 0;
+}

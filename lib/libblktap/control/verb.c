@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Verbs by name. A new one is a line in the table and its function, which gets
+ * parameters by bt_wire_params_get and answers JSON. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/server.h"
+#include "util/checked.h"
+#include "util/json.h"
+#include "vbd/vbd.h"
+
+static const char *param(const struct bt_conn *conn, const char *key)
+{
+	size_t length;
+	const uint8_t *data = bt_conn_trailer(conn, &length);
+
+	return bt_wire_params_get((const char *)data, length, key);
+}
+
+static void put_state(struct bt_json *json, const struct bt_tap *tap)
+{
+	uint32_t state = bt_tap_get_state(tap);
+
+	bt_json_string(json, "state",
+		       state & BLKTAP_STATE_PAUSED	      ? "paused"
+		       : state & BLKTAP_STATE_PAUSE_REQUESTED ? "pausing"
+		       : state & BLKTAP_STATE_CLOSED	      ? "closed"
+		       : tap->disk			      ? "running"
+							      : "attached");
+}
+
+static void put_disk(struct bt_json *json, const struct bt_tap *tap)
+{
+	struct blktap_disk_stats stats = { .size = sizeof(stats) };
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	uint32_t clients = 0;
+
+	blktap_disk_get_info(tap->disk, &info);
+	blktap_disk_get_stats(tap->disk, &stats);
+	bt_json_u64(json, "size", info.length);
+	bt_json_u64(json, "block_size", info.block_size);
+	bt_json_bool(json, "read_only", info.read_only);
+	bt_json_u64(json, "outstanding", stats.outstanding);
+	bt_json_array(json, "uris");
+	if (tap->nbd) {
+		bt_json_string(json, NULL, blktap_nbd_server_get_uri(tap->nbd));
+		clients += blktap_nbd_server_get_clients(tap->nbd);
+	}
+	if (tap->tcp) {
+		bt_json_string(json, NULL, blktap_nbd_server_get_uri(tap->tcp));
+		clients += blktap_nbd_server_get_clients(tap->tcp);
+	}
+	bt_json_array_end(json);
+	bt_json_u64(json, "clients", clients);
+}
+
+static void put_tapdisk(struct bt_json *json,
+			const struct blktap_control_server *server)
+{
+	struct bt_list *pos;
+	uint64_t taps = 0;
+
+	bt_list_for_each (pos, &server->taps)
+		taps++;
+	bt_json_string(json, "version", blktap_version());
+	bt_json_i64(json, "pid", server->pid);
+	bt_json_string(json, "rundir", server->dir.path);
+	bt_json_string(json, "engine",
+		       blktap_context_get_engine(server->context));
+	bt_json_u64(json, "minors", taps);
+	bt_json_u64(json, "connections", server->conn_count);
+}
+
+static int verb_info(struct bt_conn *conn, struct bt_tap *tap,
+		     struct bt_strbuf *out, struct blktap_error **err)
+{
+	struct bt_json json;
+
+	bt_json_init(&json, out, false);
+	bt_json_object(&json, NULL);
+	if (!tap) {
+		put_tapdisk(&json, conn->server);
+	} else {
+		put_state(&json, tap);
+		if (tap->disk)
+			put_disk(&json, tap);
+	}
+	bt_json_object_end(&json);
+	return 0;
+}
+
+static int no_image(const struct bt_tap *tap, struct blktap_error **err)
+{
+	return bt_fail(err, -ENODEV, "open one first: tap-ctl open",
+		       "minor %d: no image is open: %s", tap->minor,
+		       STRERROR(-ENODEV));
+}
+
+static int verb_stats(struct bt_conn *conn, struct bt_tap *tap,
+		      struct bt_strbuf *out, struct blktap_error **err)
+{
+	char *text;
+
+	if (!tap->disk)
+		return no_image(tap, err);
+	text = blktap_disk_get_stats_json(tap->disk, false);
+	if (!text)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	bt_strbuf_puts(out, text);
+	free(text);
+	return 0;
+}
+
+static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
+		      struct bt_strbuf *out, struct blktap_error **err)
+{
+	const char *address = param(conn, "tcp");
+	struct bt_json json;
+	int rc;
+
+	if (!address)
+		return bt_fail(err, -EINVAL, "give tcp=HOST:PORT",
+			       "verb 'serve': no address");
+	if (!tap->disk)
+		return no_image(tap, err);
+	rc = bt_tap_serve_tcp(tap, address, err);
+	if (rc)
+		return rc;
+	bt_json_init(&json, out, false);
+	bt_json_object(&json, NULL);
+	bt_json_string(&json, "uri", blktap_nbd_server_get_uri(tap->tcp));
+	bt_json_object_end(&json);
+	return 0;
+}
+
+static int verb_help(struct bt_conn *conn, struct bt_tap *tap,
+		     struct bt_strbuf *out, struct blktap_error **err);
+
+static const struct bt_verb verbs[] = {
+	{ "help", verb_help, false, false, "lists the verbs" },
+	{ "info", verb_info, false, false,
+	  "describes the tapdisk, or a minor's disk" },
+	{ "serve", verb_serve, true, true,
+	  "offers the disk on another address: tcp=HOST:PORT" },
+	{ "stats", verb_stats, true, false,
+	  "counters and latencies of the disk and all its nodes" },
+};
+
+static int verb_help(struct bt_conn *conn, struct bt_tap *tap,
+		     struct bt_strbuf *out, struct blktap_error **err)
+{
+	struct bt_json json;
+	size_t i;
+
+	bt_json_init(&json, out, false);
+	bt_json_object(&json, NULL);
+	for (i = 0; i < BT_ARRAY_SIZE(verbs); i++)
+		bt_json_string(&json, verbs[i].name, verbs[i].help);
+	bt_json_object_end(&json);
+	return 0;
+}
+
+const struct bt_verb *bt_verb_find(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < BT_ARRAY_SIZE(verbs); i++)
+		if (!strcmp(verbs[i].name, name))
+			return &verbs[i];
+	return NULL;
+}
+
+void bt_verb_run(struct bt_conn *conn, const struct bt_verb *verb,
+		 struct bt_tap *tap)
+{
+	struct bt_message msg = { .type = BT_WIRE_EXT_RSP,
+				  .cookie = conn->msg.cookie };
+	struct bt_strbuf json = BT_STRBUF_INIT;
+	struct blktap_error *err = NULL;
+	size_t length;
+	const uint8_t *data = bt_conn_trailer(conn, &length);
+	int rc = bt_wire_params_check((const char *)data, length);
+
+	if (rc)
+		bt_fail(&err, rc, "send key=value texts, each with a NUL",
+			"verb '%s': its parameters are malformed", verb->name);
+	else
+		rc = verb->fn(conn, tap, &json, &err);
+	if (!rc && json.failed)
+		rc = bt_fail(&err, -ENOMEM, NULL, "out of memory");
+	if (rc) {
+		bt_conn_error(conn, rc, err);
+	} else {
+		msg.u.ext.version = BT_WIRE_EXT_VERSION;
+		msg.u.ext.length = (uint32_t)json.len;
+		memcpy(msg.u.ext.verb, conn->msg.u.ext.verb,
+		       sizeof(msg.u.ext.verb));
+		bt_conn_reply(conn, &msg, json.data, json.len);
+	}
+	bt_strbuf_fini(&json);
+}
