@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the programs share: options from a table, help from the same table, and
+ * errors in one form. */
+#ifndef BLKTAP_DAEMONS_COMMON_H
+#define BLKTAP_DAEMONS_COMMON_H
+
+#include <blktap/blktap.h>
+#include <stdio.h>
+
+enum opt_kind {
+	OPT_FLAG,
+	OPT_TEXT,
+	OPT_NUMBER, /* 0 to max */
+};
+
+#define OPT_REQUIRED 0x1u
+
+struct opt {
+	char letter; /* 0: none */
+	const char *name; /* NULL ends the table */
+	enum opt_kind kind;
+	const char *arg; /* as help shows it */
+	const char *help;
+	uint32_t flags;
+	long max; /* 0: INT_MAX */
+};
+
+#define OPT_MAX 32 /* options of a command */
+
+struct args;
+
+struct command {
+	const char *name; /* NULL ends a table */
+	const char *deed; /* as errors call it; NULL: the name */
+	const char *operands; /* as help shows them, or NULL */
+	const char *summary;
+	const struct opt *options;
+	/* The option that one operand stands for; NULL: there are none. */
+	const char *operand;
+	int usage_status; /* the exit status where its use is wrong */
+	int (*run)(const struct args *args);
+};
+
+struct args {
+	const char *program; /* "tap-ctl" */
+	const struct command *command;
+	const char *values[OPT_MAX]; /* "" for a flag; NULL: not given */
+	long numbers[OPT_MAX];
+};
+
+/* The program's own options, which every command has. */
+extern const struct opt common_options[];
+/* Takes --debug, which may stand anywhere, out of argv; true where it was there.
+ */
+bool take_debug(int *argc, char **argv);
+
+/* Parses argv from argv[1] on and runs the command, or shows its help. Returns
+ * the exit status. */
+int run_command(const char *program, const struct command *command, int argc,
+		char **argv);
+/* The line "usage: ..." of a command. */
+void show_usage(FILE *out, const char *program, const struct command *command);
+void show_help(const char *program, const struct command *command);
+
+/* By the option's name, which its table must have. */
+bool arg_is_set(const struct args *args, const char *name);
+const char *arg_text(const struct args *args, const char *name);
+/* otherwise where it was not given */
+int arg_number(const struct args *args, const char *name, int otherwise);
+
+/* The directory the user wants: option, environment, or NULL. */
+const char *arg_rundir(const struct args *args);
+
+/* The one of names (ended by NULL) that is most like word; NULL where none is. */
+const char *suggest(const char *word, const char *const *names);
+
+/* What the command does, for "cannot ...". */
+const char *get_deed(const struct args *args);
+
+/* "tap-ctl: cannot open aio:/x: cause (ENOENT)" and a hint, to stderr. rc is a
+ * negative errno. Destroys err, which may be NULL. Returns the exit status that
+ * legacy commands have: the errno. */
+int report(const struct args *args, const char *object, int rc,
+	   struct blktap_error *err);
+
+/* A JSON string, quoted. */
+void put_json_string(FILE *out, const char *text);
+
+/* Opens a handle on the runtime directory; reports what fails. */
+int open_control(const struct args *args, struct blktap_control **out);
+
+#endif

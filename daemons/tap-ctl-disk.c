@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tap-ctl attach, detach, open, close, pause and unpause. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tap-ctl.h"
+
+#define KEY_256 32
+#define KEY_512 64
+
+const char *disk_object(const struct args *args)
+{
+	static char text[64];
+	const struct opt *o = args->command->options;
+
+	if (!strcmp(o->name, "pid"))
+		snprintf(text, sizeof(text), "minor %d of tapdisk %d",
+			 arg_number(args, "minor", -1),
+			 arg_number(args, "pid", -1));
+	else
+		snprintf(text, sizeof(text), "minor %d",
+			 arg_number(args, "minor", -1));
+	return text;
+}
+
+void take_open_options(const struct args *args,
+		       struct blktap_control_open_options *options)
+{
+	blktap_control_open_options_init(options);
+	if (arg_is_set(args, "read-only"))
+		options->flags |= BLKTAP_CONTROL_READ_ONLY;
+	if (arg_is_set(args, "buffered"))
+		options->flags |= BLKTAP_CONTROL_BUFFERED;
+	if (arg_is_set(args, "standby"))
+		options->flags |= BLKTAP_CONTROL_STANDBY;
+	if (arg_is_set(args, "leaf-cache"))
+		options->flags |= BLKTAP_CONTROL_LEAF_CACHE;
+	options->request_timeout_s = (uint32_t)arg_number(args, "timeout", 0);
+	options->parent_minor = arg_number(args, "parent", -1);
+	options->secondary = arg_text(args, "secondary");
+	options->log_path = arg_text(args, "cbt-log");
+	options->tcp = arg_text(args, "tcp");
+}
+
+/* Whether what follows the type names a file. */
+static bool has_path(const char *spec, size_t type_length)
+{
+	const struct blktap_param *param;
+	const struct blktap_class *cls;
+	char type[64];
+
+	if (type_length >= sizeof(type))
+		return false;
+	memcpy(type, spec, type_length);
+	type[type_length] = '\0';
+	cls = blktap_class_find(type);
+	param = cls ? blktap_class_get_param(cls, 0) : NULL;
+	return param && param->type == BLKTAP_PARAM_PATH;
+}
+
+char *absolute_spec(const char *spec)
+{
+	const char *colon = strchr(spec, ':');
+	char *cwd, *out = NULL;
+
+	if (colon && colon[1] && colon[1] != '/' &&
+	    has_path(spec, (size_t)(colon - spec))) {
+		cwd = getcwd(NULL, 0);
+		if (!cwd || asprintf(&out, "%.*s:%s/%s", (int)(colon - spec),
+				     spec, cwd, colon + 1) < 0)
+			out = NULL;
+		free(cwd);
+	} else {
+		out = strdup(spec);
+	}
+	if (!out) {
+		perror("tap-ctl");
+		exit(ENOMEM);
+	}
+	return out;
+}
+
+static int attach(const struct args *args)
+{
+	bool detaching = !strcmp(args->command->name, "detach");
+	struct blktap_error *err = NULL;
+	struct blktap_control *control;
+	int pid = arg_number(args, "pid", -1);
+	int minor = arg_number(args, "minor", -1);
+	int rc = open_control(args, &control);
+
+	if (rc)
+		return rc;
+	rc = detaching ? blktap_control_detach(control, pid, minor, &err)
+		       : blktap_control_attach(control, pid, minor, &err);
+	if (rc)
+		rc = report(args, disk_object(args), rc, err);
+	blktap_control_destroy(control);
+	return rc;
+}
+
+/* All that stands on standard input. 0 where the size is right. */
+static int read_key(struct blktap_control_open_options *options,
+		    uint8_t key[KEY_512 + 1])
+{
+	options->key = key;
+	options->key_length = fread(key, 1, KEY_512 + 1, stdin);
+	if (options->key_length == KEY_256 || options->key_length == KEY_512)
+		return 0;
+	fprintf(stderr, "Unsupported keysize, use either 256 bit or 512 bit "
+			"key\n");
+	return 1;
+}
+
+static int open_disk(const struct args *args)
+{
+	struct blktap_control_open_options options;
+	struct blktap_error *err = NULL;
+	struct blktap_control *control;
+	uint8_t key[KEY_512 + 1];
+	char *spec;
+	int rc;
+
+	take_open_options(args, &options);
+	if (arg_is_set(args, "encrypted") && read_key(&options, key))
+		return 1;
+	rc = open_control(args, &control);
+	if (rc)
+		return rc;
+	spec = absolute_spec(arg_text(args, "args"));
+	rc = blktap_control_open(control, arg_number(args, "pid", -1),
+				 arg_number(args, "minor", -1), spec, &options,
+				 &err);
+	explicit_bzero(key, sizeof(key));
+	if (rc)
+		rc = report(args, spec, rc, err);
+	free(spec);
+	blktap_control_destroy(control);
+	return rc;
+}
+
+static int close_disk(const struct args *args)
+{
+	bool pausing = !strcmp(args->command->name, "pause");
+	uint32_t timeout = (uint32_t)arg_number(args, "timeout", 0);
+	struct blktap_error *err = NULL;
+	struct blktap_control *control;
+	int pid = arg_number(args, "pid", -1);
+	int minor = arg_number(args, "minor", -1);
+	int rc = open_control(args, &control);
+
+	if (rc)
+		return rc;
+	if (pausing)
+		rc = blktap_control_pause(control, pid, minor, timeout, &err);
+	else
+		rc = blktap_control_close(control, pid, minor,
+					  arg_is_set(args, "force"), timeout,
+					  &err);
+	if (rc)
+		rc = report(args, disk_object(args), rc, err);
+	blktap_control_destroy(control);
+	return rc;
+}
+
+static int unpause(const struct args *args)
+{
+	struct blktap_control_open_options options;
+	struct blktap_error *err = NULL;
+	struct blktap_control *control;
+	char *spec = NULL;
+	int rc = open_control(args, &control);
+
+	if (rc)
+		return rc;
+	blktap_control_open_options_init(&options);
+	options.secondary = arg_text(args, "secondary");
+	options.log_path = arg_text(args, "cbt-log");
+	if (arg_text(args, "args"))
+		spec = absolute_spec(arg_text(args, "args"));
+	rc = blktap_control_resume(control, arg_number(args, "pid", -1),
+				   arg_number(args, "minor", -1), spec,
+				   &options, &err);
+	if (rc)
+		rc = report(args, spec ? spec : disk_object(args), rc, err);
+	free(spec);
+	blktap_control_destroy(control);
+	return rc;
+}
+
+static const struct opt attach_options[] = { OPT_PID, OPT_MINOR, { 0 } };
+
+static const struct opt open_options[] = {
+	OPT_PID,
+	OPT_MINOR,
+	{ 'a', "args", OPT_TEXT, "TYPE:PATH", "the image", OPT_REQUIRED, 0 },
+	OPEN_OPTIONS,
+	{ 'E', "encrypted", OPT_FLAG, NULL,
+	  "read a key of 32 or 64 bytes from standard input", 0, 0 },
+	{ 0 },
+};
+
+static const struct opt close_options[] = {
+	OPT_PID,
+	OPT_MINOR,
+	{ 'f', "force", OPT_FLAG, NULL,
+	  "fail the requests that cannot be finished", 0, 0 },
+	{ 't', "timeout", OPT_NUMBER, "SECONDS", "give up after so long", 0,
+	  UINT16_MAX },
+	{ 0 },
+};
+
+static const struct opt pause_options[] = {
+	OPT_PID,
+	OPT_MINOR,
+	{ 't', "timeout", OPT_NUMBER, "SECONDS",
+	  "give up after so long, and let the disk run", 0, UINT16_MAX },
+	{ 0 },
+};
+
+static const struct opt unpause_options[] = {
+	OPT_PID,
+	OPT_MINOR,
+	{ 'a', "args", OPT_TEXT, "TYPE:PATH", "another image from now on", 0,
+	  0 },
+	{ '2', "secondary", OPT_TEXT, "TYPE:PATH", "mirror writes there", 0,
+	  0 },
+	{ 'c', "cbt-log", OPT_TEXT, "FILE", "log which blocks change", 0, 0 },
+	{ 0 },
+};
+
+const struct command disk_commands[] = {
+	{ "attach", NULL, NULL, "attach a minor to a tapdisk", attach_options,
+	  NULL, EINVAL, attach },
+	{ "detach", NULL, NULL, "detach it; a tapdisk without minors ends",
+	  attach_options, NULL, EINVAL, attach },
+	{ "open", NULL, "[TYPE:PATH]", "open an image on a minor and serve it",
+	  open_options, "args", EINVAL, open_disk },
+	{ "close", NULL, NULL, "flush and close the image", close_options, NULL,
+	  EINVAL, close_disk },
+	{ "pause", NULL, NULL,
+	  "hold requests, flush, and close the image's files", pause_options,
+	  NULL, EINVAL, close_disk },
+	{ "unpause", NULL, "[TYPE:PATH]",
+	  "open the image, or another, and go on", unpause_options, "args",
+	  EINVAL, unpause },
+	{ 0 },
+};

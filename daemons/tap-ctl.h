@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The verbs of tap-ctl: a table in each file, one file a group. */
+#ifndef BLKTAP_DAEMONS_TAP_CTL_H
+#define BLKTAP_DAEMONS_TAP_CTL_H
+
+#include "common.h"
+
+/* Each ends with an entry without a name. */
+extern const struct command list_commands[]; /* list, stats */
+extern const struct command minor_commands[]; /* allocate, free */
+extern const struct command create_commands[]; /* create, destroy, spawn */
+extern const struct command disk_commands[]; /* attach ... unpause */
+extern const struct command kernel_commands[]; /* check, major */
+extern const struct command doctor_commands[];
+
+/* Options that name a disk. */
+#define OPT_PID                                                             \
+	{                                                                   \
+		'p', "pid", OPT_NUMBER, "PID", "process id of the tapdisk", \
+			OPT_REQUIRED, 0                                     \
+	}
+#define OPT_MINOR                                                      \
+	{                                                              \
+		'm', "minor", OPT_NUMBER, "MINOR", "the disk's minor", \
+			OPT_REQUIRED, BLKTAP_MINOR_MAX - 1             \
+	}
+
+/* Options of who opens an image; see take_open_options. */
+#define OPEN_OPTIONS                                                              \
+	{ 'R', "read-only", OPT_FLAG, NULL, "refuse writes", 0, 0 },              \
+		{ 'D', "buffered", OPT_FLAG, NULL, "do not use O_DIRECT", 0, 0 }, \
+		{ 't',                                                            \
+		  "timeout",                                                      \
+		  OPT_NUMBER,                                                     \
+		  "SECONDS",                                                      \
+		  "for a request to be reported late (120)",                      \
+		  0,                                                              \
+		  UINT16_MAX },                                                   \
+		{ 0, "tcp", OPT_TEXT, "HOST:PORT", "serve NBD there too", 0, 0 }, \
+		{ 'e',                                                            \
+		  "parent",                                                       \
+		  OPT_NUMBER,                                                     \
+		  "MINOR",                                                        \
+		  "another tapdisk's disk as parent",                             \
+		  0,                                                              \
+		  BLKTAP_MINOR_MAX - 1 },                                         \
+		{ 'r',                                                            \
+		  "leaf-cache",                                                   \
+		  OPT_FLAG,                                                       \
+		  NULL,                                                           \
+		  "copy what is read to the leaf",                                \
+		  0,                                                              \
+		  0 },                                                            \
+		{ '2',                                                            \
+		  "secondary",                                                    \
+		  OPT_TEXT,                                                       \
+		  "TYPE:PATH",                                                    \
+		  "mirror writes there",                                          \
+		  0,                                                              \
+		  0 },                                                            \
+		{ 's',                                                            \
+		  "standby",                                                      \
+		  OPT_FLAG,                                                       \
+		  NULL,                                                           \
+		  "use the secondary when space runs out",                        \
+		  0,                                                              \
+		  0 },                                                            \
+	{                                                                         \
+		'C', "cbt-log", OPT_TEXT, "FILE", "log which blocks change",      \
+			0, 0                                                      \
+	}
+
+/* Fills options from OPEN_OPTIONS. */
+void take_open_options(const struct args *args,
+		       struct blktap_control_open_options *options);
+
+/* The spec with an absolute path where its type has a path: a tapdisk does not
+ * run in our directory. To be freed; ends the program where memory is short. */
+char *absolute_spec(const char *spec);
+
+/* "minor 3", "tapdisk 4711 minor 3": what an error is about. Owned by nobody and
+ * good until the next call. */
+const char *disk_object(const struct args *args);
+
+#endif

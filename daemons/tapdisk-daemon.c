@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The tapdisk that tap-ctl drives. It tells where it listens only once it does,
+ * and whoever waits for its output to end does not wait for the daemon. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tapdisk.h"
+
+/* The child says how its start went by its end of a pipe. Returns in the child,
+ * with the descriptor to write to; the parent waits, and ends. */
+static int become_daemon(void)
+{
+	int fds[2], status;
+	char byte;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		close(fds[0]);
+		setsid();
+		return fds[1];
+	}
+	close(fds[1]);
+	if (read(fds[0], &byte, 1) == 1)
+		_exit(0);
+	/* It failed, and said why on stderr. */
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE);
+}
+
+/* fd -1: in the foreground. */
+static void tell_started(const char *path, int fd)
+{
+	int null;
+
+	puts(path);
+	fflush(stdout);
+	if (fd < 0)
+		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+		close(null);
+	}
+	if (write(fd, "", 1) < 0)
+		_exit(EXIT_FAILURE);
+	close(fd);
+}
+
+static int serve(const struct args *args, struct blktap_context *context,
+		 int fd)
+{
+	struct blktap_control_server_options options;
+	struct blktap_control_server *server;
+	struct blktap_error *err = NULL;
+	int rc;
+
+	blktap_control_server_options_init(&options);
+	options.rundir = arg_rundir(args);
+	rc = blktap_control_server_create(context, &options, &server, &err);
+	if (rc)
+		return report(args, NULL, rc, err);
+	if (fd >= 0 && chdir("/"))
+		rc = -errno;
+	tell_started(blktap_control_server_get_path(server), fd);
+	while (!blktap_control_server_is_finished(server) && run_once(context))
+		;
+	rc = blktap_control_server_destroy(server);
+	return rc ? EXIT_FAILURE : 0;
+}
+
+int run_daemon(const struct args *args)
+{
+	bool foreground = arg_is_set(args, "foreground");
+	struct blktap_context *context;
+	int fd = -1, status;
+
+	umask(077);
+	if (!foreground) {
+		fd = become_daemon();
+		if (fd < 0)
+			return report(args, NULL, fd, NULL);
+	}
+	status = create_context(args, !foreground, &context);
+	if (status)
+		return status;
+	status = serve(args, context, fd);
+	release_signals();
+	blktap_context_destroy(context);
+	return status;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Signals, log and context of a tapdisk. A signal leaves a mark and wakes the
+ * loop; everything else happens between the loop's turns. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "tapdisk.h"
+
+static struct blktap_context *volatile woken;
+static volatile sig_atomic_t stop;
+
+void close_inherited(void)
+{
+	int fd;
+
+	close_range(3, ~0u, 0);
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd < 3);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void on_signal(int sig)
+{
+	if (sig == SIGTERM || sig == SIGINT)
+		stop = 1;
+	if (woken)
+		blktap_context_wake(woken);
+}
+
+static void take_signals(struct blktap_context *context)
+{
+	static const int taken[] = { SIGTERM, SIGINT, SIGCHLD };
+	static const int ignored[] = { SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE,
+				       SIGXFSZ };
+	struct sigaction action = { .sa_handler = on_signal,
+				    .sa_flags = SA_RESTART };
+	sigset_t none;
+	size_t i;
+
+	woken = context;
+	for (i = 0; i < sizeof(taken) / sizeof(*taken); i++)
+		sigaction(taken[i], &action, NULL);
+	action.sa_handler = SIG_IGN;
+	for (i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
+		sigaction(ignored[i], &action, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void release_signals(void)
+{
+	woken = NULL;
+}
+
+bool run_once(struct blktap_context *context)
+{
+	if (!stop)
+		blktap_context_run(context, -1);
+	return !stop;
+}
+
+/* ---- log ------------------------------------------------------------------ */
+
+static const char *const level_names[] = { "error", "warning", "info", "debug",
+					   NULL };
+
+static void log_to_stderr(void *opaque, enum blktap_log_level level,
+			  const char *text)
+{
+	fprintf(stderr, "tapdisk: %s: %s\n", level_names[level], text);
+}
+
+static void log_to_syslog(void *opaque, enum blktap_log_level level,
+			  const char *text)
+{
+	static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO,
+					  LOG_DEBUG };
+
+	syslog(priorities[level], "%s", text);
+}
+
+/* -1: there is no such level. */
+static int find_level(const struct args *args, int otherwise)
+{
+	const char *name = arg_text(args, "log");
+	int i;
+
+	if (!name)
+		name = getenv("BLKTAP_LOG");
+	if (!name || !*name)
+		return otherwise;
+	for (i = 0; level_names[i]; i++)
+		if (!strcmp(name, level_names[i]))
+			return i;
+	fprintf(stderr, "tapdisk: log level '%s' is unknown: %s (EINVAL)\n",
+		name, strerror(EINVAL));
+	name = suggest(name, level_names);
+	fprintf(stderr, "hint: %s%s\n", name ? "did you mean " : "use ",
+		name ? name : "error, warning, info or debug");
+	return -1;
+}
+
+static int find_engine(const struct args *args)
+{
+	static const char *const names[] = { "auto", "io_uring", "libaio",
+					     "sync", NULL };
+	const char *name = arg_text(args, "engine");
+	int i;
+
+	for (i = 0; name && names[i]; i++)
+		if (!strcmp(name, names[i]))
+			return i;
+	if (!name)
+		return BLKTAP_ENGINE_AUTO;
+	fprintf(stderr, "tapdisk: engine '%s' is unknown: %s (EINVAL)\n", name,
+		strerror(EINVAL));
+	name = suggest(name, names);
+	fprintf(stderr, "hint: %s%s\n", name ? "did you mean " : "use ",
+		name ? name : "io_uring, libaio or sync");
+	return -1;
+}
+
+int create_context(const struct args *args, bool daemon,
+		   struct blktap_context **out)
+{
+	int level =
+		find_level(args, daemon ? BLKTAP_LOG_INFO : BLKTAP_LOG_WARNING);
+	struct blktap_context_options options = { .size = sizeof(options) };
+	struct blktap_error *err = NULL;
+	int engine = find_engine(args), rc;
+
+	if (level < 0 || engine < 0)
+		return EINVAL;
+	options.engine = (enum blktap_engine)engine;
+	rc = blktap_context_create(&options, out, &err);
+	if (rc)
+		return report(args, NULL, rc, err);
+	if (daemon)
+		openlog("tapdisk", LOG_PID, LOG_DAEMON);
+	blktap_context_set_log(*out, (enum blktap_log_level)level,
+			       daemon ? log_to_syslog : log_to_stderr, NULL,
+			       NULL);
+	take_signals(*out);
+	return 0;
+}
