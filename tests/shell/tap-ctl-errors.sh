@@ -1,0 +1,198 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# What goes wrong ends with the errno as exit status, the system's words for it
+# on standard error, nothing on standard output, and nothing left behind.
+. "${srcdir:-.}/tests/shell/functions.sh"
+
+truncate -s 1M a.raw
+truncate -s 2M b.raw
+: >empty
+mkdir directory
+
+# refused STATUS TEXT COMMAND...
+refused()
+{
+	refused_status=$1
+	refused_text=$2
+	shift 2
+	exits "$refused_status" "$@" >out 2>err
+	contains err "$refused_text"
+	[ ! -s out ] || fail "$* printed on standard output: $(cat out)"
+}
+
+hinted()
+{
+	contains err "hint: $1"
+}
+
+# usage
+exits 2 tap-ctl >out 2>err
+contains err 'COMMAND := {'
+refused 2 "unknown command 'pasue'" tap-ctl pasue
+hinted "did you mean 'pause'?"
+refused 2 'unknown command' tap-ctl zzzzzzzz
+refused 22 'Invalid argument' tap-ctl attach -m 0
+contains err 'usage: tap-ctl attach -p PID -m MINOR'
+refused 22 'Invalid argument' tap-ctl attach -p abc -m 0
+contains err "'abc' is not a number"
+refused 22 'Invalid argument' tap-ctl attach -p 12x -m 0
+refused 22 'Invalid argument' tap-ctl attach -p -1 -m 0
+refused 22 'Invalid argument' tap-ctl attach -p 99999999999 -m 0
+refused 22 'Invalid argument' tap-ctl free -m 16384
+refused 22 'Invalid argument' tap-ctl free -m ''
+refused 22 "'-z' is unknown" tap-ctl list -z
+refused 22 "'--tipe' is unknown" tap-ctl list --tipe aio
+hinted "did you mean '--type'?"
+refused 22 'needs a value' tap-ctl list -p
+refused 22 'not wanted here' tap-ctl list surplus
+refused 95 'Operation not supported' tap-ctl allocate -d /dev/x
+
+# no tapdisk
+refused 2 'No such file or directory' tap-ctl attach -p 4000000 -m 0
+contains err 'tapdisk 4000000 is not running'
+hinted 'tap-ctl list'
+for verb in detach close pause unpause stats; do
+	refused 2 'No such file or directory' tap-ctl $verb -p 4000000 -m 0
+done
+refused 2 'No such file or directory' tap-ctl open -p 4000000 -m 0 -a aio:/x
+
+# minors
+pid=$(tap-ctl spawn)
+tap-ctl allocate >/dev/null
+cleanup_fn stop_tapdisk "$pid" 0
+refused 22 'minor 5 is not allocated' tap-ctl attach -p "$pid" -m 5
+tap-ctl attach -p "$pid" -m 0
+refused 17 'File exists' tap-ctl attach -p "$pid" -m 0
+refused 11 'Resource temporarily unavailable' tap-ctl free -m 0
+refused 2 'No such file or directory' tap-ctl free -m 9
+other=$(tap-ctl spawn)
+cleanup_fn stop_tapdisk "$other" 1
+refused 16 'Device or resource busy' tap-ctl attach -p "$other" -m 0
+for verb in detach close pause unpause stats; do
+	refused 19 'No such device' tap-ctl $verb -p "$pid" -m 7
+done
+refused 19 'No such device' tap-ctl stats -p "$pid" -m 7 --json
+refused 19 'No such device' tap-ctl open -p "$pid" -m 7 -a "aio:$tmp/a.raw"
+
+# images
+open()
+{
+	tap-ctl open -p "$pid" -m 0 "$@"
+}
+refused 2 'No such file or directory' open -a "aio:$tmp/none"
+contains err "$tmp/none"
+refused 2 'No such file or directory' open -a "zzz:$tmp/a.raw"
+contains err 'zzz'
+refused 2 'No such file or directory' open -a "rawx:$tmp/a.raw"
+contains err hint:
+refused 22 'Invalid argument' open -a "$tmp/a.raw"
+refused 22 'Invalid argument' open
+for type in sync vmdk vhdsync; do
+	refused 38 'Function not implemented' open -a "$type:$tmp/a.raw"
+done
+refused 36 'File name too long' open -a "aio:/$(printf '%0300d' 0)"
+# what the length of a directory and an empty file are is the driver's
+exits 21 open -a "aio:$tmp/directory" 2>err || cat err
+contains err directory
+fails open -a "aio:$tmp/empty" 2>err
+contains err 'hint:'
+equal "$(tap-ctl list -m 0)" "pid=$pid minor=0 state=0"
+
+# permission; root may do what it likes
+if [ "$(id -u)" != 0 ]; then
+	chmod 0 b.raw
+	refused 13 'Permission denied' open -a "aio:$tmp/b.raw"
+	chmod 600 b.raw
+fi
+
+# what is not supported is never ignored
+printf '%032d' 0 >key
+for option in "-2 aio:$tmp/b.raw" -s -r "-C $tmp/log" '-e 3'; do
+	# shellcheck disable=SC2086 # an option and its value
+	refused 95 'Operation not supported' open -a "aio:$tmp/a.raw" $option
+	hinted ''
+done
+exits 95 open -a "aio:$tmp/a.raw" -E <key 2>err
+contains err 'encryption key'
+exits 1 open -a "aio:$tmp/a.raw" -E </dev/null 2>err
+contains err 'Unsupported keysize, use either 256 bit or 512 bit key'
+
+# open
+open -a "aio:$tmp/a.raw"
+refused 114 'Operation already in progress' open -a "aio:$tmp/b.raw"
+refused 16 'Device or resource busy' tap-ctl detach -p "$pid" -m 0
+refused 22 'Invalid argument' tap-ctl unpause -p "$pid" -m 0
+contains err 'not paused'
+tap-ctl pause -p "$pid" -m 0
+tap-ctl pause -p "$pid" -m 0
+refused 2 'No such file or directory' tap-ctl unpause -p "$pid" -m 0 \
+	-a "aio:$tmp/none"
+equal "$(tap-ctl list -m 0)" "pid=$pid minor=0 state=0x2a args=aio:$tmp/a.raw"
+tap-ctl unpause -p "$pid" -m 0
+
+# one image, two writers
+tap-ctl allocate >/dev/null
+tap-ctl attach -p "$other" -m 1
+exits 16 tap-ctl open -p "$other" -m 1 -a "aio:$tmp/a.raw" 2>err
+contains err "$tmp/a.raw"
+contains err 'hint:'
+tap-ctl close -p "$pid" -m 0
+tap-ctl close -p "$pid" -m 0
+tap-ctl open -p "$other" -m 1 -a "aio:$tmp/a.raw"
+tap-ctl destroy -p "$other" -m 1
+wait_for process_gone "$other"
+
+# a create that fails leaves neither process nor minor
+before=$(tap-ctl list)
+refused 2 'No such file or directory' tap-ctl create -a "aio:$tmp/none"
+equal "$(tap-ctl list)" "$before"
+refused 95 'Operation not supported' tap-ctl create -a "aio:$tmp/a.raw" -r
+equal "$(tap-ctl list)" "$before"
+equal "$(find "$BLKTAP_RUNDIR" -name 'ctl*' | wc -l)" 1
+tap-ctl detach -p "$pid" -m 0
+tap-ctl free -m 0
+wait_for process_gone "$pid"
+equal "$(find "$BLKTAP_RUNDIR" ! -type d)" ""
+
+# the runtime directory
+long=/tmp/$(printf '%0100d' 0)
+refused 36 'File name too long' tap-ctl list --rundir "$long"
+hinted 'choose a shorter'
+refused 36 'File name too long' tap-ctl spawn --rundir "$long"
+refused 36 'File name too long' tapdisk -D --rundir "$long"
+: >file
+refused 20 'Not a directory' tap-ctl allocate --rundir "$tmp/file"
+refused 20 'Not a directory' tap-ctl spawn --rundir "$tmp/file"
+refused 2 'No such file or directory' tap-ctl spawn --rundir "$tmp/no/such"
+mkdir -m 0777 open
+chmod 0777 open
+refused 1 'Operation not permitted' tap-ctl allocate --rundir "$tmp/open"
+if [ "$(id -u)" != 0 ]; then
+	mkdir -m 0500 closed
+	refused 13 'Permission denied' tap-ctl allocate --rundir "$tmp/closed"
+	hinted 'run as root, or name a directory of your own'
+fi
+
+# no tapdisk to spawn
+refused 2 'No such file or directory' env TAPDISK="$tmp/none" tap-ctl spawn
+hinted 'name the program'
+refused 5 'did not say where it listens' env TAPDISK=/bin/true tap-ctl spawn
+
+# tapdisk's own
+refused 22 "engine 'io_urin' is unknown" tapdisk --engine io_urin raw:a.raw
+hinted 'did you mean io_uring'
+refused 22 "log level 'loud' is unknown" tapdisk --log loud raw:a.raw
+refused 2 'Invalid argument' tapdisk --unx /tmp/x raw:a.raw
+hinted "did you mean '--unix'?"
+refused 2 'No such file or directory' tapdisk raw:none
+refused 22 'Invalid argument' tapdisk --tcp 10809 raw:a.raw
+
+# kernel ring: none here
+if [ ! -e /sys/class/blktap2 ] && ! grep -q blktap /proc/misc; then
+	for verb in check major; do
+		exits 38 tap-ctl $verb >out 2>err
+		equal "$(cat out)" 'blktap kernel module not installed'
+	done
+	exits 38 tap-ctl check --json >out
+	equal "$(cat out)" '{"kernel_ring":false}'
+fi
