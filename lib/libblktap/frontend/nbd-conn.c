@@ -308,7 +308,9 @@ static void tune(struct bt_nbd_conn *conn)
 			   sizeof(one));
 		setsockopt(conn->fd, SOL_SOCKET, SO_KEEPALIVE, &one,
 			   sizeof(one));
-	} else {
+	} else if (setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size,
+			      sizeof(size))) {
+		/* as much as an ordinary user may have */
 		setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &size,
 			   sizeof(size));
 	}
