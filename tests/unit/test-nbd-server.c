@@ -241,6 +241,59 @@ START_TEST(the_context_ends_its_servers)
 }
 END_TEST
 
+static void paused(void *opaque, int error, const char *message)
+{
+	*(int *)opaque = error;
+}
+
+static void pause_disk(void)
+{
+	int done = 1;
+
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, &done), 0);
+	while (done == 1)
+		turn();
+	ck_assert_int_eq(done, 0);
+}
+
+START_TEST(destroy_while_the_disk_is_paused_answers_eshutdown)
+{
+	struct peer p = plain();
+	char data[512] = { 0 };
+	uint8_t b[3 * NBD_SIMPLE_REPLY_LEN];
+	int i;
+
+	pause_disk();
+	put_request(&p, 0, NBD_CMD_READ, 0, 0, 4096);
+	put_request(&p, 0, NBD_CMD_FLUSH, 0, 0, 0);
+	put_request(&p, 0, NBD_CMD_WRITE, 0, 100, sizeof(data));
+	put(&p, data, sizeof(data));
+	get_nothing(&p);
+	destroy();
+	ck_assert_int_eq(recv(p.fd, b, sizeof(b), 0), sizeof(b));
+	for (i = 0; i < 3; i++)
+		ck_assert_uint_eq(
+			bt_load_be32(b + NBD_SIMPLE_REPLY_LEN * i + 4),
+			NBD_ESHUTDOWN);
+	close(p.fd);
+}
+END_TEST
+
+START_TEST(requests_to_a_paused_disk_wait_for_it)
+{
+	struct peer p = plain();
+	uint8_t b[NBD_SIMPLE_REPLY_LEN];
+
+	pause_disk();
+	put_request(&p, 0, NBD_CMD_FLUSH, 3, 0, 0);
+	get_nothing(&p);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	get(&p, b, sizeof(b));
+	ck_assert_uint_eq(bt_load_be32(b + 4), 0);
+	hang_up(&p);
+}
+END_TEST
+
 static void in_callback(struct bt_work *work)
 {
 	ck_assert_int_eq(blktap_nbd_server_destroy(server), -EDEADLK);
@@ -277,6 +330,8 @@ int main(void)
 	tcase_add_test(tc, destroy_with_clients_that_read_nothing);
 	tcase_add_test(tc, the_context_ends_its_servers);
 	tcase_add_test(tc, destroy_inside_a_callback_is_refused);
+	tcase_add_test(tc, destroy_while_the_disk_is_paused_answers_eshutdown);
+	tcase_add_test(tc, requests_to_a_paused_disk_wait_for_it);
 	tcase_add_test(tc, a_socket_file_that_is_not_ours_any_more_stays);
 	return unit_run(suite);
 }

@@ -118,6 +118,17 @@ static bool has_no_clients(void *opaque)
 	return !server->conn_count;
 }
 
+/* Nobody resumes the disk while its server is being destroyed. */
+static void cancel_held(struct bt_nbd_conn *conn)
+{
+	struct blktap_disk *disk = conn->server->disk;
+	int i;
+
+	for (i = 0; i < 2; i++)
+		if (conn->pools[i])
+			bt_vbd_cancel(disk, conn->pools[i], -ESHUTDOWN);
+}
+
 /* Ends the connections: clients in transmission get the answers they wait for,
  * if they take them soon. */
 static int end_clients(struct blktap_nbd_server *server)
@@ -133,6 +144,7 @@ static int end_clients(struct blktap_nbd_server *server)
 			bt_nbd_conn_drain(conn, "the server ends");
 		else if (conn->stage == BT_NBD_HAGGLE)
 			bt_nbd_conn_kill(conn, "the server ends");
+		cancel_held(conn);
 	}
 	rc = bt_loop_run_until(server->loop, has_no_clients, server,
 			       GOODBYE_MS);

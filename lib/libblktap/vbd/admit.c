@@ -168,23 +168,69 @@ void bt_admit_finish(struct blktap_disk *disk, struct bt_request *req,
 	req->done(req);
 }
 
-/* For a disk that is closed while it is paused: nothing will open the gate. */
-void bt_admit_fail_held(struct blktap_disk *disk, int error)
+static bool is_of(const struct blktap_disk *disk, const struct bt_request *req,
+		  const struct bt_pool *pool)
+{
+	if (req->pool == disk->parts)
+		req = ((const struct bt_part *)req)->parent;
+	return !pool || req->pool == pool;
+}
+
+/* Takes those of pool out of list, the order of the others is kept. */
+static void pick(const struct blktap_disk *disk, struct bt_list *list,
+		 const struct bt_pool *pool, struct bt_list *out)
+{
+	struct bt_list *pos, *tmp;
+
+	bt_list_for_each_safe (pos, tmp, list) {
+		if (!is_of(disk, bt_list_entry(pos, struct bt_request, link),
+			   pool))
+			continue;
+		bt_list_del(pos);
+		bt_list_add_tail(out, pos);
+	}
+}
+
+/* The end of one part or lock may send others to the gate. */
+void bt_admit_fail_held(struct blktap_disk *disk, const struct bt_pool *pool,
+			int error)
 {
 	struct bt_list held, *node;
 
 	bt_list_init(&held);
-	bt_port_take_held(&disk->top, &held);
-	while ((node = bt_list_pop(&held))) {
+	for (;;) {
+		pick(disk, &disk->top.held, pool, &held);
+		node = bt_list_pop(&held);
+		if (!node)
+			return;
+		do {
+			struct bt_request *req =
+				bt_list_entry(node, struct bt_request, link);
+
+			req->error = error;
+			if (req->pool == disk->parts) {
+				bt_split_part_done(disk, req);
+				continue;
+			}
+			unlock(disk, req);
+			bt_admit_finish(disk, req, error);
+		} while ((node = bt_list_pop(&held)));
+	}
+}
+
+void bt_vbd_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
+		   int error)
+{
+	struct bt_list parked, *node;
+
+	bt_list_init(&parked);
+	pick(disk, &disk->parked, pool, &parked);
+	while ((node = bt_list_pop(&parked))) {
 		struct bt_request *req =
 			bt_list_entry(node, struct bt_request, link);
 
-		req->error = error;
-		if (req->pool == disk->parts) {
-			bt_split_part_done(disk, req);
-			continue;
-		}
-		unlock(disk, req);
-		bt_admit_finish(disk, req, error);
+		req->admitted_ns = 0; /* long late, so it is not parked again */
+		bt_admit_done(&disk->top, req);
 	}
+	bt_admit_fail_held(disk, pool, error);
 }

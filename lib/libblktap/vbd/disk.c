@@ -238,7 +238,7 @@ void bt_vbd_shut(struct blktap_disk *disk)
 	disk->closing = true;
 	bt_retry_fail_all(disk, -ESHUTDOWN);
 	if (disk->state == BT_VBD_PAUSED)
-		bt_admit_fail_held(disk, -ESHUTDOWN);
+		bt_admit_fail_held(disk, NULL, -ESHUTDOWN);
 }
 
 int blktap_disk_close(struct blktap_disk *disk)

@@ -105,7 +105,9 @@ void bt_admit_done(struct bt_port *port, struct bt_request *req);
 /* Ends a request of a frontend: statistics, then req->done. */
 void bt_admit_finish(struct blktap_disk *disk, struct bt_request *req,
 		     int error);
-void bt_admit_fail_held(struct blktap_disk *disk, int error);
+/* Fails what waits at the gate; pool NULL: all of it. */
+void bt_admit_fail_held(struct blktap_disk *disk, const struct bt_pool *pool,
+			int error);
 
 /* split.c */
 bool bt_split_is_needed(const struct blktap_disk *disk,

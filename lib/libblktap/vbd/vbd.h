@@ -33,6 +33,12 @@ void bt_vbd_pool_destroy(struct blktap_disk *disk, struct bt_pool *pool);
  * after the range that was asked for. */
 void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req);
 
+/* Ends, with error, the requests of pool that wait for a paused disk to go on or
+ * for another try: for a frontend that leaves meanwhile. Those that are in the
+ * image are not touched. done is called inside. */
+void bt_vbd_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
+		   int error);
+
 /* What bt_vbd_submit would refuse at once: 0 or one of the errors above. */
 int bt_vbd_check(const struct blktap_disk *disk, enum blktap_op op,
 		 uint32_t flags, uint64_t offset, uint64_t length);
