@@ -336,6 +336,26 @@ START_TEST(disc_with_requests_in_flight_answers_them_all)
 }
 END_TEST
 
+/* BT_NBD_ROUNDS=1000 makes it 64,000 requests. */
+START_TEST(disc_with_requests_in_flight_loses_none_of_many)
+{
+	const char *rounds = getenv("BT_NBD_ROUNDS");
+	uint8_t b[512 + NBD_SIMPLE_REPLY_LEN];
+	int round, i, left = rounds ? atoi(rounds) : 50;
+
+	for (round = 0; round < left; round++) {
+		struct peer p = plain();
+
+		for (i = 0; i < 64; i++)
+			put_request(&p, 0, NBD_CMD_READ, i, 512 * i, 512);
+		put_request(&p, 0, NBD_CMD_DISC, 0, 0, 0);
+		for (i = 0; i < 64; i++)
+			get(&p, b, sizeof(b));
+		get_end(&p);
+	}
+}
+END_TEST
+
 START_TEST(a_client_that_only_stops_sending_still_gets_its_replies)
 {
 	struct peer p = plain();
@@ -418,6 +438,7 @@ int main(void)
 	tcase_add_test(tc, commands_reach_the_disk_with_their_flags);
 	tcase_add_test(tc, block_status_covers_no_more_than_was_asked);
 	tcase_add_test(tc, disc_with_requests_in_flight_answers_them_all);
+	tcase_add_test(tc, disc_with_requests_in_flight_loses_none_of_many);
 	tcase_add_test(tc,
 		       a_client_that_only_stops_sending_still_gets_its_replies);
 	tcase_add_test(tc, two_clients_see_one_disk);
