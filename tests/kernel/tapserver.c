@@ -261,7 +261,7 @@ static void enter_loop(uint32_t queue)
 	tap_queue(&ring, queue, &q);
 	for (;;) {
 		serve_queue(&q);
-		n = tap_enter(ring.fd, queue, BLKTAP_ENTER_WAIT, 1000);
+		n = tap_enter(ring.fd, queue, BLKTAP_ENTER_WAIT, -1);
 		if (n < 0 && n != -EINTR)
 			break;
 		if (queue == 0)
@@ -296,8 +296,13 @@ static void epoll_loop(void)
 	close(ep);
 }
 
+/* Signals are the first thread's. */
 static void *queue_thread(void *arg)
 {
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	enter_loop((uintptr_t)arg);
 	return NULL;
 }
@@ -374,14 +379,14 @@ static int do_serve(int argc, char **argv)
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGUSR1, &sa, NULL);
 	set_up();
+	close(0);
+	close(1);
+	i = !opt.mode || hostile_start(&ring, opt.mode);
 	if (write(ready[1], "", 1) != 1)
 		return 1;
 	close(ready[1]);
-	close(0);
-	close(1);
-	if (opt.mode && !hostile_start(&ring, opt.mode))
-		return 0;
-	serve();
+	if (i)
+		serve();
 	return 0;
 }
 
