@@ -146,7 +146,7 @@ static void close_disk(int expected)
 static void fail_nth(int error, uint32_t nth, enum bt_io_op what)
 {
 	static const size_t sizes[] = { 4096, 700, 3 << 19, 512 };
-	unsigned char *data = malloc(SIZE * 2), *back = malloc(SIZE * 2);
+	unsigned char *data = calloc(2, SIZE), *back = malloc(SIZE * 2);
 	int failed = 0;
 	unsigned int i;
 
