@@ -1,0 +1,71 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Help is everywhere, on standard output, and the manual and the completion know
+# the same verbs and options.
+. "${srcdir:-.}/tests/shell/functions.sh"
+
+tap-ctl --help >help
+verbs=$(sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p' help)
+[ "$(echo "$verbs" | wc -l)" -ge 15 ] || fail "verbs: $verbs"
+for verb in list allocate free create destroy spawn attach detach open close \
+	pause unpause stats major check doctor; do
+	echo "$verbs" | grep -qx "$verb" || fail "$verb is missing"
+done
+
+pod=$srcdir/daemons/tap-ctl.pod
+comp=$srcdir/daemons/tap-ctl.bash
+for verb in $verbs; do
+	for h in -h --help; do
+		exits 0 tap-ctl "$verb" $h >out 2>err
+		contains out "usage: tap-ctl $verb"
+		[ ! -s err ] || fail "$verb $h: $(cat err)"
+	done
+	# each verb has its section, and each option its item there
+	sed -n "/^=head2 $verb\\b/,/^=head[12] /p" "$pod" >section
+	[ -s section ] || fail "the manual has no section on $verb"
+	sed -n 's/^  -*\(.\)\{0,1\},\{0,1\} *--\([a-z-]*\).*/\2/p' out |
+		grep -vxE 'help|rundir' >options || :
+	while read -r o; do
+		grep -q -- "--$o\b" section ||
+			fail "the manual's $verb does not name --$o"
+	done <options
+done
+tap-ctl --version | grep -q '^tap-ctl (blktap) [0-9]'
+
+exits 0 tapdisk --help >out
+pod=$srcdir/daemons/tapdisk.pod
+sed -n 's/^  .*--\([a-z-]*\).*/\1/p' out >options
+while read -r o; do
+	grep -q -- "--$o\b" "$pod" || fail "tapdisk.pod does not name --$o"
+done <options
+tapdisk --version | grep -q '^tapdisk (blktap) [0-9]'
+
+# Completion asks the programs, so it cannot be out of date; it works.
+requires bash
+candidates()
+{
+	bash -c '
+		. "$1"
+		shift
+		COMP_WORDS=("$@")
+		COMP_CWORD=$(($# - 1))
+		"_${1//-/_}" "$1" "${!#}" "${@: -2:1}"
+		printf "%s\n" "${COMPREPLY[@]}"
+	' bash "$comp" "$@" | sort
+}
+candidates tap-ctl un | grep -qx unpause
+equal "$(candidates tap-ctl al)" allocate
+candidates tap-ctl open --re | grep -qx -- --read-only
+candidates tap-ctl open -a ra | grep -qx raw:
+comp=$srcdir/daemons/tapdisk.bash
+candidates tapdisk --ru | grep -qx -- --run
+candidates tapdisk --engine lib | grep -qx libaio
+
+# The example of libblktap(3) is a program.
+awk '/^ #include <blktap/ { text = "" }
+	/^ / { text = text $0 "\n" }
+	/^ }$/ { printf "%s", text; exit }' \
+	"$srcdir/lib/libblktap/libblktap.pod" >example.c
+grep -q 'int main' example.c || fail "no program in libblktap.pod"
+"${CC:-cc}" -std=c99 -Wall -Wno-unused-variable -Werror -fsyntax-only \
+	-I"$srcdir/lib/libblktap/include" example.c
