@@ -8,5 +8,6 @@
 extern const struct blktap_class bt_null_class;
 extern const struct blktap_class bt_ram_class;
 extern const struct blktap_class bt_raw_class;
+extern const struct blktap_class bt_vhd_class;
 
 #endif

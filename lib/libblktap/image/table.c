@@ -9,6 +9,7 @@
 
 static const struct blktap_class *const classes[] = {
 	&bt_raw_class,
+	&bt_vhd_class,
 	&bt_ram_class,
 	&bt_null_class,
 };
