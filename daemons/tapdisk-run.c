@@ -6,10 +6,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "tapdisk.h"
+
+#define FILES 65536
 
 static struct blktap_context *volatile woken;
 static volatile sig_atomic_t stop;
@@ -24,6 +27,17 @@ void close_inherited(void)
 	while (fd >= 0 && fd < 3);
 	if (fd >= 0)
 		close(fd);
+}
+
+/* A disk may have a thousand clients: the soft limit is made for select(2). */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= FILES)
+		return;
+	limit.rlim_cur = limit.rlim_max < FILES ? limit.rlim_max : FILES;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static void on_signal(int sig)
@@ -148,5 +162,6 @@ int create_context(const struct args *args, bool daemon,
 			       daemon ? log_to_syslog : log_to_stderr, NULL,
 			       NULL);
 	take_signals(*out);
+	raise_limits();
 	return 0;
 }

@@ -106,6 +106,24 @@ tap-ctl destroy -p "$next" -m 0
 wait_for process_gone "$next"
 nothing_left
 
+# A paused disk can be closed although a client's requests wait: they fail.
+if command -v nbdcopy >/dev/null; then
+	start_tapdisk "aio:$tmp/a.raw"
+	tap-ctl pause -p "$pid" -m 0
+	nbdcopy "$uri" null: 2>/dev/null &
+	sleep 0.3
+	exits 0 timeout 10 tap-ctl close -p "$pid" -m 0
+	fails wait $!
+	tap-ctl open -p "$pid" -m 0 -a "aio:$tmp/a.raw"
+	tap-ctl pause -p "$pid" -m 0
+	nbdcopy "$uri" null: 2>/dev/null &
+	sleep 0.3
+	kill -TERM "$pid"
+	wait_for process_gone "$pid"
+	fails wait $!
+	nothing_left
+fi
+
 # TCP when asked
 path=$(tap-ctl create -a "aio:$tmp/a.raw" --tcp 127.0.0.1:0 2>err) || {
 	# a port of our own choice is not for every system
