@@ -137,11 +137,12 @@ static void on_header(struct bt_nbd_conn *conn)
 	if (!haggle->fixed && haggle->option != NBD_OPT_EXPORT_NAME) {
 		/* it would not understand the answer */
 		bt_nbd_conn_kill(conn, "an option of fixed newstyle");
+	} else if (!grow(haggle,
+			 (size_t)bt_min_u64(haggle->length, OPTION_MAX))) {
+		bt_nbd_conn_kill(conn, "out of memory");
 	} else if (haggle->length > OPTION_MAX) {
 		haggle->skip = haggle->length;
-		expect(haggle, BT_NBD_SKIP, SCRATCH);
-	} else if (!grow(haggle, haggle->length)) {
-		bt_nbd_conn_kill(conn, "out of memory");
+		expect(haggle, BT_NBD_SKIP, OPTION_MAX);
 	} else if (haggle->length) {
 		expect(haggle, BT_NBD_DATA, haggle->length);
 	} else {
@@ -156,7 +157,7 @@ static void on_skipped(struct bt_nbd_conn *conn)
 	haggle->skip -= (uint32_t)haggle->have;
 	if (haggle->skip) {
 		expect(haggle, BT_NBD_SKIP,
-		       (size_t)bt_min_u64(haggle->skip, SCRATCH));
+		       (size_t)bt_min_u64(haggle->skip, OPTION_MAX));
 		return;
 	}
 	if (haggle->option == NBD_OPT_EXPORT_NAME) {
