@@ -35,9 +35,11 @@ BLKTAP_API int blktap_nbd_server_create(
 	struct blktap_disk *disk, const struct blktap_nbd_options *options,
 	struct blktap_nbd_server **out, struct blktap_error **err);
 
-/* Stops listening, removes the socket file, ends every connection, waits for
- * the requests in flight, and frees the server; NULL is fine. Not from inside a
- * callback (-EDEADLK, and the server stays). Since 0.1. */
+/* Stops listening, removes the socket file, answers the requests in flight (with
+ * ESHUTDOWN those that wait for a paused disk), ends every connection, and frees
+ * the server; NULL is fine. A client that takes no replies is waited for at most
+ * two seconds. Returns 0 or a negative errno, and then the server stays: -EDEADLK
+ * from inside a callback. Since 0.1. */
 BLKTAP_API int blktap_nbd_server_destroy(struct blktap_nbd_server *server);
 
 /* "nbd+unix:///?socket=/path" or "nbd://host:port", as the NBD URI document has
