@@ -4,6 +4,7 @@
  * still holds. What nobody took for a second goes back to the system. */
 #include "frontend/nbd.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,6 +42,10 @@ static void trim(struct bt_timer *timer)
 
 	if (cache->taken == cache->taken_then) {
 		bt_nbd_cache_drop(cache);
+#ifdef __GLIBC__
+		/* a thousand clients leave holes that the heap would keep */
+		malloc_trim(0);
+#endif
 		return;
 	}
 	cache->taken_then = cache->taken;
@@ -73,6 +78,16 @@ void bt_nbd_cache_drop(struct bt_nbd_cache *cache)
 		}
 	}
 	cache->kept = 0;
+}
+
+void bt_nbd_cache_trim_soon(struct bt_nbd_cache *cache)
+{
+	if (cache->trim.loop)
+		return;
+	cache->taken_then = cache->taken;
+	/* no memory for the timer is no harm: a later one will do */
+	bt_timer_arm(cache->loop, &cache->trim,
+		     bt_loop_now(cache->loop) + TRIM_NS);
 }
 
 uint32_t bt_nbd_buffer_shift(uint64_t length)
@@ -111,10 +126,5 @@ void bt_nbd_buffer_give(struct bt_nbd_cache *cache, void *buffer,
 	*slot = buffer;
 	cache->kept += (uint64_t)1 << shift;
 	cache->used -= (uint64_t)1 << shift;
-	if (cache->trim.loop)
-		return;
-	cache->taken_then = cache->taken;
-	/* no memory for the timer is no harm: a later one will do */
-	bt_timer_arm(cache->loop, &cache->trim,
-		     bt_loop_now(cache->loop) + TRIM_NS);
+	bt_nbd_cache_trim_soon(cache);
 }

@@ -106,6 +106,7 @@ static void conn_free(struct bt_nbd_conn *conn)
 	bt_list_del(&conn->link);
 	server->conn_count--;
 	free(conn);
+	bt_nbd_cache_trim_soon(&server->cache);
 	bt_nbd_accept_resume(server);
 }
 

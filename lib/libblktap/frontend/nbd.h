@@ -45,6 +45,8 @@ void bt_nbd_cache_init(struct bt_nbd_cache *cache, struct bt_loop *loop);
 void bt_nbd_cache_fini(struct bt_nbd_cache *cache);
 /* Frees what is kept. */
 void bt_nbd_cache_drop(struct bt_nbd_cache *cache);
+/* Gives memory back to the system when there was no use for it for a second. */
+void bt_nbd_cache_trim_soon(struct bt_nbd_cache *cache);
 /* The size class for length, which is at most BT_NBD_PAYLOAD_MAX. */
 uint32_t bt_nbd_buffer_shift(uint64_t length);
 void *bt_nbd_buffer_take(struct bt_nbd_cache *cache, uint32_t shift);
