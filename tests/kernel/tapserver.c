@@ -261,7 +261,9 @@ static void enter_loop(uint32_t queue)
 	tap_queue(&ring, queue, &q);
 	for (;;) {
 		serve_queue(&q);
-		n = tap_enter(ring.fd, queue, BLKTAP_ENTER_WAIT, -1);
+		/* A signal just before the sleep is seen a second late. */
+		n = tap_enter(ring.fd, queue, BLKTAP_ENTER_WAIT,
+			      opt.null ? -1 : 1000);
 		if (n < 0 && n != -EINTR)
 			break;
 		if (queue == 0)
