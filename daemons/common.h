@@ -35,7 +35,8 @@ struct command {
 	const char *operands; /* as help shows them, or NULL */
 	const char *summary;
 	const struct opt *options;
-	/* The option that one operand stands for; NULL: there are none. */
+	/* The options that operands stand for, one after the other, with a
+	 * blank between; NULL: there are none. */
 	const char *operand;
 	int usage_status; /* the exit status where its use is wrong */
 	int (*run)(const struct args *args);

@@ -236,21 +236,37 @@ static int parse_options(struct args *args, int argc, char **argv)
 	return status;
 }
 
+/* The option that operand n stands for; -1: there are not so many. */
+static int operand_opt(const struct command *command, int n)
+{
+	const char *names = command->operand;
+	char name[32];
+
+	while (names && n-- > 0) {
+		names = strchr(names, ' ');
+		names = names ? names + 1 : NULL;
+	}
+	if (!names)
+		return -1;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(names, " "), names);
+	return find_opt(command, name);
+}
+
 static int parse_operands(struct args *args, int argc, char **argv)
 {
-	const struct command *command = args->command;
-	int i;
+	int i, n, status = 0;
 
-	if (optind == argc)
-		return 0;
-	if (!command->operand)
-		return misuse(args, NULL, "'%s' is not wanted here",
-			      argv[optind]);
-	i = find_opt(command, command->operand);
-	if (args->values[i] || argc - optind > 1)
-		return misuse(args, NULL, "'%s' is one too many",
-			      argv[argc - 1]);
-	return set_value(args, i, argv[optind]);
+	for (n = 0; !status && optind + n < argc; n++) {
+		i = operand_opt(args->command, n);
+		if (i < 0 && !n)
+			return misuse(args, NULL, "'%s' is not wanted here",
+				      argv[optind]);
+		if (i < 0 || args->values[i])
+			return misuse(args, NULL, "'%s' is one too many",
+				      argv[argc - 1]);
+		status = set_value(args, i, argv[optind + n]);
+	}
+	return status;
 }
 
 static int check_required(struct args *args)

@@ -33,6 +33,18 @@ _tap_ctl()
 		return
 		;;
 	esac
+	case ${COMP_WORDS[1]}:$cur in
+	*:-*) ;;
+	map:*)
+		COMPREPLY=($(compgen -f -- "$cur"))
+		return
+		;;
+	unmap:*)
+		_tap_ctl_words "$("$cmd" map --list 2>/dev/null |
+			sed -n 's/^name=\([^ ]*\) .*/\1/p')" "$cur"
+		return
+		;;
+	esac
 	case $prev:$cur in
 	*:-*)
 		_tap_ctl_words "$("$cmd" "${COMP_WORDS[1]}" --help 2>/dev/null |

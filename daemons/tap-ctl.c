@@ -7,8 +7,8 @@
 #include "tap-ctl.h"
 
 static const struct command *const groups[] = {
-	list_commands, minor_commands,	create_commands,
-	disk_commands, kernel_commands, doctor_commands,
+	list_commands, minor_commands,	create_commands, disk_commands,
+	map_commands,  kernel_commands, doctor_commands,
 };
 
 #define GROUPS (sizeof(groups) / sizeof(*groups))

@@ -10,6 +10,7 @@ extern const struct command list_commands[]; /* list, stats */
 extern const struct command minor_commands[]; /* allocate, free */
 extern const struct command create_commands[]; /* create, destroy, spawn */
 extern const struct command disk_commands[]; /* attach ... unpause */
+extern const struct command map_commands[]; /* map, unmap */
 extern const struct command kernel_commands[]; /* check, major */
 extern const struct command doctor_commands[];
 
