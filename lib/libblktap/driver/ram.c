@@ -133,6 +133,7 @@ static void ram_submit(struct bt_node *node, struct bt_request *req)
 const struct blktap_class bt_ram_class = {
 	.name = "ram",
 	.summary = "memory, lost when the disk is closed",
+	.flags = BT_CLASS_VOLATILE,
 	.params = ram_params,
 	.operations = BT_OPS_ALL,
 	.legacy_type = 5,

@@ -13,7 +13,7 @@
 
 struct bt_value {
 	char *text; /* NULL: neither given nor defaulted */
-	uint64_t number; /* of INT, SIZE, DURATION, BOOL */
+	uint64_t number; /* of INT, SIZE, DURATION, RATE, PERCENT, BOOL */
 	bool given;
 };
 
@@ -100,6 +100,31 @@ static int parse_int(const char *text, uint64_t *out)
 	return rc < 0 ? rc : *unit ? -EINVAL : 0;
 }
 
+/* A size with "/s" behind it, which may be left out. */
+static int parse_rate(const char *text, uint64_t *out)
+{
+	size_t len = strlen(text);
+	char size[32];
+
+	if (len >= 2 && !strcmp(text + len - 2, "/s"))
+		len -= 2;
+	if (len >= sizeof(size))
+		return -ERANGE;
+	memcpy(size, text, len);
+	size[len] = '\0';
+	return bt_parse_size(size, out);
+}
+
+static int parse_percent(const char *text, uint64_t *out)
+{
+	const char *unit;
+	int rc = parse_scaled(text, out, &unit);
+
+	if (rc < 0)
+		return rc;
+	return *out <= 100 && !strcmp(unit, "%") ? 0 : -EINVAL;
+}
+
 static int parse_bool(const char *text, uint64_t *out)
 {
 	*out = !strcmp(text, "true") || !strcmp(text, "yes") ||
@@ -142,6 +167,12 @@ static int parse_value(const struct blktap_param *p, const char *text,
 		return parse_duration(text, number);
 	case BLKTAP_PARAM_ENUM:
 		return is_choice(p->choices, text) ? 0 : -EINVAL;
+	case BLKTAP_PARAM_RATE:
+		return parse_rate(text, number);
+	case BLKTAP_PARAM_PERCENT:
+		return parse_percent(text, number);
+	case BLKTAP_PARAM_LIST:
+		return 0;
 	}
 	return -EINVAL;
 }
@@ -149,7 +180,8 @@ static int parse_value(const struct blktap_param *p, const char *text,
 static bool is_number(const struct blktap_param *p)
 {
 	return p->type == BLKTAP_PARAM_INT || p->type == BLKTAP_PARAM_SIZE ||
-	       p->type == BLKTAP_PARAM_DURATION;
+	       p->type == BLKTAP_PARAM_DURATION ||
+	       p->type == BLKTAP_PARAM_RATE || p->type == BLKTAP_PARAM_PERCENT;
 }
 
 static const char *expectation(const struct blktap_param *p)
@@ -162,7 +194,10 @@ static const char *expectation(const struct blktap_param *p)
 		[BLKTAP_PARAM_SIZE] =
 			"give bytes, or a number with k, M, G or T",
 		[BLKTAP_PARAM_DURATION] =
-			"give a number with us, ms, s, m or h",
+			"give a number with us, ms, s, m, h or d",
+		[BLKTAP_PARAM_RATE] = "give a number with k, M, G or T, and /s",
+		[BLKTAP_PARAM_PERCENT] = "give 0% to 100%",
+		[BLKTAP_PARAM_LIST] = "give strings",
 	};
 
 	return p->type == BLKTAP_PARAM_ENUM ? NULL : hints[p->type];

@@ -24,7 +24,8 @@ int bt_args_set_at(struct bt_args *args, uint32_t index, const char *text,
 int bt_args_finish(const struct bt_args *args, struct blktap_error **err);
 
 /* name must be one of the class's parameters. Strings are NULL where neither
- * given nor defaulted, numbers 0, bools false. ENUM is a string. */
+ * given nor defaulted, numbers 0, bools false. ENUM is a string, and so is LIST,
+ * whose items are separated by newlines. */
 const char *bt_args_string(const struct bt_args *args, const char *name);
 uint64_t bt_args_number(const struct bt_args *args, const char *name);
 bool bt_args_bool(const struct bt_args *args, const char *name);

@@ -60,10 +60,21 @@ struct bt_node_stats {
 	uint64_t latency_log2_ns[BLKTAP_OP_COUNT][40];
 };
 
+/* What holds for the edges of a port. */
+#define BT_PORT_ARRAY 0x1u /* any number of edges: name[0], name[1], .. */
+#define BT_PORT_READS 0x2u /* nothing is written through it */
+#define BT_PORT_UNCHANGED 0x4u /* nobody may change what is below */
+#define BT_PORT_STORE 0x8u /* keeps the node's own data, laid out its way */
+#define BT_PORT_SAME_SIZE 0x10u /* all such edges lead to one size */
+
 struct bt_port_desc {
 	const char *name; /* NULL ends the list */
 	bool optional;
 	const char *help;
+	uint32_t flags; /* BT_PORT_* */
+	/* "mode=writeback": where that holds, what is below must outlive the
+	 * process; "" always, NULL never. */
+	const char *durable_when;
 };
 
 struct bt_create_extra {
@@ -84,6 +95,12 @@ struct bt_create {
 	const struct bt_create_extra *extra; /* unknown names are refused */
 	uint32_t extra_count;
 };
+/* What holds for a class; Block Mason's checks read it. */
+#define BT_CLASS_FRONT 0x1u /* brings requests; nothing is above it */
+#define BT_CLASS_VOLATILE 0x2u /* its data ends with the process */
+#define BT_CLASS_ENCRYPTS 0x4u /* what is below sees ciphertext */
+#define BT_CLASS_PART 0x8u /* shows `size` bytes at `offset` of what is below */
+#define BT_CLASS_REDUNDANT 0x10u /* one edge left is enough for the data */
 
 /* A class of node; a driver is a class without ports that stores data. */
 struct blktap_class {
@@ -123,6 +140,18 @@ struct blktap_class {
 	 * NULL: the class has no files. */
 	int (*create)(const struct bt_create *create,
 		      struct blktap_error **err);
+	const struct bt_port_desc *uppers; /* NULL: one, without a name */
+	uint32_t flags; /* BT_CLASS_* */
+	/* What can be told from the arguments alone. check_args: whether they go
+	 * together; NULL: they do. get_size: lower holds the sizes behind the
+	 * edges in order, 0 where not known, and 0 is returned where the node's
+	 * is not; NULL: the argument `size` of a leaf, else that behind the
+	 * first edge. get_memory: bytes at most; NULL: node_bytes. */
+	int (*check_args)(const struct bt_args *args,
+			  struct blktap_error **err);
+	uint64_t (*get_size)(const struct bt_args *args, const uint64_t *lower,
+			     uint32_t count);
+	uint64_t (*get_memory)(const struct bt_args *args);
 };
 
 /* Gates count reads and writes apart, for edits that hold only writes. */

@@ -17,12 +17,16 @@ enum blktap_param_type {
 	BLKTAP_PARAM_INT,
 	BLKTAP_PARAM_SIZE, /* bytes; 10G */
 	BLKTAP_PARAM_DURATION, /* nanoseconds; 5s */
-	BLKTAP_PARAM_ENUM /* one of choices */
+	BLKTAP_PARAM_ENUM, /* one of choices */
+	BLKTAP_PARAM_RATE, /* per second; 200M/s */
+	BLKTAP_PARAM_PERCENT, /* 0% to 100% */
+	BLKTAP_PARAM_LIST /* of strings, one a line */
 };
 
 #define BLKTAP_PARAM_REQUIRED 0x1u
 #define BLKTAP_PARAM_IDENTITY 0x2u /* says which data the node stands for */
 #define BLKTAP_PARAM_LIVE 0x4u /* may change while the node runs */
+#define BLKTAP_PARAM_SECRET 0x8u /* secret:NAME, fd:N or file:/PATH */
 
 struct blktap_param {
 	const char *name;
@@ -30,7 +34,7 @@ struct blktap_param {
 	uint32_t flags;
 	const char *fallback; /* the default as it would be written, or NULL */
 	const char *choices; /* ENUM: "none|writeback" */
-	uint64_t min, max; /* INT, SIZE, DURATION; max 0: no limit */
+	uint64_t min, max; /* of what is a number; max 0: no limit */
 	const char *help; /* one line, no full stop */
 };
 
