@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Block Mason: graphs described in a file. See blktap-mason(5) for the
+ * language. What is here needs no running disk: a text is checked, printed in
+ * its canonical form, or drawn. */
+#ifndef BLKTAP_MASON_H
+#define BLKTAP_MASON_H
+
+#include <blktap/class.h>
+#include <blktap/error.h>
+
+BLKTAP_BEGIN_DECLS
+
+struct blktap_mason;
+
+/* Gives the text of an included file: path is relative to what the check was
+ * called with, as the file that includes it is. *text comes from malloc and is
+ * freed by the library. Returns 0 or a negative errno. */
+typedef int blktap_mason_read_fn(void *opaque, const char *path, char **text,
+				 size_t *length);
+
+/* The class after previous, or the first where it is NULL, as
+ * blktap_class_next has it. */
+typedef const struct blktap_class *blktap_mason_class_fn(
+	const struct blktap_class *previous);
+
+struct blktap_mason_options {
+	size_t size; /* sizeof(struct blktap_mason_options) */
+	blktap_mason_class_fn *next_class; /* blktap_class_next; NULL: none */
+	blktap_mason_read_fn *read; /* NULL: include is an error */
+	void *read_opaque;
+	const char *const *defines; /* "name=value", ended by NULL; or NULL */
+	uint64_t memory_budget; /* bytes; 0: none */
+};
+
+struct blktap_mason_diagnostic {
+	size_t size; /* sizeof(struct blktap_mason_diagnostic) */
+	bool is_warning;
+	const char *file;
+	uint32_t line, column; /* from 1; column counts bytes */
+	const char *text;
+	const char *hint; /* "" where there is none */
+};
+
+/* Fills options with the defaults, size included. Since 0.1. */
+BLKTAP_API void blktap_mason_options_init(struct blktap_mason_options *options);
+
+/* Checks a text. name stands in the messages, and an include is looked for
+ * beside it. A text with mistakes is checked all the same: 0 is returned, and
+ * blktap_mason_get_errors is not 0. Fails where memory is out (-ENOMEM), or
+ * the text or its graph is too large to be looked at (-E2BIG). Since 0.1. */
+BLKTAP_API int blktap_mason_check(const char *name, const char *text,
+				  size_t length,
+				  const struct blktap_mason_options *options,
+				  struct blktap_mason **out,
+				  struct blktap_error **err);
+
+/* Frees a check; NULL is fine. Since 0.1. */
+BLKTAP_API void blktap_mason_destroy(struct blktap_mason *mason);
+
+/* How many mistakes were found, and how many things that may be some; those
+ * that were too many to be kept are counted. Since 0.1. */
+BLKTAP_API uint32_t blktap_mason_get_errors(const struct blktap_mason *mason);
+BLKTAP_API uint32_t blktap_mason_get_warnings(const struct blktap_mason *mason);
+
+/* All messages as they are printed, "" where there are none, or as a JSON
+ * array; owned by mason. Since 0.1. */
+BLKTAP_API const char *blktap_mason_get_report(
+	const struct blktap_mason *mason);
+BLKTAP_API const char *blktap_mason_get_report_json(
+	const struct blktap_mason *mason);
+
+/* The message of that index, in the order of the text: 0, or -ENOENT after the
+ * last. Its texts are owned by mason. Since 0.1. */
+BLKTAP_API int blktap_mason_get_diagnostic(const struct blktap_mason *mason,
+					   uint32_t index,
+					   struct blktap_mason_diagnostic *out);
+
+/* Nodes of the graph, fronts included, and the bytes of memory they are bound
+ * to; 0 where there were errors. Since 0.1. */
+BLKTAP_API uint32_t blktap_mason_get_nodes(const struct blktap_mason *mason);
+BLKTAP_API uint64_t blktap_mason_get_memory(const struct blktap_mason *mason);
+
+/* The graph in the language of Graphviz; the caller frees it with free().
+ * -EINVAL where there were errors. Since 0.1. */
+BLKTAP_API int blktap_mason_dot(const struct blktap_mason *mason, char **out,
+				struct blktap_error **err);
+
+/* The text in its canonical form, comments kept; the caller frees it with
+ * free(). A text with mistakes in its syntax is -EINVAL, with the first of them
+ * in err. Since 0.1. */
+BLKTAP_API int blktap_mason_format(const char *name, const char *text,
+				   size_t length, char **out,
+				   struct blktap_error **err);
+
+BLKTAP_END_DECLS
+
+#endif

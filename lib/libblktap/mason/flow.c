@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What flows through the graph: writes, and the needs of those who read; clear
+ * text and ciphertext; and what must outlive the process. Each is carried down
+ * or up along the order of the graph, once. */
+#include <string.h>
+
+#include "mason/private.h"
+
+/* What is known of a node beside what the graph keeps. */
+struct state {
+	/* the first edge that writes to it, and its upper node */
+	const struct bt_mason_link *writer;
+	const struct bt_mason_node *writer_node;
+	bool writer_done; /* its second writer was told of */
+	/* the first edge that wants it unchanged */
+	const struct bt_mason_link *keeper;
+	const struct bt_mason_node *keeper_node;
+	/* edges that bring clear text and ciphertext */
+	const struct bt_mason_link *brings[2];
+	bool mixed; /* both, here or above */
+	/* below it, along writes: bit 0 clear text, bit 1 ciphertext */
+	uint32_t below;
+};
+
+static bool bool_arg(const struct bt_mason_node *node, const char *name)
+{
+	return bt_args_bool(node->args, name);
+}
+
+bool bt_mason_holds(const struct bt_mason_node *node, const char *condition)
+{
+	const char *equal = strchr(condition, '='), *text;
+	char name[64];
+
+	if (!equal || (size_t)(equal - condition) >= sizeof(name))
+		return !*condition;
+	memcpy(name, condition, (size_t)(equal - condition));
+	name[equal - condition] = '\0';
+	text = bt_args_string(node->args, name);
+	return text && !strcmp(text, equal + 1);
+}
+
+/* ---- writers --------------------------------------------------------------- */
+
+static bool parts_overlap(const struct bt_mason_node *a,
+			  const struct bt_mason_node *b)
+{
+	uint64_t a_at = bt_args_number(a->args, "offset");
+	uint64_t b_at = bt_args_number(b->args, "offset");
+	uint64_t a_size = bt_args_number(a->args, "size");
+	uint64_t b_size = bt_args_number(b->args, "size");
+
+	if (a_at > b_at)
+		return !b_size || a_at - b_at < b_size;
+	return !a_size || b_at - a_at < a_size;
+}
+
+/* Whether both may write to what is below them. */
+static bool may_share(const struct bt_mason_node *a,
+		      const struct bt_mason_node *b)
+{
+	if (a != b && a->cls->flags & b->cls->flags & BT_CLASS_PART)
+		return !parts_overlap(a, b);
+	return bt_mason_is_front(a) && bt_mason_is_front(b) &&
+	       bool_arg(a, "shared") && bool_arg(b, "shared");
+}
+
+static void add_writer(struct blktap_mason *m, struct state *states,
+		       const struct bt_mason_node *node,
+		       const struct bt_mason_link *link)
+{
+	struct state *state = &states[link->lower->index];
+	struct bt_diag *diag;
+
+	link->lower->written = true;
+	if (!state->writer) {
+		state->writer = link;
+		state->writer_node = node;
+		return;
+	}
+	if (state->writer_done || may_share(state->writer_node, node))
+		return;
+	state->writer_done = true;
+	diag = bt_mason_error(
+		m, link->pos,
+		bt_mason_is_front(node) ? "give one ro=true, or all shared=true"
+					: NULL,
+		"'%s' has two writers: '%s' and '%s'", link->lower->name,
+		state->writer_node->name, node->name);
+	bt_mason_note(m, diag, state->writer->pos, "'%s' writes to it here",
+		      state->writer_node->name);
+}
+
+static bool link_writes(struct blktap_mason *m,
+			const struct bt_mason_node *node,
+			const struct bt_mason_link *link)
+{
+	const struct bt_port_desc *port = bt_link_port(node, link);
+	const struct bt_port_desc *uppers = link->lower->cls->uppers;
+	bool read_only = bool_arg(link->lower, "ro");
+
+	if (port->flags & BT_PORT_STORE && read_only)
+		bt_mason_error(m, link->pos, NULL,
+			       "'%s' is read-only, but '%s' (%s) keeps its "
+			       "data in it",
+			       link->lower->name, node->name, node->cls->name);
+	if (read_only || port->flags & BT_PORT_READS ||
+	    (uppers && uppers[link->upper].flags & BT_PORT_READS))
+		return false;
+	return node->written || port->flags & BT_PORT_STORE;
+}
+
+static void pass_down(struct blktap_mason *m, struct state *states,
+		      const struct bt_mason_node *node,
+		      struct bt_mason_link *link)
+{
+	const struct bt_port_desc *port = bt_link_port(node, link);
+	struct state *state = &states[link->lower->index];
+
+	link->writes = link_writes(m, node, link);
+	if (link->writes)
+		add_writer(m, states, node, link);
+	if (state->keeper)
+		return;
+	if (port->flags & BT_PORT_UNCHANGED) {
+		state->keeper = link;
+		state->keeper_node = node;
+	} else if (states[node->index].keeper) {
+		state->keeper = states[node->index].keeper;
+		state->keeper_node = states[node->index].keeper_node;
+	}
+}
+
+static void check_writers(struct blktap_mason *m, struct state *states)
+{
+	struct bt_mason_graph *g = &m->graph;
+	struct bt_mason_link *link;
+	uint32_t i;
+
+	for (i = 0; i < g->count; i++) {
+		struct bt_mason_node *node = g->order[i];
+
+		if (bt_mason_is_front(node))
+			node->written = !bool_arg(node, "ro");
+		for (link = node->links; node->reached && link;
+		     link = link->next)
+			pass_down(m, states, node, link);
+	}
+	for (i = 0; i < g->count; i++) {
+		const struct bt_mason_node *node = g->order[i];
+		const struct state *s = &states[node->index];
+		struct bt_diag *diag;
+
+		/* told of where the two meet, not again below */
+		if (!s->writer || !s->keeper ||
+		    (states[s->writer_node->index].keeper == s->keeper &&
+		     s->writer_node->written &&
+		     states[s->writer_node->index].writer))
+			continue;
+		diag = bt_mason_error(m, s->writer->pos, NULL,
+				      "'%s' writes to '%s', which '%s' needs "
+				      "unchanged",
+				      s->writer_node->name, node->name,
+				      s->keeper_node->name);
+		bt_mason_note(m, diag, s->keeper->pos,
+			      "'%s' needs it unchanged here",
+			      s->keeper_node->name);
+	}
+}
+
+/* ---- the same data under two nodes ----------------------------------------- */
+
+/* In a file's path, "//" and "/./" say nothing more than "/". */
+static char *plain_path(struct blktap_mason *m, const char *path)
+{
+	char *out = bt_mason_strndup(m, path, strlen(path)), *to = out;
+
+	bool is_path = !strncmp(path, "file:", 5);
+
+	for (; out && *path; path++) {
+		if (is_path && path[0] == '/' &&
+		    (path[1] == '/' || (path[1] == '.' && path[2] == '/'))) {
+			path += path[1] == '.';
+			continue;
+		}
+		*to++ = *path;
+	}
+	if (out)
+		*to = '\0';
+	return out;
+}
+
+void bt_mason_stands_on(const struct bt_mason_node *node,
+			void (*fn)(void *opaque, const char *what),
+			void *opaque)
+{
+	const struct blktap_param *p;
+	uint32_t i;
+
+	if (node->cls->flags & (BT_CLASS_VOLATILE | BT_CLASS_FRONT))
+		return;
+	for (i = 0; (p = blktap_class_get_param(node->cls, i)); i++) {
+		struct bt_strbuf sb = BT_STRBUF_INIT;
+		const char *text = bt_args_string(node->args, p->name);
+
+		if (!(p->flags & BLKTAP_PARAM_IDENTITY) || !text ||
+		    (p->type != BLKTAP_PARAM_PATH &&
+		     p->type != BLKTAP_PARAM_STRING))
+			continue;
+		bt_strbuf_printf(&sb, "%s:%s",
+				 p->type == BLKTAP_PARAM_PATH ? "file"
+							      : node->cls->name,
+				 text);
+		if (!sb.failed)
+			fn(opaque, bt_strbuf_str(&sb));
+		bt_strbuf_fini(&sb);
+	}
+}
+
+struct storage {
+	const struct bt_mason_node *written, *kept;
+};
+
+struct storage_scan {
+	struct blktap_mason *m;
+	struct state *states;
+	struct bt_names names;
+	struct bt_mason_node *node;
+};
+
+static void add_storage(void *opaque, const char *what)
+{
+	struct storage_scan *scan = opaque;
+	struct blktap_mason *m = scan->m;
+	const char *key = plain_path(m, what);
+	struct bt_name *name;
+	struct storage *st;
+
+	if (!key)
+		return;
+	name = bt_names_find(&scan->names, BT_NAME_NODE, key);
+	if (!name) {
+		name = bt_names_add(m, &scan->names, BT_NAME_NODE, key,
+				    scan->node->pos);
+		st = bt_mason_alloc(m, sizeof(*st));
+		if (!name || !st)
+			return;
+		name->what = st;
+	}
+	st = name->what;
+	if (scan->node->written && !st->written)
+		st->written = scan->node;
+	if (scan->states[scan->node->index].keeper && !st->kept)
+		st->kept = scan->node;
+}
+
+static void judge_storage(void *opaque, const char *what)
+{
+	struct storage_scan *scan = opaque;
+	struct blktap_mason *m = scan->m;
+	const struct bt_mason_node *node = scan->node;
+	const char *key = plain_path(m, what);
+	const struct bt_name *name;
+	const struct storage *st;
+	struct bt_diag *diag;
+
+	name = key ? bt_names_find(&scan->names, BT_NAME_NODE, key) : NULL;
+	if (!name)
+		return;
+	st = name->what;
+	key = strchr(key, ':') + 1;
+	if (node->written && st->kept && st->kept != node) {
+		const struct state *kept = &scan->states[st->kept->index];
+
+		diag = bt_mason_error(m, node->pos, NULL,
+				      "'%s' writes %s, which '%s' needs "
+				      "unchanged",
+				      node->name, key, kept->keeper_node->name);
+		bt_mason_note(m, diag, kept->keeper->pos,
+			      "needed unchanged here, as '%s'", st->kept->name);
+	} else if (node->written && st->written != node) {
+		diag = bt_mason_error(m, node->pos, "use one node for both",
+				      "%s has two writers: '%s' and '%s'", key,
+				      st->written->name, node->name);
+		bt_mason_note(m, diag, st->written->pos, "the other one");
+	} else if (!node->written && st->written && st->kept != node) {
+		diag = bt_mason_error(m, node->pos, "use one node for both",
+				      "'%s' reads %s, which '%s' writes",
+				      node->name, key, st->written->name);
+		bt_mason_note(m, diag, st->written->pos, "written by this one");
+	}
+}
+
+static void check_storage(struct blktap_mason *m, struct state *states)
+{
+	struct storage_scan scan = { .m = m, .states = states };
+	uint32_t i;
+
+	for (i = 0; i < m->graph.count; i++) {
+		scan.node = m->graph.nodes[i];
+		if (scan.node->reached)
+			bt_mason_stands_on(scan.node, add_storage, &scan);
+	}
+	for (i = 0; i < m->graph.count; i++) {
+		scan.node = m->graph.nodes[i];
+		if (scan.node->reached)
+			bt_mason_stands_on(scan.node, judge_storage, &scan);
+	}
+}
+
+/* ---- clear text and ciphertext --------------------------------------------- */
+
+/* One node that is met on both ways holds what nobody can read. */
+static void check_mixed(struct blktap_mason *m, struct state *states)
+{
+	struct bt_mason_graph *g = &m->graph;
+	const struct bt_mason_link *link;
+	uint32_t i;
+
+	for (i = 0; i < g->count; i++) {
+		const struct bt_mason_node *node = g->order[i];
+		struct state *s = &states[node->index];
+		bool crypt = node->cls->flags & BT_CLASS_ENCRYPTS;
+		struct bt_diag *diag;
+
+		if (s->brings[0] && s->brings[1] && !s->mixed) {
+			diag = bt_mason_error(m, node->pos, NULL,
+					      "both clear text and ciphertext "
+					      "reach '%s'",
+					      node->name);
+			bt_mason_note(m, diag, s->brings[0]->pos,
+				      "clear text comes here");
+			bt_mason_note(m, diag, s->brings[1]->pos,
+				      "ciphertext comes here");
+			s->mixed = true;
+		}
+		for (link = node->links; node->reached && link;
+		     link = link->next) {
+			struct state *to = &states[link->lower->index];
+
+			to->mixed |= s->mixed;
+			if (!crypt && !s->brings[1] && !to->brings[0])
+				to->brings[0] = link;
+			if ((crypt || s->brings[1]) && !to->brings[1])
+				to->brings[1] = link;
+		}
+	}
+}
+
+static uint32_t text_of(const struct bt_mason_node *node,
+			const struct state *states,
+			const struct bt_mason_link *link)
+{
+	uint32_t below = states[link->lower->index].below;
+
+	return node->cls->flags & BT_CLASS_ENCRYPTS && below ? 2u : below;
+}
+
+/* The same data on one leaf clear and on another not: legal, seldom meant. */
+static void check_leaks(struct blktap_mason *m, struct state *states)
+{
+	struct bt_mason_graph *g = &m->graph;
+	uint32_t i;
+
+	for (i = g->count; i-- > 0;) {
+		const struct bt_mason_node *node = g->order[i];
+		const struct bt_mason_link *link, *seen[3] = { NULL };
+		struct state *s = &states[node->index];
+		struct bt_diag *diag;
+
+		s->below = node->links ? 0 : 1;
+		for (link = node->links; link; link = link->next) {
+			uint32_t text =
+				link->writes ? text_of(node, states, link) : 0;
+
+			s->below |= text;
+			if (text == 1 || text == 2)
+				seen[text - 1] = link;
+			else if (text)
+				seen[2] = link;
+		}
+		if (!seen[0] || !seen[1] || seen[2])
+			continue;
+		diag = bt_mason_warn(m, node->pos, NULL,
+				     "'%s' writes the same data clear and "
+				     "encrypted",
+				     node->name);
+		bt_mason_note(m, diag, seen[0]->pos, "clear on this way");
+		bt_mason_note(m, diag, seen[1]->pos, "encrypted on this way");
+	}
+}
+
+/* ---- what outlives the process --------------------------------------------- */
+
+static bool lower_volatile(const struct bt_mason_node *node)
+{
+	const struct bt_mason_link *link;
+	uint32_t lost = 0, all = 0;
+
+	for (link = node->links; link; link = link->next) {
+		if (bt_link_port(node, link)->flags & BT_PORT_READS)
+			continue;
+		all++;
+		lost += link->lower->is_volatile;
+	}
+	return node->cls->flags & BT_CLASS_REDUNDANT ? all && lost == all
+						     : lost;
+}
+
+static void check_volatile(struct blktap_mason *m)
+{
+	struct bt_mason_graph *g = &m->graph;
+	const struct bt_mason_link *link;
+	uint32_t i;
+
+	for (i = g->count; i-- > 0;) {
+		struct bt_mason_node *node = g->order[i];
+
+		node->is_volatile = node->cls->flags & BT_CLASS_VOLATILE ||
+				    lower_volatile(node);
+		for (link = node->links; link; link = link->next) {
+			const char *when =
+				bt_link_port(node, link)->durable_when;
+
+			if (when && link->lower->is_volatile &&
+			    bt_mason_holds(node, when))
+				bt_mason_error(m, link->pos, NULL,
+					       "'%s' ends with the process, "
+					       "but '%s' (%s%s%s) keeps data "
+					       "in it",
+					       link->lower->name, node->name,
+					       node->cls->name,
+					       *when ? ", " : "", when);
+		}
+	}
+}
+
+void bt_mason_check_flow(struct blktap_mason *m)
+{
+	struct state *states =
+		bt_mason_alloc(m, (m->graph.count + 1) * sizeof(*states));
+
+	if (!states)
+		return;
+	check_writers(m, states);
+	check_storage(m, states);
+	check_mixed(m, states);
+	check_leaks(m, states);
+	check_volatile(m);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The classes that belong to the language itself: the fronts, and the arguments
+ * that every node takes (@on_error and its like). The others are the caller's. */
+#include <string.h>
+
+#include "mason/private.h"
+
+static const struct blktap_param front_params[] = {
+	{ .name = "name",
+	  .type = BLKTAP_PARAM_STRING,
+	  .flags = BLKTAP_PARAM_REQUIRED | BLKTAP_PARAM_IDENTITY,
+	  .help = "give the name that clients ask for" },
+	{ .name = "ro",
+	  .type = BLKTAP_PARAM_BOOL,
+	  .fallback = "false",
+	  .help = "writes are refused" },
+	{ .name = "shared",
+	  .type = BLKTAP_PARAM_BOOL,
+	  .fallback = "false",
+	  .help = "other fronts with shared=true may write the same data" },
+	{ .name = NULL },
+};
+
+static const struct bt_port_desc front_ports[] = {
+	{ .name = "top", .help = "where requests go" },
+	{ .name = NULL },
+};
+
+const struct blktap_class bt_mason_disk_class = {
+	.name = "disk",
+	.summary = "a disk that is offered to a guest or a host",
+	.params = front_params,
+	.ports = front_ports,
+	.flags = BT_CLASS_FRONT,
+	.legacy_type = -1,
+};
+
+const struct blktap_class bt_mason_export_class = {
+	.name = "export",
+	.summary = "a node offered over NBD under a name of its own",
+	.params = front_params,
+	.ports = front_ports,
+	.flags = BT_CLASS_FRONT,
+	.legacy_type = -1,
+};
+
+static const struct blktap_param core_params[] = {
+	{ .name = "on_error",
+	  .type = BLKTAP_PARAM_ENUM,
+	  .choices = "report|stop|retry|degrade",
+	  .fallback = "report",
+	  .flags = BLKTAP_PARAM_LIVE,
+	  .help = "what an error of the node leads to" },
+	{ .name = "stats",
+	  .type = BLKTAP_PARAM_ENUM,
+	  .choices = "off|count|hist",
+	  .fallback = "count",
+	  .flags = BLKTAP_PARAM_LIVE,
+	  .help = "what is counted" },
+	{ .name = "expect",
+	  .type = BLKTAP_PARAM_STRING,
+	  .help = "the fingerprint that the data must have" },
+	{ .name = NULL },
+};
+
+const struct blktap_class bt_mason_core_class = {
+	.name = "node",
+	.summary = "what every node takes, with an @ before it",
+	.params = core_params,
+	.legacy_type = -1,
+};
+
+const struct blktap_class *bt_mason_next_class(
+	struct blktap_mason *m, const struct blktap_class *previous)
+{
+	if (!previous)
+		return &bt_mason_disk_class;
+	if (previous == &bt_mason_disk_class)
+		return &bt_mason_export_class;
+	if (previous == &bt_mason_export_class)
+		previous = NULL;
+	return m->options.next_class ? m->options.next_class(previous) : NULL;
+}
+
+/* Whether name is one of "a,b,c". */
+static bool is_listed(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	while (list && *list) {
+		size_t part = strcspn(list, ",");
+
+		if (part == len && !memcmp(list, name, len))
+			return true;
+		list += part + (list[part] == ',');
+	}
+	return false;
+}
+
+const struct blktap_class *bt_mason_class(struct blktap_mason *m,
+					  const char *name)
+{
+	const struct blktap_class *cls = NULL;
+
+	while ((cls = bt_mason_next_class(m, cls)))
+		if (!strcmp(cls->name, name) || is_listed(cls->aliases, name))
+			return cls;
+	return NULL;
+}
+
+bool bt_mason_is_front(const struct bt_mason_node *node)
+{
+	return node->cls->flags & BT_CLASS_FRONT;
+}
