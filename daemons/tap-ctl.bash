@@ -17,6 +17,16 @@ _tap_ctl()
 			sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p')" "$cur"
 		return
 	fi
+	if [ "${COMP_WORDS[1]}" = mason ]; then
+		case $COMP_CWORD:$cur in
+		2:*) _tap_ctl_words "check fmt dot" "$cur" ;;
+		*:-*) _tap_ctl_words "$("$cmd" mason "${COMP_WORDS[2]}" --help \
+			2>/dev/null | sed -n 's/^  .*\(--[a-z-]*\).*/\1/p')" \
+			"$cur" ;;
+		*) COMPREPLY=($(compgen -f -- "$cur")) ;;
+		esac
+		return
+	fi
 	case $prev in
 	-p | --pid)
 		_tap_ctl_words "$("$cmd" list 2>/dev/null |

@@ -52,6 +52,22 @@ static int find_size(const char *text, uint64_t *size,
 	return 0;
 }
 
+/* Without looking at files: what is told of a path is told when it is opened. */
+static int ram_check_args(const struct bt_args *args, struct blktap_error **err)
+{
+	const char *text = bt_args_string(args, "size");
+	uint64_t size;
+
+	return *text == '/' ? 0 : find_size(text, &size, err);
+}
+
+static uint64_t ram_get_memory(const struct bt_args *args)
+{
+	uint64_t size;
+
+	return bt_parse_size(bt_args_string(args, "size"), &size) ? 0 : size;
+}
+
 static int ram_open(struct bt_node *node, const struct bt_args *args,
 		    uint32_t flags, struct blktap_error **err)
 {
@@ -141,5 +157,7 @@ const struct blktap_class bt_ram_class = {
 	.open = ram_open,
 	.close = ram_close,
 	.get_limits = ram_get_limits,
+	.check_args = ram_check_args,
+	.get_memory = ram_get_memory,
 	.submit = ram_submit,
 };
