@@ -79,28 +79,33 @@ static bool clear(struct bt_vhdimg_frame *f)
 	return bitmap && mark(f, bitmap, false);
 }
 
-/* Without space given back the bits do just as well. */
-static void punched(struct bt_io *io, int error)
+/* For a discard the bits do just as well. */
+static void unmapped(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
 		bt_container_of(io, struct bt_vhdimg_frame, io);
 
-	if (error && error != -EOPNOTSUPP)
-		bt_vhdimg_finish(f, error);
+	if (error == -EOPNOTSUPP && f->req->op == BLKTAP_OP_DISCARD)
+		error = 0;
+	if (error)
+		bt_vhdimg_finish(f, error == -EOPNOTSUPP ? -ENOTSUP : error);
 	else if (clear(f))
 		bt_vhdimg_go_on(f);
 }
 
-/* Of an image without parent: an absent sector reads as zeroes. Freed before
- * the bits are cleared, the range reads as zeroes either way. */
+/* Of an image without parent: an absent sector reads as zeroes. Its data is
+ * zeroed as well, since QEMU reads a block without looking at its bitmap; and
+ * first, so that the range reads as zeroes whichever of the two is on disk. */
 bool bt_vhdimg_unmap_run(struct bt_vhdimg_frame *f)
 {
 	struct bt_vhdimg *img = f->img;
+	bool zeroes = f->req->op == BLKTAP_OP_WRITE_ZEROES;
 	bool keep = img->differencing ||
 		    (img->batmap &&
 		     bt_vhd_bit_test(img->batmap, bt_vhdimg_block(f)));
+	enum bt_io_op op = BT_IO_PUNCH;
 
-	if (keep && f->req->op == BLKTAP_OP_DISCARD) {
+	if (keep && !zeroes) {
 		bt_vhdimg_advance(f);
 		return true;
 	}
@@ -108,12 +113,13 @@ bool bt_vhdimg_unmap_run(struct bt_vhdimg_frame *f)
 		bt_vhdimg_finish(f, -ENOTSUP);
 		return false;
 	}
-	if (img->f.is_device || (f->req->op == BLKTAP_OP_WRITE_ZEROES &&
-				 !(f->req->flags & BLKTAP_MAY_UNMAP)))
+	if (img->f.is_device && !zeroes)
 		return clear(f);
-	bt_vhdimg_submit_io(f, BT_IO_PUNCH,
+	if (zeroes && (img->f.is_device || !(f->req->flags & BLKTAP_MAY_UNMAP)))
+		op = BT_IO_ZERO;
+	bt_vhdimg_submit_io(f, op,
 			    bt_vhd_data_offset(&img->blocks, f->entry) +
 				    bt_vhdimg_in_block(f),
-			    punched);
+			    unmapped);
 	return false;
 }
