@@ -40,6 +40,7 @@ struct command {
 	const char *operand;
 	int usage_status; /* the exit status where its use is wrong */
 	int (*run)(const struct args *args);
+	bool files_only; /* it has no --rundir */
 };
 
 struct args {

@@ -18,6 +18,12 @@ const struct opt common_options[] = {
 	{ 0 },
 };
 
+/* Commands on image files alone have no runtime directory. */
+static const struct opt *get_common(const struct command *command)
+{
+	return common_options + command->files_only;
+}
+
 bool take_debug(int *argc, char **argv)
 {
 	bool found = false;
@@ -42,7 +48,7 @@ static const struct opt *get_opt(const struct command *command, int index)
 	for (; o && o->name; o++, index--)
 		if (!index)
 			return o;
-	for (o = common_options; o->name; o++, index--)
+	for (o = get_common(command); o->name; o++, index--)
 		if (!index)
 			return o;
 	return NULL;
@@ -93,7 +99,7 @@ void show_usage(FILE *out, const char *program, const struct command *command)
 	fputs("usage: ", out);
 	put_name(out, program, command);
 	for (o = command->options; o && o->name; o++)
-		if (o->flags & OPT_REQUIRED)
+		if (o->flags & OPT_REQUIRED && o->letter)
 			fprintf(out, " -%c %s", o->letter, o->arg);
 	fprintf(out, " [OPTION]...%s%s\n", command->operands ? " " : "",
 		command->operands ? command->operands : "");

@@ -58,7 +58,7 @@ int blktap_context_create(const struct blktap_context_options *options,
 			  struct blktap_error **err)
 {
 	struct blktap_context_options opts = { .size = sizeof(opts) };
-	struct blktap_context *context;
+	struct blktap_context *context = NULL;
 	int rc;
 
 	if (options && options->size > sizeof(opts))
@@ -81,7 +81,7 @@ int blktap_context_create(const struct blktap_context_options *options,
 int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
 			 struct blktap_context **out)
 {
-	struct blktap_context *context;
+	struct blktap_context *context = NULL;
 	int rc = allocate(&context, NULL);
 
 	if (rc < 0)

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "convert.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TICK_MS 200
+
+struct job {
+	const struct args *args;
+	const struct convert *convert;
+	struct blktap_context *context;
+	struct blktap_disk *source;
+	struct blktap_disk *target;
+	struct blktap_copy *copy;
+	char *temporary; /* the target's name until it is whole; or NULL */
+	FILE *progress;
+	bool bar; /* for people, on a terminal */
+	unsigned int shown; /* per cent */
+	bool done;
+	int error;
+	char message[300];
+};
+
+static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t asked;
+
+static void on_signal(int sig)
+{
+	if (sig == SIGUSR1)
+		asked = 1;
+	else
+		interrupted = sig;
+}
+
+static void catch_signals(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
+	struct sigaction action = { .sa_handler = on_signal };
+	size_t i;
+
+	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		sigaction(signals[i], &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int say(struct job *job, const char *object, int rc,
+	       struct blktap_error *err)
+{
+	report(job->args, object, rc, err);
+	return 1;
+}
+
+/* ---- opening -------------------------------------------------------------- */
+
+static int open_disk(struct job *job, const char *format, const char *path,
+		     bool read_only, struct blktap_disk **out)
+{
+	struct blktap_disk_options options;
+	struct blktap_error *err = NULL;
+	char *spec = NULL;
+	int rc;
+
+	blktap_disk_options_init(&options);
+	options.flags = read_only ? BLKTAP_OPEN_READ_ONLY : 0;
+	options.name = path;
+	if (asprintf(&spec, "%s:%s", format, path) < 0)
+		return say(job, path, -ENOMEM, NULL);
+	rc = blktap_disk_open(job->context, spec, &options, out, &err);
+	free(spec);
+	return rc ? say(job, path, rc, err) : 0;
+}
+
+/* 0 where the target may be made, and whether it is a device. */
+static int look_at_target(struct job *job, bool *is_device)
+{
+	const struct convert *c = job->convert;
+	struct stat from, to;
+
+	*is_device = false;
+	if (stat(c->target, &to) < 0)
+		return errno == ENOENT ? 0 : say(job, c->target, -errno, NULL);
+	if (stat(c->source, &from) == 0 && from.st_dev == to.st_dev &&
+	    from.st_ino == to.st_ino) {
+		fprintf(stderr, "%s: cannot %s %s: it is the source (EINVAL)\n",
+			job->args->program, get_deed(job->args), c->target);
+		return 1;
+	}
+	*is_device = S_ISBLK(to.st_mode);
+	if (*is_device || c->overwrite)
+		return 0;
+	fprintf(stderr,
+		"%s: cannot %s %s: it is there already (EEXIST)\n"
+		"hint: choose another name, or --force to replace it\n",
+		job->args->program, get_deed(job->args), c->target);
+	return 1;
+}
+
+static int create_target(struct job *job)
+{
+	const struct convert *c = job->convert;
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	struct blktap_image_options options = *c->create;
+	struct blktap_error *err = NULL;
+	int rc;
+
+	blktap_disk_get_info(job->source, &info);
+	if (!options.length)
+		options.length = info.length;
+	if (asprintf(&job->temporary, "%s.part-%d", c->target, (int)getpid()) <
+	    0) {
+		job->temporary = NULL;
+		return say(job, c->target, -ENOMEM, NULL);
+	}
+	rc = blktap_image_create(c->target_format, job->temporary, &options,
+				 &err);
+	if (!rc)
+		return 0;
+	free(job->temporary);
+	job->temporary = NULL;
+	return say(job, c->target, rc, err);
+}
+
+static int open_all(struct job *job, bool *is_device)
+{
+	const struct convert *c = job->convert;
+	struct blktap_error *err = NULL;
+	int rc = look_at_target(job, is_device);
+
+	if (rc)
+		return rc;
+	rc = blktap_context_create(NULL, &job->context, &err);
+	if (rc)
+		return say(job, NULL, rc, err);
+	rc = open_disk(job, c->source_format, c->source, true, &job->source);
+	if (!rc && !*is_device)
+		rc = create_target(job);
+	if (!rc)
+		rc = open_disk(job, *is_device ? "raw" : c->target_format,
+			       job->temporary ? job->temporary : c->target,
+			       false, &job->target);
+	return rc;
+}
+
+/* ---- progress ------------------------------------------------------------- */
+
+static int open_progress(struct job *job)
+{
+	const char *to = job->convert->progress;
+	char *end;
+	long fd;
+
+	job->bar = !to && isatty(STDERR_FILENO);
+	job->progress = stderr;
+	if (!to || !*to)
+		return 0;
+	errno = 0;
+	fd = strtol(to, &end, 10);
+	job->progress = !errno && !*end && fd >= 0 && fd < 65536
+				? fdopen((int)fd, "w")
+				: NULL;
+	if (job->progress)
+		return 0;
+	fprintf(stderr, "%s: --progress '%s' is no open descriptor (EBADF)\n",
+		job->args->program, to);
+	return 1;
+}
+
+static void show(struct job *job, bool last)
+{
+	struct blktap_copy_progress p = { .size = sizeof(p) };
+	unsigned int percent;
+
+	if (!job->copy)
+		return;
+	blktap_copy_get_progress(job->copy, &p);
+	percent = p.total ? (unsigned int)(p.done * 100 / p.total) : 100;
+	if (percent == job->shown && !last && !asked)
+		return;
+	job->shown = percent;
+	if (job->bar) {
+		fprintf(stderr, "\r%3u %%  %llu of %llu MiB%s", percent,
+			(unsigned long long)(p.done >> 20),
+			(unsigned long long)(p.total >> 20), last ? "\n" : "");
+	} else if (job->convert->progress) {
+		fprintf(job->progress, "%u/100\n", percent);
+		fflush(job->progress);
+	}
+	if (asked) {
+		asked = 0;
+		fprintf(stderr, "%u %% done, %llu of %llu bytes\n", percent,
+			(unsigned long long)p.done,
+			(unsigned long long)p.total);
+	}
+}
+
+/* ---- the copy ------------------------------------------------------------- */
+
+static void copied(void *opaque, int error, const char *message)
+{
+	struct job *job = opaque;
+
+	job->done = true;
+	job->error = error;
+	snprintf(job->message, sizeof(job->message), "%s", message);
+}
+
+static int copy(struct job *job, bool is_device)
+{
+	struct blktap_copy_options options;
+	struct blktap_error *err = NULL;
+	int rc;
+
+	blktap_copy_options_init(&options);
+	if (!is_device)
+		options.flags = BLKTAP_COPY_TARGET_IS_ZERO;
+	rc = blktap_copy_start(job->source, job->target, &options, copied, job,
+			       &job->copy, &err);
+	if (rc)
+		return say(job, job->convert->target, rc, err);
+	while (!job->done) {
+		if (interrupted)
+			blktap_copy_cancel(job->copy);
+		rc = blktap_context_run(job->context, TICK_MS);
+		if (rc < 0)
+			return say(job, job->convert->target, rc, NULL);
+		show(job, false);
+	}
+	show(job, true);
+	if (!job->error)
+		return 0;
+	fprintf(stderr, "%s: cannot %s %s: %s (%s)\n", job->args->program,
+		get_deed(job->args), job->convert->target, job->message,
+		strerrorname_np(-job->error));
+	return 1;
+}
+
+/* The whole image gets its name, on disk. */
+static int put_in_place(struct job *job)
+{
+	const char *target = job->convert->target;
+	const char *slash = strrchr(target, '/');
+	unsigned int flags = job->convert->overwrite ? 0 : RENAME_NOREPLACE;
+	char dir[4096];
+	int fd, rc;
+
+	rc = renameat2(AT_FDCWD, job->temporary, AT_FDCWD, target, flags);
+	if (rc < 0 && errno == EINVAL) /* not every file system knows flags */
+		rc = link(job->temporary, target);
+	if (rc < 0)
+		return say(job, target, -errno, NULL);
+	unlink(job->temporary); /* what link left */
+	free(job->temporary);
+	job->temporary = NULL;
+	snprintf(dir, sizeof(dir), "%.*s",
+		 slash ? (int)(slash - target + 1) : 1, slash ? target : ".");
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	return 0;
+}
+
+static int close_all(struct job *job, int status)
+{
+	int rc;
+
+	rc = blktap_disk_close(job->target);
+	if (rc && !status)
+		status = say(job, job->convert->target, rc, NULL);
+	blktap_disk_close(job->source);
+	if (!status && job->temporary)
+		status = put_in_place(job);
+	if (job->temporary)
+		unlink(job->temporary);
+	free(job->temporary);
+	return status;
+}
+
+static void put_summary(struct job *job, double seconds)
+{
+	const struct convert *c = job->convert;
+	struct blktap_copy_progress p = { .size = sizeof(p) };
+
+	blktap_copy_get_progress(job->copy, &p);
+	printf("{\"source\":");
+	put_json_string(stdout, c->source);
+	printf(",\"target\":");
+	put_json_string(stdout, c->target);
+	printf(",\"format\":");
+	put_json_string(stdout, c->target_format);
+	printf(",\"bytes\":%llu,\"data\":%llu,\"seconds\":%.3f}\n",
+	       (unsigned long long)p.total, (unsigned long long)p.data,
+	       seconds);
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+int convert_run(const struct args *args, const struct convert *convert)
+{
+	struct job job = { .args = args, .convert = convert };
+	double began = now();
+	bool is_device = false;
+	int status;
+
+	catch_signals();
+	status = open_progress(&job);
+	if (!status)
+		status = open_all(&job, &is_device);
+	if (!status)
+		status = copy(&job, is_device);
+	status = close_all(&job, status);
+	if (!status && convert->json)
+		put_summary(&job, now() - began);
+	blktap_copy_destroy(job.copy);
+	blktap_context_destroy(job.context);
+	return status && interrupted ? 128 + interrupted : status;
+}
+
+int parse_bytes(const char *text, uint64_t unit, uint64_t *out)
+{
+	static const char suffixes[] = "kMGTP";
+	unsigned long long n;
+	const char *suffix;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	if (errno)
+		return -ERANGE;
+	if (*end) {
+		suffix = strchr(suffixes, *end == 'K' ? 'k' : *end);
+		if (!suffix || end[1])
+			return -EINVAL;
+		unit = 1ull << 10 * (suffix - suffixes + 1);
+	}
+	return __builtin_mul_overflow(n, unit, out) ? -ERANGE : 0;
+}

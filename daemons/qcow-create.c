@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* qcow-create: makes an empty qcow or qcow2 image. */
+#include <errno.h>
+#include <string.h>
+
+#include "convert.h"
+
+#define MIB (1ull << 20)
+#define USAGE_STATUS 255 /* as it has always been */
+
+static const struct opt options[] = {
+	{ 's', "size", OPT_TEXT, "SIZE",
+	  "10G, 512M, or a bare number of MiB; 0: the backing file's", 0, 0 },
+	{ 0, "file", OPT_TEXT, "FILE", "the image to make", 0, 0 },
+	{ 'b', "backing", OPT_TEXT, "FILE",
+	  "what the image stands on; it is not changed any more", 0, 0 },
+	{ 'F', "backing-format", OPT_TEXT, "TYPE",
+	  "the backing file's: raw, qcow, qcow2, vhd; never guessed", 0, 0 },
+	{ 'f', "format", OPT_TEXT, "TYPE", "qcow (the default) or qcow2", 0,
+	  0 },
+	{ 'c', "cluster-size", OPT_TEXT, "SIZE", "64k; what suits the format",
+	  0, 0 },
+	{ 'o', "option", OPT_TEXT, "NAME=VALUE,...", "what one format has", 0,
+	  0 },
+	{ 'r', "reserve", OPT_FLAG, NULL, "take all space at once", 0, 0 },
+	{ 0, "force", OPT_FLAG, NULL, "replace a file that is there", 0, 0 },
+	{ 0 },
+};
+
+static int misused(const char *what, const char *text, const char *hint)
+{
+	fprintf(stderr, "qcow-create: %s '%s' (EINVAL)\nhint: %s\n", what, text,
+		hint);
+	return USAGE_STATUS;
+}
+
+static int fill(const struct args *args, struct blktap_image_options *o)
+{
+	const char *size = arg_text(args, "size");
+	const char *cluster = arg_text(args, "cluster-size");
+
+	blktap_image_options_init(o);
+	if (!size || !arg_text(args, "file"))
+		return misused("a size and a file are needed, not",
+			       size ? size : "",
+			       "qcow-create 10G disk.qcow; see --help");
+	if (parse_bytes(size, MIB, &o->length) < 0)
+		return misused("no size:", size, "10G, 512M, or MiB");
+	if (cluster && parse_bytes(cluster, 1, &o->cluster_size) < 0)
+		return misused("no cluster size:", cluster, "e.g. 64k");
+	o->backing = arg_text(args, "backing");
+	o->backing_format = arg_text(args, "backing-format");
+	o->extra = arg_text(args, "option");
+	if (o->backing)
+		o->length = 0; /* a child is as large as what it stands on */
+	if (arg_is_set(args, "reserve"))
+		o->flags |= BLKTAP_CREATE_RESERVE;
+	if (arg_is_set(args, "force"))
+		o->flags |= BLKTAP_CREATE_OVERWRITE;
+	return 0;
+}
+
+static int create(const struct args *args)
+{
+	const char *format = arg_text(args, "format");
+	const char *file = arg_text(args, "file");
+	struct blktap_image_options o;
+	struct blktap_error *err = NULL;
+	int rc = fill(args, &o);
+
+	if (rc)
+		return rc;
+	if (!format)
+		format = "qcow";
+	if (strcmp(format, "qcow") && strcmp(format, "qcow2"))
+		return misused("no qcow format:", format, "qcow or qcow2");
+	rc = blktap_image_create(format, file, &o, &err);
+	if (!rc)
+		return 0;
+	report(args, file, rc, err);
+	return 1;
+}
+
+static const struct command command = {
+	"qcow-create",
+	"create",
+	"SIZE FILE [BACKING]",
+	"Makes an empty image of SIZE, or a child of BACKING.",
+	options,
+	"size file backing",
+	USAGE_STATUS,
+	create,
+	true
+};
+
+int main(int argc, char **argv)
+{
+	return run_command("qcow-create", &command, argc, argv);
+}
