@@ -40,6 +40,17 @@ while read -r o; do
 done <options
 tapdisk --version | grep -q '^tapdisk (blktap) [0-9]'
 
+# the tools on image files: the manual names every option
+for tool in qcow-create img2qcow qcow2raw; do
+	exits 0 "$tool" --help >out
+	contains out "usage: $tool"
+	sed -n 's/^  .*--\([a-z-]*\).*/\1/p' out >options
+	while read -r o; do
+		grep -q -- "--$o\b" "$srcdir/daemons/$tool.pod" ||
+			fail "$tool.pod does not name --$o"
+	done <options
+done
+
 # Completion asks the programs, so it cannot be out of date; it works.
 requires bash
 candidates()
