@@ -190,6 +190,74 @@ static int unpause(const struct args *args)
 	return rc;
 }
 
+/* The first string of the object, without its escapes. */
+static void first_string(const char *json, char *out, size_t size)
+{
+	const char *at = strchr(json, ':');
+	size_t n = 0;
+
+	if (!at || at[1] != '"')
+		return;
+	for (at += 2; *at && *at != '"' && n + 1 < size; at++) {
+		if (*at == '\\' && at[1])
+			at++;
+		out[n++] = *at;
+	}
+	out[n] = '\0';
+}
+
+/* Prints where the old contents are, and how long the disk stood still. */
+static int put_snapshot(const struct args *args, const char *json)
+{
+	char name[4096] = "";
+	unsigned long us = 0;
+	const char *at = strstr(json, "\"pause_us\":");
+
+	if (arg_is_set(args, "json")) {
+		puts(json);
+		return 0;
+	}
+	first_string(json, name, sizeof(name));
+	if (at)
+		us = strtoul(at + strlen("\"pause_us\":"), NULL, 10);
+	printf("%s\n", name);
+	fprintf(stderr, "paused for %lu.%03lu ms\n", us / 1000, us % 1000);
+	return 0;
+}
+
+static int snapshot(const struct args *args)
+{
+	struct blktap_control *control;
+	struct blktap_error *err = NULL;
+	const char *params[3] = { NULL };
+	char name[4200], timeout[32];
+	char *json = NULL;
+	int rc, n = 0;
+
+	if (arg_text(args, "name")) {
+		snprintf(name, sizeof(name), "name=%s", arg_text(args, "name"));
+		params[n++] = name;
+	}
+	if (arg_text(args, "timeout")) {
+		snprintf(timeout, sizeof(timeout), "timeout=%d",
+			 arg_number(args, "timeout", 0));
+		params[n++] = timeout;
+	}
+	rc = open_control(args, &control);
+	if (rc)
+		return rc;
+	rc = blktap_control_call(control, arg_number(args, "pid", -1),
+				 arg_number(args, "minor", -1), "snapshot",
+				 params, &json, &err);
+	if (rc)
+		rc = report(args, disk_object(args), rc, err);
+	else
+		rc = put_snapshot(args, json);
+	free(json);
+	blktap_control_destroy(control);
+	return rc;
+}
+
 static const struct opt attach_options[] = { OPT_PID, OPT_MINOR, { 0 } };
 
 static const struct opt open_options[] = {
@@ -231,6 +299,18 @@ static const struct opt unpause_options[] = {
 	{ 0 },
 };
 
+static const struct opt snapshot_options[] = {
+	OPT_PID,
+	OPT_MINOR,
+	{ 0, "name", OPT_TEXT, "FILE",
+	  "the snapshot's file, from the image's directory; IMAGE.snapN", 0,
+	  0 },
+	{ 't', "timeout", OPT_NUMBER, "SECONDS",
+	  "give up after so long, and let the disk run", 0, UINT16_MAX },
+	{ 0, "json", OPT_FLAG, NULL, "print an object", 0, 0 },
+	{ 0 },
+};
+
 const struct command disk_commands[] = {
 	{ "attach", NULL, NULL, "attach a minor to a tapdisk", attach_options,
 	  NULL, EINVAL, attach },
@@ -246,5 +326,8 @@ const struct command disk_commands[] = {
 	{ "unpause", NULL, "[TYPE:PATH]",
 	  "open the image, or another, and go on", unpause_options, "args",
 	  EINVAL, unpause },
+	{ "snapshot", NULL, NULL,
+	  "keep what is in the image under another name", snapshot_options,
+	  NULL, EINVAL, snapshot },
 	{ 0 },
 };

@@ -134,6 +134,49 @@ static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
+/* timeout is in seconds. */
+static int snapshot_timeout(const struct bt_conn *conn, uint32_t *ms,
+			    struct blktap_error **err)
+{
+	const char *text = param(conn, "timeout");
+	char *end = NULL;
+	unsigned long s = text ? strtoul(text, &end, 10) : 0;
+
+	*ms = (uint32_t)s * 1000u;
+	if (!text || (*text >= '0' && *text <= '9' && !*end && s <= UINT16_MAX))
+		return 0;
+	return bt_fail(err, -EINVAL, "give seconds",
+		       "verb 'snapshot': timeout '%s' is no number", text);
+}
+
+static int verb_snapshot(struct bt_conn *conn, struct bt_tap *tap,
+			 struct bt_strbuf *out, struct blktap_error **err)
+{
+	struct blktap_disk_stats stats = { .size = sizeof(stats) };
+	struct bt_json json;
+	char *path = NULL;
+	uint32_t ms;
+	int rc = snapshot_timeout(conn, &ms, err);
+
+	if (rc)
+		return rc;
+	if (!tap->disk)
+		return no_image(tap, err);
+	rc = blktap_disk_snapshot(tap->disk, param(conn, "name"), ms, &path,
+				  err);
+	if (rc)
+		return rc;
+	blktap_disk_get_stats(tap->disk, &stats);
+	bt_json_init(&json, out, false);
+	bt_json_object(&json, NULL);
+	bt_json_string(&json, "snapshot", path);
+	bt_json_string(&json, "args", blktap_disk_get_spec(tap->disk));
+	bt_json_u64(&json, "pause_us", stats.last_pause_ns / 1000);
+	bt_json_object_end(&json);
+	free(path);
+	return 0;
+}
+
 static int verb_help(struct bt_conn *conn, struct bt_tap *tap,
 		     struct bt_strbuf *out, struct blktap_error **err);
 
@@ -143,6 +186,8 @@ static const struct bt_verb verbs[] = {
 	  "describes the tapdisk, or a minor's disk" },
 	{ "serve", verb_serve, true, true,
 	  "offers the disk on another address: tcp=HOST:PORT" },
+	{ "snapshot", verb_snapshot, true, true,
+	  "keeps what is in the image under another name: name=, timeout=" },
 	{ "stats", verb_stats, true, false,
 	  "counters and latencies of the disk and all its nodes" },
 };

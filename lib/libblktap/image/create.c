@@ -85,8 +85,11 @@ static int look_at_backing(struct making *m, struct blktap_error **err)
 		rc = bt_engine_create(env.loop, NULL, BLKTAP_ENGINE_SYNC, 0,
 				      &env.engine, err);
 	if (!rc)
-		rc = bt_image_open(&env, spec, BLKTAP_OPEN_READ_ONLY, &node,
-				   err);
+		/* only looked at: it may be in use as the live disk that this
+		 * is to be the child of */
+		rc = bt_image_open(&env, spec,
+				   BLKTAP_OPEN_READ_ONLY | BLKTAP_OPEN_FORCE,
+				   &node, err);
 	if (!rc && !m->create.size)
 		m->create.size = node->limits.size;
 	bt_node_destroy(node);
@@ -172,7 +175,7 @@ static int open_temporary(struct making *m, struct blktap_error **err)
 }
 
 /* The new name is on disk when the directory is. */
-static int sync_directory(const char *path)
+int bt_sync_directory(const char *path)
 {
 	char *dir = NULL;
 	int fd, rc = bt_path_resolve(path, ".", &dir);
@@ -212,7 +215,7 @@ static int put_in_place(struct making *m)
 		return -errno;
 	free(m->temporary);
 	m->temporary = NULL;
-	return sync_directory(path);
+	return bt_sync_directory(path);
 }
 
 static int write_image(struct making *m, struct blktap_error **err)

@@ -18,4 +18,22 @@ int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 		  struct bt_node **out, struct blktap_error **err);
 
+/* Makes the new name of a file in its directory durable. */
+int bt_sync_directory(const char *path);
+
+/* The files of a snapshot, see snapshot.c. */
+struct bt_snapshot {
+	char *path; /* the live image's file: now an empty child */
+	char *name; /* where what was in it is found from now on */
+	char *spec; /* what opens the child, where it is not the old spec */
+};
+
+/* Makes them. name is the snapshot's, found from the image's directory; NULL:
+ * FILE.snapN. length: of the disk. On failure nothing has changed. Blocks. */
+int bt_snapshot_make(const char *spec, const char *name, uint64_t length,
+		     struct bt_snapshot *s, struct blktap_error **err);
+/* Puts things back as they were; nothing was written to the child. */
+int bt_snapshot_undo(const struct bt_snapshot *s);
+void bt_snapshot_fini(struct bt_snapshot *s);
+
 #endif

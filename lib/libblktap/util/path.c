@@ -35,3 +35,13 @@ unsigned int bt_path_scheme(const char *name)
 		n++;
 	return n > 1 && name[n] == ':' ? n : 0;
 }
+
+bool bt_path_same_directory(const char *a, const char *b)
+{
+	const char *ends[2] = { strrchr(a, '/'), strrchr(b, '/') };
+
+	if (!ends[0] || !ends[1])
+		return ends[0] == ends[1];
+	return ends[0] - a == ends[1] - b &&
+	       !memcmp(a, b, (size_t)(ends[0] - a));
+}

@@ -3,10 +3,15 @@
 #ifndef BT_UTIL_PATH_H
 #define BT_UTIL_PATH_H
 
+#include <stdbool.h>
+
 /* What name means to whoever finds it in the file at base: an absolute name is
  * itself, a relative one starts in base's directory. *out is a new string.
  * -EINVAL for an empty name, -ENOMEM. */
 int bt_path_resolve(const char *base, const char *name, char **out);
+
+/* Whether both names, as they are written, lie in one directory. */
+bool bt_path_same_directory(const char *a, const char *b);
 
 /* The scheme of "scheme:rest" (letters, digits, + - .; at least two, and no
  * slash before the colon): its length, or 0 where there is none. */

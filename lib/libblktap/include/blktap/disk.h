@@ -167,6 +167,17 @@ BLKTAP_API int blktap_disk_replace(struct blktap_disk *disk, const char *spec,
 				   uint32_t timeout_ms, blktap_pause_fn *fn,
 				   void *opaque);
 
+/* Takes a snapshot of a running qcow2, qcow or vhd disk. The image's file gets a
+ * further name (name, found from its directory; NULL: FILE.snapN), an empty child
+ * of that takes the file's place, and the disk is swung to it as by
+ * blktap_disk_replace. All or nothing; a crash at any point leaves FILE naming an
+ * image with all flushed data. *path, where path is not NULL, is the snapshot's
+ * file, for the caller to free. The pause is last_pause_ns of the statistics.
+ * Waits; not from inside a callback (-EDEADLK). Since 0.1. */
+BLKTAP_API int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
+				    uint32_t timeout_ms, char **path,
+				    struct blktap_error **err);
+
 /* Counters since the disk was opened. */
 struct blktap_disk_stats {
 	size_t size; /* sizeof(struct blktap_disk_stats), set by the caller */

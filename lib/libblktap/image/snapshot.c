@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The files of a snapshot. The live image keeps its name, and what was in it gets
+ * another:
+ *
+ *   1. NAME becomes a second link to FILE
+ *   2. a child of NAME is written next to FILE, and synced
+ *   3. the child is renamed to FILE, and the directory synced
+ *
+ * After each step FILE names an image with all data: up to 2 the old one, from 3 on
+ * an empty child of it. The running disk has the old one open all the while and
+ * is swung to the child later; a crash before that loses nothing, since what it
+ * writes goes to what the child stands on. Undoing is renaming NAME to FILE. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <blktap/image.h>
+
+#include "core/error.h"
+#include "image/image.h"
+#include "port/args.h"
+#include "util/path.h"
+
+#define NUMBERS 100000
+
+static int fail_errno(const char *path, int rc, struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+
+	return bt_fail(err, rc, NULL, "%s: %s", path, bt_strerror(rc, text));
+}
+
+void bt_snapshot_fini(struct bt_snapshot *s)
+{
+	free(s->path);
+	free(s->name);
+	free(s->spec);
+	memset(s, 0, sizeof(*s));
+}
+
+/* FILE.snapN, one more than the highest there is in a row from 1. */
+static char *next_name(const char *path)
+{
+	struct stat st;
+	char *name = NULL;
+	int n;
+
+	for (n = 1; n < NUMBERS; n++) {
+		free(name);
+		if (asprintf(&name, "%s.snap%d", path, n) < 0)
+			return NULL;
+		if (lstat(name, &st) < 0 && errno == ENOENT)
+			return name;
+	}
+	free(name);
+	return NULL;
+}
+
+static int check_class(const struct blktap_class *cls, const char *spec,
+		       struct blktap_error **err)
+{
+	if (cls->create && cls->get_parent)
+		return 0;
+	return bt_fail(err, -ENOTSUP,
+		       "only images that can stand on others have snapshots: "
+		       "qcow2, vhd",
+		       "%s: a disk of type '%s' has no snapshots", spec,
+		       cls->name);
+}
+
+static int find_names(struct bt_snapshot *s, const struct bt_args *args,
+		      const struct blktap_class *cls, const char *name,
+		      struct blktap_error **err)
+{
+	const char *path =
+		bt_args_string(args, blktap_class_get_param(cls, 0)->name);
+	struct stat st;
+	int rc = 0;
+
+	s->path = path ? strdup(path) : NULL;
+	if (!s->path)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	if (lstat(s->path, &st) < 0)
+		return fail_errno(s->path, -errno, err);
+	if (!S_ISREG(st.st_mode))
+		return bt_fail(err, -EINVAL,
+			       "name the image by its own file, not by a link",
+			       "%s: is not a regular file", s->path);
+	if (name)
+		rc = bt_path_resolve(s->path, name, &s->name);
+	else
+		s->name = next_name(s->path);
+	if (rc < 0 || !s->name)
+		return bt_fail(err, rc < 0 ? rc : -ENOMEM, NULL,
+			       "%s: no name for the snapshot", s->path);
+	return 0;
+}
+
+/* The child, next to the image, by the name it was given for now. */
+static int make_child(const struct bt_snapshot *s,
+		      const struct blktap_class *cls, const char *child,
+		      uint64_t length, struct blktap_error **err)
+{
+	struct blktap_image_options options;
+	const char *slash = strrchr(s->name, '/');
+
+	blktap_image_options_init(&options);
+	options.length = length;
+	/* relative, so that the directory may be moved as a whole; both are in
+	 * it, as rename needs one file system anyway */
+	options.backing = bt_path_same_directory(s->path, s->name) && slash
+				  ? slash + 1
+				  : s->name;
+	options.backing_format = cls->name;
+	return blktap_image_create(cls->name, child, &options, err);
+}
+
+static int swap_names(const struct bt_snapshot *s, const char *child,
+		      struct blktap_error **err)
+{
+	int rc;
+
+	if (rename(child, s->path) < 0)
+		return fail_errno(s->path, -errno, err);
+	rc = bt_sync_directory(s->path);
+	return rc < 0 ? fail_errno(s->path, rc, err) : 0;
+}
+
+/* QCOW version 1 has no place for its parent's format, so it is said instead. */
+static int make_spec(struct bt_snapshot *s, const struct blktap_class *cls)
+{
+	if (strcmp(cls->name, "qcow"))
+		return 0;
+	return asprintf(&s->spec, "qcow(\"%s\", backing_format=qcow)",
+			s->path) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
+static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,
+		      uint64_t length, struct blktap_error **err)
+{
+	char *child = NULL;
+	int rc;
+
+	if (asprintf(&child, "%s.child-%d", s->path, (int)getpid()) < 0)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	if (link(s->path, s->name) < 0) {
+		rc = fail_errno(s->name, -errno, err);
+		free(child);
+		return rc;
+	}
+	rc = make_child(s, cls, child, length, err);
+	if (!rc)
+		rc = swap_names(s, child, err);
+	if (rc < 0) {
+		unlink(child);
+		bt_snapshot_undo(s);
+	}
+	free(child);
+	return rc;
+}
+
+int bt_snapshot_make(const char *spec, const char *name, uint64_t length,
+		     struct bt_snapshot *s, struct blktap_error **err)
+{
+	const struct blktap_class *cls;
+	struct bt_args *args;
+	int rc;
+
+	memset(s, 0, sizeof(*s));
+	rc = bt_spec_parse(spec, &cls, &args, err);
+	if (rc < 0)
+		return rc;
+	rc = check_class(cls, spec, err);
+	if (!rc)
+		rc = find_names(s, args, cls, name, err);
+	if (!rc)
+		rc = make_spec(s, cls);
+	if (!rc)
+		rc = make_files(s, cls, length, err);
+	bt_args_destroy(args);
+	if (rc < 0)
+		bt_snapshot_fini(s);
+	return rc;
+}
+
+int bt_snapshot_undo(const struct bt_snapshot *s)
+{
+	struct stat a, b;
+
+	/* two links to one file: rename would do nothing */
+	if (stat(s->path, &a) == 0 && stat(s->name, &b) == 0 &&
+	    a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return unlink(s->name) < 0 ? -errno : 0;
+	if (rename(s->name, s->path) < 0)
+		return -errno;
+	return bt_sync_directory(s->path);
+}
