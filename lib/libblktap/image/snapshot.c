@@ -118,10 +118,25 @@ static int make_child(const struct bt_snapshot *s,
 	return blktap_image_create(cls->name, child, &options, err);
 }
 
+/* Whoever may use the image may use its child. */
+static int take_owner(const struct bt_snapshot *s, const char *child)
+{
+	struct stat st;
+
+	if (stat(s->path, &st) < 0)
+		return -errno;
+	if (geteuid() == 0 && chown(child, st.st_uid, st.st_gid) < 0)
+		return -errno;
+	return chmod(child, st.st_mode & 07777) < 0 ? -errno : 0;
+}
+
 static int swap_names(const struct bt_snapshot *s, const char *child,
 		      struct blktap_error **err)
 {
-	int rc;
+	int rc = take_owner(s, child);
+
+	if (rc < 0)
+		return fail_errno(child, rc, err);
 
 	if (rename(child, s->path) < 0)
 		return fail_errno(s->path, -errno, err);

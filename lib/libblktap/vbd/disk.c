@@ -123,6 +123,7 @@ static void free_disk(struct blktap_disk *disk)
 	bt_timer_cancel(&disk->sweep);
 	bt_timer_cancel(&disk->unpark);
 	bt_gate_release(&disk->gate);
+	bt_work_cancel(&disk->close_work);
 	if (disk->event_free)
 		disk->event_free(disk->event_opaque);
 	bt_list_del(&disk->link);
@@ -150,6 +151,7 @@ static void init_disk(struct blktap_disk *disk, struct blktap_context *context,
 	bt_list_init(&disk->clients);
 	bt_late_init(disk);
 	bt_retry_init(disk);
+	bt_pause_init(disk);
 	bt_rangelock_init(&disk->ranges);
 	bt_port_init(&disk->top, &context->env, NULL, "top");
 	disk->top.done = bt_admit_done;

@@ -66,10 +66,20 @@ static void swing(struct blktap_disk *disk)
 static void flushed(struct bt_request *req)
 {
 	struct blktap_disk *disk = req->opaque;
-	char text[BT_STRERROR_MAX];
-	int error = req->error;
 
+	disk->flush_error = req->error;
 	bt_pool_give(req);
+	/* the image's own code is on the stack: it is closed from the loop */
+	bt_loop_defer(disk->context->loop, &disk->close_work);
+}
+
+static void close_after_flush(struct bt_work *work)
+{
+	struct blktap_disk *disk =
+		bt_container_of(work, struct blktap_disk, close_work);
+	char text[BT_STRERROR_MAX];
+	int error = disk->flush_error;
+
 	if (error) {
 		give_up(disk, error, bt_strerror(error, text));
 		return;
@@ -82,6 +92,11 @@ static void flushed(struct bt_request *req)
 	}
 	bt_disk_event(disk, BLKTAP_EVENT_PAUSED, 0, NULL, "", "paused");
 	end(disk, 0, "");
+}
+
+void bt_pause_init(struct blktap_disk *disk)
+{
+	bt_work_init(&disk->close_work, close_after_flush);
 }
 
 void bt_pause_flush(struct blktap_disk *disk,

@@ -87,6 +87,8 @@ struct blktap_disk {
 	struct bt_list clients;
 
 	char *replace_spec; /* the pause ends with a swing to this; or NULL */
+	int flush_error; /* of a pause's flush */
+	struct bt_work close_work;
 	blktap_pause_fn *pause_fn;
 	void *pause_opaque;
 	uint64_t pause_began_ns;
@@ -140,6 +142,7 @@ void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
 		   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 
 /* pause.c */
+void bt_pause_init(struct blktap_disk *disk);
 /* Flushes through a held gate; done is called with the result. */
 void bt_pause_flush(struct blktap_disk *disk,
 		    void (*done)(struct bt_request *req));
