@@ -196,7 +196,7 @@ static inline struct peer dial(void)
 static inline void put(struct peer *p, const void *data, size_t len)
 {
 	const char *at = data;
-	time_t end = time(NULL) + 20;
+	time_t end = time(NULL) + 90;
 
 	while (len) {
 		ssize_t n = send(p->fd, at, len, MSG_NOSIGNAL);
@@ -214,7 +214,7 @@ static inline void put(struct peer *p, const void *data, size_t len)
 static inline void get(struct peer *p, void *data, size_t len)
 {
 	char *at = data;
-	time_t end = time(NULL) + 20;
+	time_t end = time(NULL) + 90;
 
 	while (len) {
 		ssize_t n = recv(p->fd, at, len, 0);

@@ -210,8 +210,9 @@ START_TEST(overlaps_are_found_among_a_million_shuffled_blocks)
 		keys[j] = t;
 	}
 	ck_assert_int_eq(bt_vhd_overlap_check(&b, keys, n, &o, NULL), 0);
-	for (i = 0; i < n; i++)
-		ck_assert_uint_eq((uint32_t)keys[i], i);
+	for (i = 0, j = 0; i < n; i++)
+		j += (uint32_t)keys[i] != i;
+	ck_assert_uint_eq(j, 0);
 	keys[5] = bt_vhd_overlap_key(77, 7 + 1000 * 4097 + 4096);
 	ck_assert_int_eq(bt_vhd_overlap_check(&b, keys, n, &o, &fault),
 			 -EINVAL);
@@ -256,9 +257,10 @@ START_TEST(bit_ranges_do_what_single_bits_do)
 {
 	uint8_t map[25], want[25];
 	uint32_t first, count, i, n, run, state = 7;
+	uint32_t step = getenv("BLKTAP_VALGRIND") ? 11 : 1;
 	bool value;
 
-	for (first = 0; first < 200; first++) {
+	for (first = 0; first < 200; first += step) {
 		for (count = 0; first + count <= 200; count++) {
 			for (i = 0; i < 25; i++)
 				map[i] = want[i] = (uint8_t)next_random(&state);
