@@ -87,6 +87,7 @@ int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 		rc = bt_file_init(&f->file, node->env->engine, fd, direct,
 				  node->name);
 	if (rc < 0) {
+		bt_image_unlock(fd);
 		close(fd);
 		return bt_image_file_fail(path, rc, err);
 	}
@@ -98,6 +99,7 @@ void bt_image_file_close(struct bt_image_file *f)
 	int fd = f->file.fd;
 
 	bt_file_fini(&f->file);
+	bt_image_unlock(fd);
 	close(fd);
 }
 

@@ -102,3 +102,15 @@ int bt_image_lock(int fd, bool writable, const char *name,
 	       bt_strerror(rc, text));
 	return 0;
 }
+
+void bt_image_unlock(int fd)
+{
+	struct flock fl = {
+		.l_type = F_UNLCK,
+		.l_whence = SEEK_SET,
+		.l_start = USED,
+		.l_len = 2 * (UNSHARED - USED),
+	};
+
+	fcntl(fd, F_OFD_SETLK, &fl);
+}

@@ -15,4 +15,8 @@ struct bt_log;
 int bt_image_lock(int fd, bool writable, const char *name,
 		  const struct bt_log *log, struct blktap_error **err);
 
+/* Before close(fd): a finished io_uring operation may hold the open file a while
+ * longer, and a lock that goes with it. Without a lock it does nothing. */
+void bt_image_unlock(int fd);
+
 #endif
