@@ -477,6 +477,72 @@ START_TEST(misaligned_write_waits_for_the_block_it_shares)
 }
 END_TEST
 
+struct queued {
+	struct bt_request *req;
+	uint32_t calls;
+	int error;
+};
+
+static void queued_done(struct bt_request *req)
+{
+	struct queued *q = req->opaque;
+
+	q->calls++;
+	q->error = req->error;
+	bt_pool_give(req);
+}
+
+static void queue(struct queued *q, struct bt_pool *pool, uint64_t offset,
+		  size_t length)
+{
+	static unsigned char data[512];
+	static const struct iovec iov = { data, sizeof(data) };
+
+	memset(q, 0, sizeof(*q));
+	q->req = bt_pool_take(pool);
+	q->req->op = BLKTAP_OP_WRITE;
+	q->req->offset = offset;
+	q->req->length = length;
+	q->req->data.iov = &iov;
+	q->req->data.count = 1;
+	q->req->done = queued_done;
+	q->req->opaque = q;
+	bt_vbd_submit(disk, q->req);
+}
+
+/* One frontend's padded write holds the block at the gate of a paused disk; the
+ * other's waits for the block, and its frontend leaves. */
+START_TEST(leaving_frontend_does_not_wait_for_a_block_another_has)
+{
+	struct bt_pool *staying, *leaving;
+	struct queued first, second;
+
+	pause_calls = 0;
+	open_disk(NULL);
+	ck_assert_int_eq(bt_vbd_pool_create(disk, 4, sizeof(struct bt_request),
+					    &staying),
+			 0);
+	ck_assert_int_eq(bt_vbd_pool_create(disk, 4, sizeof(struct bt_request),
+					    &leaving),
+			 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
+	turns();
+	queue(&first, staying, 10, 20);
+	queue(&second, leaving, 40, 20);
+	bt_vbd_cancel(disk, leaving, -ESHUTDOWN);
+	ck_assert_uint_eq(second.calls, 1);
+	ck_assert_int_eq(second.error, -ESHUTDOWN);
+	ck_assert_uint_eq(first.calls, 0);
+	bt_vbd_pool_destroy(disk, leaving);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	turns();
+	ck_assert_uint_eq(first.calls, 1);
+	ck_assert_int_eq(first.error, 0);
+	bt_vbd_pool_destroy(disk, staying);
+	close_disk(0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd faults");
@@ -500,6 +566,8 @@ int main(void)
 		tc, pause_that_meets_its_deadline_names_the_node_and_goes_on);
 	tcase_add_test(tc, pause_whose_flush_fails_leaves_the_disk_running);
 	tcase_add_test(tc, misaligned_write_waits_for_the_block_it_shares);
+	tcase_add_test(tc,
+		       leaving_frontend_does_not_wait_for_a_block_another_has);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -218,6 +218,32 @@ void bt_admit_fail_held(struct blktap_disk *disk, const struct bt_pool *pool,
 	}
 }
 
+/* Ends one request of pool that waits for a range that another holds, who may
+ * wait at the gate himself; false where there is none. */
+static bool fail_locked_out(struct blktap_disk *disk,
+			    const struct bt_pool *pool, int error)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &disk->life) {
+		struct bt_request *req =
+			bt_list_entry(pos, struct bt_request, life);
+
+		if (bt_list_empty(&req->range.link) || req->range.held ||
+		    !is_of(disk, req, pool))
+			continue;
+		req->error = error;
+		if (req->pool == disk->parts) {
+			bt_split_part_done(disk, req);
+		} else {
+			unlock(disk, req);
+			bt_admit_finish(disk, req, error);
+		}
+		return true;
+	}
+	return false;
+}
+
 void bt_vbd_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
 		   int error)
 {
@@ -232,5 +258,7 @@ void bt_vbd_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
 		req->admitted_ns = 0; /* long late, so it is not parked again */
 		bt_admit_done(&disk->top, req);
 	}
+	while (fail_locked_out(disk, pool, error))
+		;
 	bt_admit_fail_held(disk, pool, error);
 }

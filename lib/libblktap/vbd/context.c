@@ -97,10 +97,14 @@ int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
 static void end_disk(struct blktap_disk *disk)
 {
 	while (!bt_list_empty(&disk->clients)) {
-		struct bt_vbd_client *client = bt_list_first(
-			&disk->clients, struct bt_vbd_client, link);
+		struct bt_list *first = disk->clients.next;
+		struct bt_vbd_client *client =
+			bt_list_entry(first, struct bt_vbd_client, link);
 
 		client->shutdown(client);
+		/* it is gone, as a rule; if not, it is not asked for ever */
+		if (disk->clients.next == first)
+			bt_list_del(first);
 	}
 	blktap_disk_close(disk);
 }
