@@ -153,7 +153,7 @@ wait_for()
 	wait_for_n=0
 	until "$@" >/dev/null 2>&1; do
 		wait_for_n=$((wait_for_n + 1))
-		[ "$wait_for_n" -lt 200 ] || fail "in vain: $*"
+		[ "$wait_for_n" -lt 600 ] || fail "in vain: $*"
 		sleep 0.05
 	done
 }
