@@ -6,6 +6,8 @@
 #include "port/port.h"
 
 extern const struct blktap_class bt_null_class;
+extern const struct blktap_class bt_qcow2_class;
+extern const struct blktap_class bt_qcow_class;
 extern const struct blktap_class bt_ram_class;
 extern const struct blktap_class bt_raw_class;
 extern const struct blktap_class bt_vhd_class;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "util/checked.h"
 
@@ -248,4 +249,63 @@ static void go_on(struct bt_meta *meta)
 		meta->rank++;
 	}
 	finish(meta);
+}
+
+/* ---- closing -------------------------------------------------------------- */
+
+static int write_block(struct bt_meta *meta, struct bt_meta_block *block)
+{
+	const unsigned char *from = block->shadow + block->shadow_from;
+	size_t left = block->shadow_to - block->shadow_from;
+	uint64_t offset = block->offset + block->shadow_from;
+
+	while (left) {
+		ssize_t n = pwrite(meta->file->fd, from, left, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		from += n;
+		offset += (uint64_t)n;
+		left -= (size_t)n;
+	}
+	return 0;
+}
+
+static int write_out_rank(struct bt_meta *meta, uint32_t rank)
+{
+	bool any = false;
+	struct bt_list *pos;
+	int rc = 0;
+
+	bt_list_for_each (pos, &meta->writing) {
+		struct bt_meta_block *block =
+			bt_list_entry(pos, struct bt_meta_block, commit_link);
+
+		if (meta->sets[block->kind].kind.rank != rank || rc)
+			continue;
+		any = true;
+		rc = write_block(meta, block);
+	}
+	if (any && !rc && fdatasync(meta->file->fd) < 0)
+		rc = -errno;
+	return rc;
+}
+
+int bt_meta_write_out(struct bt_meta *meta)
+{
+	uint32_t rank;
+
+	if (meta->running)
+		return -EBUSY;
+	meta->error = meta->sync_error;
+	if (!meta->error)
+		take_dirty(meta);
+	for (rank = 0; rank < BT_META_RANKS && !meta->error; rank++)
+		meta->error = write_out_rank(meta, rank);
+	while (!bt_list_empty(&meta->writing))
+		settle(meta, bt_list_first(&meta->writing, struct bt_meta_block,
+					   commit_link));
+	return meta->error;
 }

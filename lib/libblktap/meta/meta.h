@@ -109,6 +109,9 @@ void bt_meta_forget(struct bt_meta *meta, uint32_t kind, uint64_t offset);
 
 /* Makes what is dirty now durable; commit->fn is called later, once. */
 void bt_meta_commit(struct bt_meta *meta, struct bt_meta_commit *commit);
+/* Writes and syncs what is dirty, in the same order, blocking: for closing an
+ * image. No commit may be running. 0 or a negative errno. */
+int bt_meta_write_out(struct bt_meta *meta);
 bool bt_meta_is_dirty(const struct bt_meta *meta);
 bool bt_meta_is_idle(const struct bt_meta *meta);
 
