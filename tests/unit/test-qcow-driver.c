@@ -416,7 +416,12 @@ START_TEST(compressed_clusters_are_read_and_written_over)
 	snprintf(command, sizeof(command),
 		 "qemu-img convert -c -f raw -O %s %s %s",
 		 _i ? "qcow2" : "qcow", in_dir("base.raw"), in_dir("top"));
-	ck_assert_int_eq(system(command), 0);
+	/* not every QEMU can write a compressed version 1 */
+	if (system(command)) {
+		ck_assert_int_eq(_i, 0);
+		model_fini(&m);
+		return;
+	}
 	make_spec(spec, _i ? "qcow2" : "qcow", "top");
 	m.disk = open_disk(spec, 0);
 	model_verify(&m);

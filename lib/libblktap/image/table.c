@@ -8,12 +8,8 @@
 #include "util/checked.h"
 
 static const struct blktap_class *const classes[] = {
-	&bt_raw_class,
-	&bt_vhd_class,
-	&bt_qcow_class,
-	&bt_qcow2_class,
-	&bt_ram_class,
-	&bt_null_class,
+	&bt_raw_class,	 &bt_vhd_class, &bt_qcow_class,
+	&bt_qcow2_class, &bt_ram_class, &bt_null_class,
 };
 
 const struct blktap_class *blktap_class_next(
