@@ -100,7 +100,7 @@ static int make_cache(struct bt_vhdimg *img, struct blktap_error **err)
 				img->cache / 4 * 3 /
 					(2 * bitmap + BLOCK_OVERHEAD),
 				(uint64_t)needed + CACHE_SPARE),
-			.rank = BT_VHDIMG_BITMAP_RANK,
+			.rank = BT_VHDIMG_RANK,
 		},
 		[BT_VHDIMG_BAT] = {
 			.block_size = BT_VHDIMG_PAGE,
@@ -108,7 +108,7 @@ static int make_cache(struct bt_vhdimg *img, struct blktap_error **err)
 				img->cache / 4 /
 					(2 * BT_VHDIMG_PAGE + BLOCK_OVERHEAD),
 				needed / BT_VHDIMG_PAGE_ENTRIES + 4),
-			.rank = BT_VHDIMG_BAT_RANK,
+			.rank = BT_VHDIMG_RANK,
 		},
 	};
 	int rc = bt_meta_create(img->node->env->loop, &img->f.file, kinds,

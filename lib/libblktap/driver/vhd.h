@@ -4,7 +4,8 @@
  * Invariants of an image that is open for writing:
  *   - offset 0 holds a valid footer copy; it is written at opening, if at all
  *   - a block's bitmap is zero on disk before the BAT names the block, and a bit
- *     is set only after its sector's data: data, sync, bitmap, sync, BAT, sync
+ *     is set only after its sector's data: data and zero bitmap, sync, bits and
+ *     BAT, sync
  *   - blocks are appended in batches; before a batch is used, its bitmaps and
  *     the footer behind it are written. No two writes at the end of the file are
  *     ever under way for the same place. */
@@ -21,11 +22,12 @@
 #define BT_VHDIMG_PAGE 4096u
 #define BT_VHDIMG_PAGE_ENTRIES (BT_VHDIMG_PAGE / 4)
 
-/* Kinds of the cache, and their ranks: rank 0 writes nothing, so that the sync
- * which ends it makes the data durable first. */
+/* Kinds of the cache, and their rank: rank 0 writes nothing, so that the sync
+ * which ends it makes the data durable first, and with it the zero bitmaps of new
+ * blocks. So the BAT may go along with the bits: a block whose bits are not on
+ * disk yet reads as before. */
 enum bt_vhdimg_kind { BT_VHDIMG_BITMAP, BT_VHDIMG_BAT, BT_VHDIMG_KINDS };
-#define BT_VHDIMG_BITMAP_RANK 1
-#define BT_VHDIMG_BAT_RANK 2
+#define BT_VHDIMG_RANK 1
 
 struct bt_vhdimg {
 	struct bt_node *node;
