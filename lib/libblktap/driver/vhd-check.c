@@ -130,8 +130,8 @@ static int drop_batmap(struct bt_vhdimg *img, struct blktap_error **err)
 	return rc < 0 ? bt_image_file_fail(img->f.path, rc, err) : 0;
 }
 
-int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, uint64_t *end,
-			struct blktap_error **err)
+int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, bool overlaps,
+			uint64_t *end, struct blktap_error **err)
 {
 	struct pass p = { .img = img, .data_end = data_end };
 	uint32_t first = 0;
@@ -148,9 +148,9 @@ int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, uint64_t *end,
 		rc = look_at_piece(&p, first, count, err);
 		first += count;
 	}
-	if (!rc)
+	if (!rc && overlaps)
 		rc = check_overlaps(&p, err);
-	if (!rc && p.batmap_lies)
+	if (!rc && p.batmap_lies && !img->read_only)
 		rc = drop_batmap(img, err);
 	*end = p.summary.data_end;
 	free(p.keys);

@@ -183,7 +183,7 @@ static int prepare_writing(struct bt_vhdimg *img,
 			   struct blktap_error **err)
 {
 	uint64_t end;
-	int rc = bt_vhdimg_check_bat(img, img->data_end, &end, err);
+	int rc = bt_vhdimg_check_bat(img, img->data_end, true, &end, err);
 
 	if (rc < 0)
 		return rc;
@@ -233,7 +233,7 @@ int bt_vhdimg_open(struct bt_node *node, const struct bt_args *args,
 		   uint32_t flags, struct blktap_error **err)
 {
 	struct bt_vhdimg *img = node->data;
-	struct bt_vhd_footer_choice choice;
+	struct bt_vhd_footer_choice *choice = &img->choice;
 	int rc = bt_image_file_open(&img->f, node, bt_args_string(args, "path"),
 				    flags, bt_args_bool(args, "ro"), err);
 
@@ -246,11 +246,11 @@ int bt_vhdimg_open(struct bt_node *node, const struct bt_args *args,
 	if (img->f.file.offset_align > BT_VHD_SECTOR)
 		rc = bt_image_file_drop_direct(&img->f, err);
 	if (!rc)
-		rc = pick_footer(img, &choice, err);
+		rc = pick_footer(img, choice, err);
 	if (!rc)
 		rc = img->footer.type == BT_VHD_FIXED
-			     ? open_fixed(img, &choice, err)
-			     : open_blocks(img, &choice, err);
+			     ? open_fixed(img, choice, err)
+			     : open_blocks(img, choice, err);
 	if (rc < 0) {
 		bt_vhdimg_close(node);
 		return rc;

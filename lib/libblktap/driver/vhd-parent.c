@@ -23,8 +23,7 @@
 
 #define UUID_TEXT 37u
 
-/* The text of a locator; NULL where it cannot be read. */
-static char *read_locator(struct bt_vhdimg *img, unsigned int index)
+char *bt_vhdimg_read_locator(struct bt_vhdimg *img, unsigned int index)
 {
 	const struct bt_vhd_locator *loc = &img->header.locator[index];
 	char *path = malloc(BT_VHD_PATH_MAX);
@@ -189,7 +188,7 @@ int bt_vhdimg_get_parent(struct bt_node *node, char **spec,
 	child = realpath(img->f.path, NULL);
 	n = child ? bt_vhd_locator_order(&img->header, order) : 0;
 	for (i = 0; i < n && !*spec; i++) {
-		char *text = read_locator(img, order[i]);
+		char *text = bt_vhdimg_read_locator(img, order[i]);
 		char *path = text ? locate(child, text) : NULL;
 
 		if (path && !first)

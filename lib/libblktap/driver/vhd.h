@@ -33,6 +33,7 @@ struct bt_vhdimg {
 	struct bt_node *node;
 	struct bt_image_file f;
 	struct bt_vhd_footer footer;
+	struct bt_vhd_footer_choice choice;
 	struct bt_vhd_header header;
 	struct bt_vhd_blocks blocks;
 	struct bt_meta *meta;
@@ -102,14 +103,16 @@ int bt_vhdimg_get_parent(struct bt_node *node, char **spec,
 /* "path: field is value: reason" and the hint; returns rc. */
 int bt_vhdimg_fault(const char *path, int rc, const struct bt_fault *fault,
 		    struct blktap_error **err);
-/* Looks at every entry of the BAT: all in the file, clear of the metadata and
- * of each other. *end is the end of the last block. */
-int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, uint64_t *end,
-			struct blktap_error **err);
+/* Looks at every entry of the BAT: all in the file, clear of the metadata and,
+ * where overlaps is set, of each other. *end is the end of the last block. */
+int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, bool overlaps,
+			uint64_t *end, struct blktap_error **err);
 /* Reads the batmap; a broken one is left aside with a warning. */
 int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
 			  bool *have, struct blktap_error **err);
 
+/* The text of a locator, a new string; NULL where it cannot be read. */
+char *bt_vhdimg_read_locator(struct bt_vhdimg *img, unsigned int index);
 /* The footer of a VHD that is not opened. */
 int bt_vhdimg_read_footer(const char *path, struct bt_vhd_footer *footer,
 			  struct bt_fault *fault);

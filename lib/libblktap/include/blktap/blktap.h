@@ -13,5 +13,6 @@
 #include <blktap/image.h>
 #include <blktap/mason.h>
 #include <blktap/nbd.h>
+#include <blktap/vhd.h>
 
 #endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* vhd-util create, snapshot. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vhd-util.h"
+
+#define MIB 1048576u
+#define MAX_MIB (2040l << 10)
+
+static const struct opt create_options[] = {
+	{ 'n', "name", OPT_TEXT, "FILE", "the new image", OPT_REQUIRED, 0 },
+	{ 's', "size", OPT_NUMBER, "MIB", "size of the disk", OPT_REQUIRED,
+	  MAX_MIB },
+	{ 'S', "max-size", OPT_NUMBER, "MIB",
+	  "leave room in the tables to grow to this", 0, MAX_MIB },
+	{ 'r', "reserve", OPT_FLAG, NULL, "a fixed disk, its space taken", 0,
+	  0 },
+	{ 0 },
+};
+
+static int create(const struct args *args)
+{
+	const char *name = arg_text(args, "name");
+	struct blktap_image_options options;
+	struct blktap_error *err = NULL;
+	char extra[64];
+	int rc;
+
+	blktap_image_options_init(&options);
+	options.length = (uint64_t)arg_number(args, "size", 0) * MIB;
+	/* as ever, a file that is there is replaced */
+	options.flags = BLKTAP_CREATE_OVERWRITE;
+	if (arg_is_set(args, "reserve")) {
+		options.flags |= BLKTAP_CREATE_RESERVE;
+		options.extra = "type=fixed,round=block";
+	} else {
+		snprintf(extra, sizeof(extra), "round=block,max_size=%dM",
+			 arg_number(args, "max-size", 0));
+		options.extra =
+			arg_is_set(args, "max-size") ? extra : "round=block";
+	}
+	rc = blktap_image_create("vhd", name, &options, &err);
+	return rc ? report(args, name, rc, err) : 0;
+}
+
+static const struct opt snapshot_options[] = {
+	{ 'n', "name", OPT_TEXT, "FILE", "the new child", OPT_REQUIRED, 0 },
+	{ 'p', "parent", OPT_TEXT, "FILE", "what it stands on", OPT_REQUIRED,
+	  0 },
+	{ 'S', "max-size", OPT_NUMBER, "MIB",
+	  "leave room in the tables to grow to this", 0, MAX_MIB },
+	{ 'l', "limit", OPT_NUMBER, "N", "refuse a longer chain", 0, 0 },
+	{ 'm', "raw", OPT_FLAG, NULL, "the parent is a raw image", 0, 0 },
+	{ 'e', "empty", OPT_FLAG, NULL,
+	  "link to the parent even if it is empty", 0, 0 },
+	{ 0 },
+};
+
+/* Images of the chain from path down; a raw one counts as well. */
+static int depth_of(const char *path, bool raw, int *depth,
+		    struct blktap_error **err)
+{
+	char *at = strdup(path), *next = NULL;
+	int rc = at ? 0 : -ENOMEM;
+
+	*depth = 0;
+	while (!rc && at) {
+		struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+
+		++*depth;
+		if (raw)
+			break;
+		rc = blktap_vhd_get_info(at, &info, err);
+		if (!rc)
+			rc = blktap_vhd_get_parent(at, false, &next, err);
+		raw = info.parent_is_raw;
+		free(at);
+		at = next;
+		next = NULL;
+	}
+	free(at);
+	return rc;
+}
+
+/* Parents that hold nothing are stepped over, down to one that does. */
+static int skip_empty(char **parent, bool *raw, struct blktap_error **err)
+{
+	for (;;) {
+		struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+		char *next;
+		int rc;
+
+		if (*raw)
+			return 0;
+		rc = blktap_vhd_get_info(*parent, &info, err);
+		if (rc || info.type != BLKTAP_VHD_DIFFERENCING ||
+		    info.allocated)
+			return rc;
+		rc = blktap_vhd_get_parent(*parent, false, &next, err);
+		if (rc)
+			return rc;
+		*raw = info.parent_is_raw;
+		free(*parent);
+		*parent = next;
+	}
+}
+
+/* The name of target as it is seen from the directory of from; both absolute. */
+static char *relative(const char *from, const char *target)
+{
+	size_t same = 0, i, ups = 0, room;
+	char *out;
+
+	for (i = 0; from[i] && from[i] == target[i]; i++)
+		if (from[i] == '/')
+			same = i + 1;
+	for (i = same; from[i]; i++)
+		ups += from[i] == '/';
+	room = ups * 3 + strlen(target + same) + 1;
+	out = malloc(room);
+	if (!out)
+		return NULL;
+	*out = '\0';
+	while (ups--)
+		strcat(out, "../");
+	return strcat(out, target + same);
+}
+
+/* As it is recorded in the child: relative, so that a chain can be moved. */
+static char *recorded(const char *child, const char *parent)
+{
+	const char *slash = strrchr(child, '/');
+	char *dir = slash ? strndup(child, (size_t)(slash - child) + 1)
+			  : strdup("./");
+	char *absolute = realpath(parent, NULL);
+	char *base = dir ? realpath(dir, NULL) : NULL;
+	char *out = NULL, *file = NULL;
+
+	if (absolute && base && asprintf(&file, "%s/", base) > 0)
+		out = relative(!strcmp(base, "/") ? "/" : file, absolute);
+	free(dir);
+	free(absolute);
+	free(base);
+	free(file);
+	return out;
+}
+
+static int link_child(const struct args *args, const char *parent, bool raw,
+		      struct blktap_error **err)
+{
+	const char *name = arg_text(args, "name");
+	char *backing = recorded(name, parent);
+	struct blktap_image_options options;
+	char extra[64];
+	int rc;
+
+	blktap_image_options_init(&options);
+	options.flags = BLKTAP_CREATE_OVERWRITE;
+	options.backing = backing ? backing : parent;
+	options.backing_format = raw ? "raw" : "vhd";
+	snprintf(extra, sizeof(extra), "max_size=%dM",
+		 arg_number(args, "max-size", 0));
+	if (arg_is_set(args, "max-size"))
+		options.extra = extra;
+	rc = blktap_image_create("vhd", name, &options, err);
+	free(backing);
+	return rc;
+}
+
+static int snapshot(const struct args *args)
+{
+	bool raw = arg_is_set(args, "raw");
+	char *parent = strdup(arg_text(args, "parent"));
+	struct blktap_error *err = NULL;
+	int limit = arg_number(args, "limit", 0), depth = 0;
+	int rc = parent ? 0 : -ENOMEM;
+
+	if (!rc && !arg_is_set(args, "empty"))
+		rc = skip_empty(&parent, &raw, &err);
+	if (!rc && limit)
+		rc = depth_of(parent, raw, &depth, &err);
+	if (!rc && limit && depth >= limit)
+		rc = -ENOSPC;
+	if (!rc)
+		rc = link_child(args, parent, raw, &err);
+	free(parent);
+	return rc ? report(args, arg_text(args, "name"), rc, err) : 0;
+}
+
+const struct command vhd_create_commands[] = {
+	{ .name = "create",
+	  .summary = "makes an image",
+	  .options = create_options,
+	  .usage_status = EINVAL,
+	  .run = create },
+	{ .name = "snapshot",
+	  .summary = "makes a child of an image",
+	  .options = snapshot_options,
+	  .usage_status = EINVAL,
+	  .run = snapshot },
+	{ 0 },
+};

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* vhd-util: makes, asks and checks VHD images. Options, output and exit status
+ * are those that toolstacks have always had from it: the status is the errno, 22
+ * for wrong use, and 0 where nothing was asked. */
+#include <errno.h>
+#include <string.h>
+
+#include "vhd-util.h"
+
+static const struct command *const groups[] = { vhd_create_commands,
+						vhd_query_commands };
+
+#define GROUPS (sizeof(groups) / sizeof(*groups))
+
+static void show_verbs(FILE *out)
+{
+	const struct command *c;
+	size_t i;
+
+	fprintf(out, "usage: vhd-util COMMAND [OPTION]...\n\n");
+	for (i = 0; i < GROUPS; i++)
+		for (c = groups[i]; c->name; c++)
+			fprintf(out, "  %-10s %s\n", c->name, c->summary);
+	fprintf(out, "\n'vhd-util COMMAND --help' tells more of one.\n");
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *c;
+	size_t i;
+
+	take_debug(&argc, argv);
+	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		show_verbs(stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		printf("vhd-util (blktap) %s\n", blktap_version());
+		return 0;
+	}
+	for (i = 0; i < GROUPS; i++)
+		for (c = groups[i]; c->name; c++)
+			if (!strcmp(c->name, argv[1]))
+				return run_command("vhd-util", c, argc - 1,
+						   argv + 1);
+	fprintf(stderr, "vhd-util: unknown command '%s'\n", argv[1]);
+	show_verbs(stderr);
+	return EINVAL;
+}
