@@ -93,9 +93,10 @@ int bt_vhd_footer_decode(const void *buf, size_t len, struct bt_vhd_footer *f,
 	stored = bt_load_be32(p + OFF_CHECKSUM);
 	if (bt_vhd_checksum(p, sizeof(p), OFF_CHECKSUM) != stored &&
 	    !checksum_without_hidden(p, f, stored))
-		return bt_fault_set(fault, -EINVAL, "checksum", stored,
-				    "the footer was damaged",
-				    "run vhd-util repair");
+		return bt_fault_set(
+			fault, -EINVAL, "checksum", stored,
+			"the footer was damaged",
+			"a good copy at the other end is used, if any");
 	return 0;
 }
 

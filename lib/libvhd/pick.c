@@ -111,9 +111,10 @@ static int judge(const struct bt_vhd_footer *tail, uint64_t offset,
 	}
 	if (tail->current_size == offset)
 		return 0;
-	return bt_fault_set(fault, -EINVAL, "footer", offset,
-			    "the footers at both ends are of different disks",
-			    "restore the right one with vhd-util repair");
+	return bt_fault_set(
+		fault, -EINVAL, "footer", offset,
+		"the footers at both ends are of different disks",
+		"take the image from a backup: one overwrote the other");
 }
 
 int bt_vhd_footer_pick(const void *head, size_t head_len, const void *tail,
