@@ -4,6 +4,7 @@
 # what is missing where it is not.
 . "${srcdir:-.}/tests/shell/functions.sh"
 requires root fuse unshare setpriv mknod
+unshare -m true 2>/dev/null || skip "needs a mount namespace of its own"
 . "$srcdir/tests/shell/map-functions.sh"
 
 # The programs where that user may read them, and a /dev/fuse of our own, which

@@ -63,7 +63,8 @@ for f in '-p 1' '-t vhd' '-f /no' '-m 7'; do
 done
 
 # on a terminal: columns
-if command -v script >/dev/null; then
+# (a container may have no pseudo-terminals)
+if script -qec true /dev/null >/dev/null 2>&1; then
 	script -qec 'tap-ctl list' /dev/null | tr -d '\r' >columns
 	printf '%8s %4s %4s %10s %s\n' \
 		"$pid" 1 0 aio "$tmp/b.raw" \
