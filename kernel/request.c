@@ -80,9 +80,9 @@ static void publish(struct bt_disk *d, u32 queue, u32 tag)
 		.offset = slot->offset,
 	};
 
-	if (slot->op == BLKTAP_OP_READ || slot->op == BLKTAP_OP_WRITE)
+	if (slot->op == BLKTAP_REQ_READ || slot->op == BLKTAP_REQ_WRITE)
 		desc.data = slot_at(d, r, queue, tag);
-	if (slot->op == BLKTAP_OP_WRITE)
+	if (slot->op == BLKTAP_REQ_WRITE)
 		copy_data(r->area, desc.data, slot->rq, true);
 
 	spin_lock(&q->sq_lock);
@@ -105,23 +105,23 @@ static blk_status_t describe(struct bt_disk *d, struct request *rq,
 	slot->flags = 0;
 	switch (req_op(rq)) {
 	case REQ_OP_READ:
-		slot->op = BLKTAP_OP_READ;
+		slot->op = BLKTAP_REQ_READ;
 		writes = false;
 		break;
 	case REQ_OP_WRITE:
-		slot->op = BLKTAP_OP_WRITE;
+		slot->op = BLKTAP_REQ_WRITE;
 		if (rq->cmd_flags & REQ_FUA)
 			slot->flags |= BLKTAP_REQ_FUA;
 		break;
 	case REQ_OP_FLUSH:
-		slot->op = BLKTAP_OP_FLUSH;
+		slot->op = BLKTAP_REQ_FLUSH;
 		writes = false;
 		break;
 	case REQ_OP_DISCARD:
-		slot->op = BLKTAP_OP_DISCARD;
+		slot->op = BLKTAP_REQ_DISCARD;
 		break;
 	case REQ_OP_WRITE_ZEROES:
-		slot->op = BLKTAP_OP_WRITE_ZEROES;
+		slot->op = BLKTAP_REQ_WRITE_ZEROES;
 		if (rq->cmd_flags & REQ_NOUNMAP)
 			slot->flags |= BLKTAP_REQ_NOUNMAP;
 		break;
@@ -132,13 +132,13 @@ static blk_status_t describe(struct bt_disk *d, struct request *rq,
 	if (writes && (d->par.flags & BLKTAP_DISK_READ_ONLY))
 		return BLK_STS_IOERR;
 	slot->rq = rq;
-	slot->offset = slot->op == BLKTAP_OP_FLUSH
+	slot->offset = slot->op == BLKTAP_REQ_FLUSH
 			       ? 0
 			       : (u64)blk_rq_pos(rq) << SECTOR_SHIFT;
 	slot->bytes = blk_rq_bytes(rq);
 	slot->start = jiffies;
 	/* The limits say so already; a slot is no place to take it on trust. */
-	if (slot->op <= BLKTAP_OP_WRITE && slot->bytes > d->par.slot_bytes)
+	if (slot->op <= BLKTAP_REQ_WRITE && slot->bytes > d->par.slot_bytes)
 		return BLK_STS_IOERR;
 	return BLK_STS_OK;
 }
@@ -236,7 +236,7 @@ static const char *reap_one(struct bt_ring *r, u32 queue,
 
 	rq = slot->rq;
 	status = status_of(cqe->result);
-	if (slot->op == BLKTAP_OP_READ && !status)
+	if (slot->op == BLKTAP_REQ_READ && !status)
 		copy_data(r->area, slot_at(d, r, queue, cqe->tag), rq, false);
 	WRITE_ONCE(slot->busy, false);
 	if (!blk_mq_add_to_batch(rq, batch, status != BLK_STS_OK,

@@ -287,7 +287,7 @@ struct blktap_queue {
 struct blktap_desc {
 	__u32 gen; /* to be returned: tells a tag's uses apart */
 	__u32 tag; /* its own index */
-	__u8 op; /* enum blktap_op */
+	__u8 op; /* enum blktap_req_op */
 	__u8 pad;
 	__u16 flags; /* BLKTAP_REQ_* */
 	__u32 bytes; /* a multiple of logical_block; 0 for FLUSH */
@@ -295,12 +295,12 @@ struct blktap_desc {
 	__u64 data; /* of the slot in the mapping; READ and WRITE only */
 };
 
-enum blktap_op {
-	BLKTAP_OP_READ = 0,
-	BLKTAP_OP_WRITE = 1,
-	BLKTAP_OP_FLUSH = 2, /* all answered writes are durable */
-	BLKTAP_OP_DISCARD = 3,
-	BLKTAP_OP_WRITE_ZEROES = 4, /* reads as zero from then on */
+enum blktap_req_op {
+	BLKTAP_REQ_READ = 0,
+	BLKTAP_REQ_WRITE = 1,
+	BLKTAP_REQ_FLUSH = 2, /* all answered writes are durable */
+	BLKTAP_REQ_DISCARD = 3,
+	BLKTAP_REQ_WRITE_ZEROES = 4, /* reads as zero from then on */
 };
 
 #define BLKTAP_REQ_FUA (1U << 0) /* WRITE: durable when answered */

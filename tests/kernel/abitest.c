@@ -314,7 +314,7 @@ static void test_requests(struct tapring *r, int disk)
 	want(tap_enter(r->fd, 0, 0, 0), 1, "ENTER counts it");
 	answer_next(r, &q, &d, 0);
 	want(end_io(io), 4096, "a write is answered");
-	check(d.op == BLKTAP_OP_WRITE && d.offset == 8192 && d.bytes == 4096,
+	check(d.op == BLKTAP_REQ_WRITE && d.offset == 8192 && d.bytes == 4096,
 	      "the descriptor says what was written");
 	check(((uint8_t *)r->map)[d.data] == 0x5a, "the slot has the data");
 	check(!d.pad && all_zero(q.shared->pad0, sizeof(q.shared->pad0)) &&

@@ -43,7 +43,7 @@ void hostile_answer(struct tapring *r, struct tapqueue *q, const char *mode,
 		q->tail += r->info.cq_entries;
 	else if (is(mode, "backwards"))
 		q->tail -= 2;
-	else if (is(mode, "corrupt") && d->op == BLKTAP_OP_READ)
+	else if (is(mode, "corrupt") && d->op == BLKTAP_REQ_READ)
 		r->map[d->data + d->bytes / 2] ^= 1;
 	else if (is(mode, "close"))
 		_exit(0);

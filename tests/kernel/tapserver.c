@@ -169,12 +169,12 @@ static int transfer(const struct blktap_desc *d)
 	ssize_t n;
 
 	if (opt.direct) {
-		n = d->op == BLKTAP_OP_READ
+		n = d->op == BLKTAP_REQ_READ
 			    ? pread(store_fd, slot, d->bytes, d->offset)
 			    : pwrite(store_fd, slot, d->bytes, d->offset);
 		return n < 0 ? -errno : (int)n;
 	}
-	if (d->op == BLKTAP_OP_READ)
+	if (d->op == BLKTAP_REQ_READ)
 		memcpy(slot, store + d->offset, d->bytes);
 	else
 		memcpy(store + d->offset, slot, d->bytes);
@@ -194,16 +194,16 @@ static int serve_one(const struct blktap_desc *d)
 	    d->offset > ring.info.capacity - d->bytes)
 		return -EIO;
 	switch (d->op) {
-	case BLKTAP_OP_WRITE:
+	case BLKTAP_REQ_WRITE:
 		if (opt.enospc && ++writes >= opt.enospc)
 			return -ENOSPC;
 		return transfer(d);
-	case BLKTAP_OP_READ:
+	case BLKTAP_REQ_READ:
 		return transfer(d);
-	case BLKTAP_OP_FLUSH:
+	case BLKTAP_REQ_FLUSH:
 		return 0;
-	case BLKTAP_OP_DISCARD:
-	case BLKTAP_OP_WRITE_ZEROES:
+	case BLKTAP_REQ_DISCARD:
+	case BLKTAP_REQ_WRITE_ZEROES:
 		if (opt.direct)
 			return -EOPNOTSUPP;
 		memset(store + d->offset, 0, d->bytes);
