@@ -109,10 +109,13 @@ static void look_at_types(struct report *r)
 	char text[512] = "";
 	size_t used = 0;
 
-	while ((cls = blktap_class_next(cls)) && used < sizeof(text))
+	while ((cls = blktap_class_next(cls)) && used < sizeof(text)) {
+		if (!blktap_class_is_driver(cls))
+			continue;
 		used += (size_t)snprintf(text + used, sizeof(text) - used,
 					 "%s%s", used ? " " : "",
 					 blktap_class_get_name(cls));
+	}
 	put(r, true, "types", text, NULL);
 }
 

@@ -154,6 +154,7 @@ struct bt_qcow_run *bt_qcow_take_run(struct bt_qcow_frame *frame, bool pooled)
 		bt_list_add_tail(&q->short_of_runs, &frame->link);
 		return NULL;
 	}
+	req->done = bt_qcow_child_done;
 	item = bt_container_of(req, struct bt_qcow_pooled, req);
 	item->run.q = q;
 	item->run.frame = frame;

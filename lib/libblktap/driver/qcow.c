@@ -41,6 +41,7 @@ static const struct blktap_param params[] = {
 static const struct bt_port_desc ports[] = {
 	{ .name = "base",
 	  .optional = true,
+	  .flags = BT_PORT_READS | BT_PORT_UNCHANGED,
 	  .help = "what the image stands on" },
 	{ .name = NULL },
 };
@@ -95,23 +96,25 @@ static void submit(struct bt_node *node, struct bt_request *req)
 		bt_qcow_start(q, req);
 }
 
+/* A child has read from the base. */
+void bt_qcow_child_done(struct bt_request *child)
+{
+	struct bt_qcow_run *run =
+		&bt_container_of(child, struct bt_qcow_pooled, req)->run;
+
+	if (run->frame->req->op == BLKTAP_OP_READ)
+		bt_qcow_run_done(run, child->error);
+	else
+		bt_qcow_copy_back(run, child->error);
+}
+
 static void complete(struct bt_node *node, struct bt_port *port,
 		     struct bt_request *req)
 {
-	struct bt_qcow *q = node->data;
-	struct bt_qcow_frame *frame;
-	struct bt_qcow_run *run;
+	struct bt_qcow_frame *frame = bt_request_frame(req);
 
+	(void)node;
 	(void)port;
-	if (req->pool == q->pool) {
-		run = &bt_container_of(req, struct bt_qcow_pooled, req)->run;
-		if (run->frame->req->op == BLKTAP_OP_READ)
-			bt_qcow_run_done(run, req->error);
-		else
-			bt_qcow_copy_back(run, req->error);
-		return;
-	}
-	frame = bt_request_frame(req);
 	if (req->op == BLKTAP_OP_BLOCK_STATUS) {
 		bt_qcow_status_back(frame, req);
 		return;

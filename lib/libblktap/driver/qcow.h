@@ -280,6 +280,7 @@ int bt_qcow_step_unmap(struct bt_qcow_frame *frame);
 int bt_qcow_step_status(struct bt_qcow_frame *frame);
 void bt_qcow_status_back(struct bt_qcow_frame *frame, struct bt_request *req);
 /* The base's answer to a copy. */
+void bt_qcow_child_done(struct bt_request *child);
 void bt_qcow_copy_back(struct bt_qcow_run *run, int error);
 /* The first allocation that meets the cluster of `at`: true, and the frame waits
  * for it. Otherwise *end is cut to where the next one begins. */

@@ -32,6 +32,7 @@ static const struct blktap_param vhd_params[] = {
 static const struct bt_port_desc vhd_ports[] = {
 	{ .name = "parent",
 	  .optional = true,
+	  .flags = BT_PORT_READS | BT_PORT_UNCHANGED,
 	  .help = "what a differencing disk stands on" },
 	{ .name = NULL },
 };

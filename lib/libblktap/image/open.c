@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "core/error.h"
+#include "port/args.h"
 
 /* A file that is in the chain already, to find a loop by. */
 struct link {
@@ -38,6 +39,14 @@ static int open_one(struct bt_env *env, const char *spec, uint32_t flags,
 
 	if (rc < 0)
 		return rc;
+	if (!blktap_class_is_driver(cls)) {
+		bt_args_destroy(args);
+		return bt_fail(err, -EINVAL,
+			       "describe the graph in a file, see "
+			       "blktap-mason(5)",
+			       "%s: a %s stands on other nodes", spec,
+			       cls->name);
+	}
 	rc = bt_node_create(env, cls, spec, args, &node, err);
 	if (rc < 0)
 		return rc;

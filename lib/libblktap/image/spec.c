@@ -43,7 +43,8 @@ static int unknown_class(const char *name, struct blktap_error **err)
 				       name);
 	bt_suggest_init(&s, name);
 	while ((cls = blktap_class_next(cls)))
-		bt_suggest_offer(&s, blktap_class_get_name(cls));
+		if (blktap_class_is_driver(cls))
+			bt_suggest_offer(&s, blktap_class_get_name(cls));
 	return bt_fail(err, -ENOENT, bt_suggest_hint(&s),
 		       "there is no type '%s'", name);
 }

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The table of drivers. It stands above them, so that none knows another. */
+/* The table of drivers and modules. It stands above them, so that none knows
+ * another. */
 #include "image/image.h"
 
 #include <string.h>
 
 #include "driver/driver.h"
+#include "module/module.h"
 #include "util/checked.h"
 
 static const struct blktap_class *const classes[] = {
-	&bt_raw_class,	 &bt_vhd_class, &bt_qcow_class,
-	&bt_qcow2_class, &bt_ram_class, &bt_null_class,
+	&bt_raw_class, &bt_vhd_class,  &bt_qcow_class,	&bt_qcow2_class,
+	&bt_ram_class, &bt_null_class, &bt_slice_class,
 };
 
 const struct blktap_class *blktap_class_next(

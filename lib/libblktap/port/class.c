@@ -32,3 +32,13 @@ uint32_t blktap_class_get_operations(const struct blktap_class *cls)
 {
 	return cls->operations | cls->passes;
 }
+
+bool blktap_class_is_driver(const struct blktap_class *cls)
+{
+	uint32_t i;
+
+	for (i = 0; cls->ports && cls->ports[i].name; i++)
+		if (!cls->ports[i].optional)
+			return false;
+	return !(cls->flags & BT_CLASS_FRONT);
+}

@@ -12,22 +12,60 @@
 #include "util/checked.h"
 
 #define MAX_BLOCK_SIZE 65536u
+#define MIN_ROOM 512u /* bytes of frames; a little depth costs nothing later */
 
-static uint32_t count_ports(const struct blktap_class *cls)
+/* A pool of a node's children. */
+struct node_pool {
+	struct bt_list link;
+	struct bt_pool *pool;
+};
+
+static uint32_t edges_at(const struct blktap_class *cls, const uint32_t *edges,
+			 uint32_t desc)
 {
-	uint32_t n = 0;
+	if (edges)
+		return edges[desc];
+	return cls->ports[desc].flags & BT_PORT_ARRAY ? 0 : 1;
+}
 
-	while (cls->ports && cls->ports[n].name)
-		n++;
+static uint32_t count_edges(const struct blktap_class *cls,
+			    const uint32_t *edges)
+{
+	uint32_t i, n = 0;
+
+	for (i = 0; cls->ports && cls->ports[i].name; i++)
+		n += edges_at(cls, edges, i);
 	return n;
+}
+
+static void init_ports(struct bt_node *node, const uint32_t *edges)
+{
+	const struct bt_port_desc *ports = node->cls->ports;
+	struct bt_port *port = node->ports;
+	uint32_t i, slot;
+
+	for (i = 0; ports && ports[i].name; i++)
+		for (slot = 0; slot < edges_at(node->cls, edges, i); slot++) {
+			bt_port_init(port, node->env, node, ports[i].name);
+			port->desc = i;
+			port->slot = slot;
+			port++;
+		}
 }
 
 int bt_node_create(struct bt_env *env, const struct blktap_class *cls,
 		   const char *name, struct bt_args *args, struct bt_node **out,
 		   struct blktap_error **err)
 {
+	return bt_node_create_wide(env, cls, name, args, NULL, out, err);
+}
+
+int bt_node_create_wide(struct bt_env *env, const struct blktap_class *cls,
+			const char *name, struct bt_args *args,
+			const uint32_t *edges, struct bt_node **out,
+			struct blktap_error **err)
+{
 	struct bt_node *node = calloc(1, sizeof(*node));
-	uint32_t i;
 
 	if (!node) {
 		bt_args_destroy(args);
@@ -37,7 +75,8 @@ int bt_node_create(struct bt_env *env, const struct blktap_class *cls,
 	node->cls = cls;
 	node->env = env;
 	node->args = args;
-	node->port_count = count_ports(cls);
+	bt_list_init(&node->pools);
+	node->port_count = count_edges(cls, edges);
 	node->name = strdup(name ? name : cls->name);
 	node->data = calloc(1, cls->node_bytes ? cls->node_bytes : 1);
 	node->ports = calloc(node->port_count + 1, sizeof(*node->ports));
@@ -46,10 +85,29 @@ int bt_node_create(struct bt_env *env, const struct blktap_class *cls,
 		return bt_fail(err, -ENOMEM, NULL, "%s: out of memory",
 			       cls->name);
 	}
-	for (i = 0; i < node->port_count; i++)
-		bt_port_init(&node->ports[i], env, node, cls->ports[i].name);
+	init_ports(node, edges);
 	*out = node;
 	return 0;
+}
+
+struct bt_port *bt_node_port(const struct bt_node *node, uint32_t desc,
+			     uint32_t slot)
+{
+	uint32_t i;
+
+	for (i = 0; i < node->port_count; i++)
+		if (node->ports[i].desc == desc && node->ports[i].slot == slot)
+			return &node->ports[i];
+	return NULL;
+}
+
+uint32_t bt_node_edges(const struct bt_node *node, uint32_t desc)
+{
+	uint32_t i, n = 0;
+
+	for (i = 0; i < node->port_count; i++)
+		n += node->ports[i].desc == desc;
+	return n;
 }
 
 int bt_node_open(struct bt_node *node, uint32_t flags,
@@ -63,6 +121,19 @@ int bt_node_open(struct bt_node *node, uint32_t flags,
 		return rc;
 	node->is_open = true;
 	return bt_node_plan(node, err);
+}
+
+static void destroy_pools(struct bt_node *node)
+{
+	struct bt_list *at;
+
+	while ((at = bt_list_pop(&node->pools))) {
+		struct node_pool *entry =
+			bt_list_entry(at, struct node_pool, link);
+
+		bt_pool_destroy(entry->pool);
+		free(entry);
+	}
 }
 
 void bt_node_destroy(struct bt_node *node)
@@ -82,11 +153,44 @@ void bt_node_destroy(struct bt_node *node)
 		if (!lower->refs)
 			bt_node_destroy(lower);
 	}
+	destroy_pools(node);
 	bt_args_destroy(node->args);
 	free(node->ports);
 	free(node->data);
 	free(node->name);
 	free(node);
+}
+
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+/* What goes through a port that only serves reads, or keeps the node's own data,
+ * does not bound what may be written above it, or how much there is. */
+static void merge_one(struct bt_limits *out, const struct bt_port *port,
+		      uint32_t *linked)
+{
+	const struct bt_limits *lower = &port->lower->limits;
+	uint32_t flags = port->upper->cls->ports[port->desc].flags;
+
+	if (flags & BT_PORT_STORE)
+		return;
+	out->block_size = max_u32(out->block_size, lower->block_size);
+	out->memory_align = max_u32(out->memory_align, lower->memory_align);
+	out->preferred_block_size =
+		max_u32(out->preferred_block_size, lower->preferred_block_size);
+	out->max_transfer = bt_min_u64(out->max_transfer, lower->max_transfer);
+	out->max_unmap = bt_min_u64(out->max_unmap, lower->max_unmap);
+	out->size =
+		(*linked)++ ? bt_min_u64(out->size, lower->size) : lower->size;
+	if (flags & BT_PORT_READS)
+		return;
+	out->discard_granularity = bt_max_u64(out->discard_granularity,
+					      lower->discard_granularity);
+	out->operations &= lower->operations;
+	out->read_only |= lower->read_only;
+	out->native_fua &= lower->native_fua;
 }
 
 /* What the lower ports allow together; for a leaf, what nothing limits. */
@@ -103,29 +207,9 @@ static void merge_lower(struct bt_node *node, struct bt_limits *out)
 	out->discard_granularity = 1;
 	out->operations = BT_OPS_ALL;
 	out->native_fua = true;
-	for (i = 0; i < node->port_count; i++) {
-		const struct bt_limits *lower;
-
-		if (!node->ports[i].lower)
-			continue;
-		lower = &node->ports[i].lower->limits;
-		out->size = linked++ ? bt_min_u64(out->size, lower->size)
-				     : lower->size;
-		if (lower->block_size > out->block_size)
-			out->block_size = lower->block_size;
-		if (lower->memory_align > out->memory_align)
-			out->memory_align = lower->memory_align;
-		if (lower->preferred_block_size > out->preferred_block_size)
-			out->preferred_block_size = lower->preferred_block_size;
-		out->max_transfer =
-			bt_min_u64(out->max_transfer, lower->max_transfer);
-		out->max_unmap = bt_min_u64(out->max_unmap, lower->max_unmap);
-		out->discard_granularity = bt_max_u64(
-			out->discard_granularity, lower->discard_granularity);
-		out->operations &= lower->operations;
-		out->read_only |= lower->read_only;
-		out->native_fua &= lower->native_fua;
-	}
+	for (i = 0; i < node->port_count; i++)
+		if (node->ports[i].lower)
+			merge_one(out, &node->ports[i], &linked);
 	out->operations &= node->cls->operations | node->cls->passes;
 }
 
@@ -155,10 +239,56 @@ static int check_limits(const struct bt_node *node, const struct bt_limits *l,
 	return 0;
 }
 
+static uint32_t deepest_below(const struct bt_node *node)
+{
+	uint32_t i, deepest = 0;
+
+	for (i = 0; i < node->port_count; i++)
+		if (node->ports[i].lower &&
+		    node->ports[i].lower->frame_sum > deepest)
+			deepest = node->ports[i].lower->frame_sum;
+	return deepest;
+}
+
+int bt_node_add_pool(struct bt_node *node, uint32_t count, size_t item_size,
+		     struct bt_pool **out)
+{
+	struct node_pool *entry = calloc(1, sizeof(*entry));
+	uint32_t room = deepest_below(node);
+	int rc = -ENOMEM;
+
+	if (entry)
+		rc = bt_pool_create(count, item_size,
+				    room > MIN_ROOM ? room : MIN_ROOM,
+				    &entry->pool);
+	if (rc < 0) {
+		free(entry);
+		return rc;
+	}
+	bt_list_add_tail(&node->pools, &entry->link);
+	*out = entry->pool;
+	return 0;
+}
+
+static int reserve_pools(struct bt_node *node, uint32_t room)
+{
+	struct bt_list *pos;
+	int rc = 0;
+
+	bt_list_for_each (pos, &node->pools) {
+		struct node_pool *entry =
+			bt_list_entry(pos, struct node_pool, link);
+
+		if (!rc)
+			rc = bt_pool_reserve(entry->pool, room);
+	}
+	return rc;
+}
+
 int bt_node_plan(struct bt_node *node, struct blktap_error **err)
 {
 	struct bt_limits limits;
-	uint32_t i, deepest = 0;
+	uint32_t deepest = deepest_below(node);
 	int rc;
 
 	merge_lower(node, &limits);
@@ -170,10 +300,9 @@ int bt_node_plan(struct bt_node *node, struct blktap_error **err)
 	rc = check_limits(node, &limits, err);
 	if (rc < 0)
 		return rc;
-	for (i = 0; i < node->port_count; i++)
-		if (node->ports[i].lower &&
-		    node->ports[i].lower->frame_sum > deepest)
-			deepest = node->ports[i].lower->frame_sum;
+	rc = reserve_pools(node, deepest);
+	if (rc < 0)
+		return bt_fail(err, rc, NULL, "%s: out of memory", node->name);
 	node->limits = limits;
 	node->frame_sum = bt_frame_size(node->cls->frame_bytes) + deepest;
 	return 0;

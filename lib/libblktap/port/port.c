@@ -30,6 +30,7 @@ void bt_port_link(struct bt_port *port, struct bt_node *lower)
 	if (lower)
 		lower->refs++;
 	port->lower = lower;
+	port->entry = 0;
 	port->written = 1;
 	port->flushed = 0;
 }
@@ -83,6 +84,10 @@ static void go_up(struct bt_request *req)
 			bt_gate_check(port->gate);
 		if (!upper) {
 			port->done(port, req);
+			return;
+		}
+		if (!req->top) {
+			req->done(req); /* a child of upper */
 			return;
 		}
 		if (upper->cls->complete) {
@@ -143,10 +148,12 @@ static void enter(struct bt_port *port, struct bt_request *req,
 		bt_log(port->env->log, BLKTAP_LOG_ERROR,
 		       "%s: no room for a frame", node->name);
 		req->error = -ENOBUFS;
-		if (port->upper)
+		if (!port->upper)
+			port->done(port, req);
+		else if (req->top)
 			bt_request_complete(req, -ENOBUFS);
 		else
-			port->done(port, req);
+			req->done(req);
 		return;
 	}
 	port->entered[flow]++;
@@ -155,7 +162,8 @@ static void enter(struct bt_port *port, struct bt_request *req,
 	req->upward = false;
 	if (req->op == BLKTAP_OP_FLUSH) {
 		req->top->mark = port->written;
-		if (port->flushed == port->written) {
+		if (port->flushed == port->written &&
+		    !(req->flags & BT_REQUEST_LAST)) {
 			bt_request_complete(req, 0);
 			return;
 		}

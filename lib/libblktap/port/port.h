@@ -13,7 +13,11 @@
  * them back in cls->complete.
  *
  * Both directions go through a trampoline, so neither recursion depth nor stack
- * use grows with the graph, and a node may complete inside its submit. */
+ * use grows with the graph, and a node may complete inside its submit.
+ *
+ * A node may also have requests of its own, its children: it takes them from a
+ * pool of bt_node_add_pool, submits them to its lower ports, and gets them back
+ * through req->done, never through cls->complete. */
 #ifndef BT_PORT_PORT_H
 #define BT_PORT_PORT_H
 
@@ -102,6 +106,13 @@ struct bt_create {
 #define BT_CLASS_PART 0x8u /* shows `size` bytes at `offset` of what is below */
 #define BT_CLASS_REDUNDANT 0x10u /* one edge left is enough for the data */
 
+/* What stands still above a node of the class while it comes or goes. */
+enum bt_pause {
+	BT_PAUSE_ALL, /* it stores or moves data */
+	BT_PAUSE_WRITES, /* it must see every write, or none */
+	BT_PAUSE_NONE, /* nothing: what is in flight ends by its frames */
+};
+
 /* A class of node; a driver is a class without ports that stores data. */
 struct blktap_class {
 	const char *name;
@@ -152,6 +163,16 @@ struct blktap_class {
 	uint64_t (*get_size)(const struct bt_args *args, const uint64_t *lower,
 			     uint32_t count);
 	uint64_t (*get_memory)(const struct bt_args *args);
+	enum bt_pause pause;
+	/* LIVE arguments have changed, while requests are in flight: args are
+	 * the node's from now on. NULL: the node reads node->args each time. */
+	void (*reconfigure)(struct bt_node *node, const struct bt_args *args);
+	/* A named value of the running node, for `assert run.NODE.NAME` and for
+	 * pictures: a word or a number; false where there is none of the name.
+	 * NULL: there are none. */
+	bool (*get_value)(const struct bt_node *node, const char *name,
+			  char *text, size_t size);
+	const char *values; /* their names, "state,dirty"; or NULL */
 };
 
 /* Gates count reads and writes apart, for edits that hold only writes. */
@@ -165,6 +186,9 @@ struct bt_port {
 	struct bt_node *upper; /* NULL: a top edge, see done */
 	struct bt_node *lower; /* NULL: not linked */
 	const char *name;
+	uint32_t desc; /* in upper's cls->ports */
+	uint32_t slot; /* of an array port; else 0 */
+	uint32_t entry; /* where it enters lower, in its cls->uppers */
 	uint32_t hold; /* BT_HOLD_* */
 	uint64_t entered[BT_FLOW_COUNT];
 	uint64_t left[BT_FLOW_COUNT];
@@ -183,8 +207,9 @@ struct bt_node {
 	char *name;
 	void *data; /* cls->node_bytes, zeroed */
 	struct bt_args *args; /* owned */
-	struct bt_port *ports; /* lower edges */
+	struct bt_port *ports; /* lower edges, by port and slot */
 	uint32_t port_count;
+	struct bt_list pools; /* of its children */
 	struct bt_limits limits; /* of the last plan */
 	uint32_t frame_sum; /* its frame and the deepest below it */
 	struct bt_node_stats stats;
@@ -199,6 +224,29 @@ struct bt_node {
 int bt_node_create(struct bt_env *env, const struct blktap_class *cls,
 		   const char *name, struct bt_args *args, struct bt_node **out,
 		   struct blktap_error **err);
+/* The same with edges[i] edges at port i of the class: any number at an array,
+ * 1 elsewhere. NULL: none at arrays. */
+int bt_node_create_wide(struct bt_env *env, const struct blktap_class *cls,
+			const char *name, struct bt_args *args,
+			const uint32_t *edges, struct bt_node **out,
+			struct blktap_error **err);
+/* The edge at a port of the class; NULL where there is no such slot. */
+struct bt_port *bt_node_port(const struct bt_node *node, uint32_t desc,
+			     uint32_t slot);
+/* How many edges the port has. */
+uint32_t bt_node_edges(const struct bt_node *node, uint32_t desc);
+
+/* Makes a pool of requests that the node submits to its own lower ports; from
+ * cls->open on. Their frames are deep enough for what is below, now and after
+ * each plan. Freed with the node, after cls->close. */
+int bt_node_add_pool(struct bt_node *node, uint32_t count, size_t item_size,
+		     struct bt_pool **out);
+/* Moves length bytes through a lower port and waits, serving the loop: for
+ * cls->open, which runs outside of it. op is READ or WRITE, or FLUSH without
+ * data. memory is aligned to 4096 or the engine copies. */
+int bt_node_transfer(struct bt_port *port, enum blktap_op op, uint64_t offset,
+		     void *memory, size_t length);
+
 /* Opens the node; what is below it is open. Plans it too (bt_node_plan). */
 int bt_node_open(struct bt_node *node, uint32_t flags,
 		 struct blktap_error **err);
@@ -217,8 +265,8 @@ const char *bt_node_path(const struct bt_node *node);
 
 void bt_port_init(struct bt_port *port, struct bt_env *env,
 		  struct bt_node *upper, const char *name);
-/* Points the edge at lower (NULL: nowhere). Nothing is in flight through it. The
- * flush state starts anew. */
+/* Points the edge at lower (NULL: nowhere), at its first upper port. Nothing is in
+ * flight through it. The flush state starts anew. */
 void bt_port_link(struct bt_port *port, struct bt_node *lower);
 
 void bt_port_submit(struct bt_port *port, struct bt_request *req);
@@ -228,6 +276,12 @@ void bt_port_submit(struct bt_port *port, struct bt_request *req);
 void bt_port_take_held(struct bt_port *port, struct bt_list *out);
 /* Submits what waits at the port, as far as nothing holds it. */
 void bt_port_resubmit(struct bt_port *port);
+
+/* The upper port of the node that has req by which it came, in cls->uppers. */
+static inline uint32_t bt_request_entry(const struct bt_request *req)
+{
+	return req->top->port->entry;
+}
 
 /* Ends the stay of req in the node that has it; error is 0 or a negative errno.
  * The node must not touch it after. */

@@ -27,6 +27,8 @@ struct bt_port;
 /* Internal flags, beside BLKTAP_FUA and its like. */
 #define BT_REQUEST_BYPASS \
 	0x10000u /* passes a held gate: the core's own flush */
+#define BT_REQUEST_LAST \
+	0x20000u /* FLUSH: the graph closes after it; mark the data clean */
 
 /* Operations that change the image. */
 #define BT_OPS_WRITING                                         \
@@ -62,8 +64,9 @@ struct bt_request {
 	struct bt_node
 		*failed; /* the node that error came from; NULL: the core */
 
-	/* Set by the frontend before submission. Called once; the request may
-	 * be returned to its pool or used again inside. */
+	/* Set before submission, by the frontend or by the node whose child it
+	 * is. Called once; the request may be returned to its pool or used
+	 * again inside. */
 	void (*done)(struct bt_request *req);
 	void *opaque; /* the frontend's */
 

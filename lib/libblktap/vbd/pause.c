@@ -105,7 +105,7 @@ void bt_pause_flush(struct blktap_disk *disk,
 	struct bt_request *req = bt_pool_take(disk->internal);
 
 	req->op = BLKTAP_OP_FLUSH;
-	req->flags = BT_REQUEST_BYPASS;
+	req->flags = BT_REQUEST_BYPASS | BT_REQUEST_LAST;
 	req->done = done;
 	req->opaque = disk;
 	bt_port_submit(&disk->top, req);

@@ -59,6 +59,10 @@ BLKTAP_API const struct blktap_param *blktap_class_get_param(
 /* The operations it serves, 1u << enum blktap_op. Since 0.1. */
 BLKTAP_API uint32_t blktap_class_get_operations(const struct blktap_class *cls);
 
+/* Whether it can stand alone, so that `type:path` opens it; the others stand on
+ * nodes that a Block Mason file gives them. Since 0.1. */
+BLKTAP_API bool blktap_class_is_driver(const struct blktap_class *cls);
+
 BLKTAP_END_DECLS
 
 #endif

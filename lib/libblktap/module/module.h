@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Block Mason's modules: classes of node that stand on others. One file each; a
+ * module knows its lower ports and what it is asked, and nothing else. */
+#ifndef BT_MODULE_MODULE_H
+#define BT_MODULE_MODULE_H
+
+#include "port/port.h"
+
+extern const struct blktap_class bt_slice_class;
+
+#endif
