@@ -22,6 +22,8 @@ static void add_region(struct bt_qcow_geometry *geo, const char *name,
 	geo->regions++;
 }
 
+static const char reftable_name[] = "refcount table";
+
 /* What is fixed here is the header, the table and the name; anything else an
  * entry may point at. */
 static void init_v1(struct bt_qcow_geometry *geo,
@@ -47,20 +49,34 @@ static void init_v2(struct bt_qcow_geometry *geo,
 {
 	uint64_t l1_bytes = bt_align_down(
 		h->l1_entries * 8 + geo->cluster_bytes - 1, geo->cluster_bytes);
-	uint64_t table = (uint64_t)h->refcount_clusters << h->cluster_bits;
 
 	geo->entry_align = geo->cluster_bytes;
 	geo->csize_shift = 62 - (geo->cluster_bits - 8);
 	geo->csize_mask = (UINT64_C(1) << (geo->cluster_bits - 8)) - 1;
 	geo->coffset_mask = (UINT64_C(1) << geo->csize_shift) - 1;
 	geo->offset_max = (UINT64_C(1) << V2_OFFSET_BITS) - geo->cluster_bytes;
-	geo->reftable_offset = h->refcount_offset;
-	geo->reftable_entries = (uint32_t)(table / 8);
 	geo->refcount_order = h->refcount_order;
 	geo->refblock_bits = geo->cluster_bits + 3 - geo->refcount_order;
 	add_region(geo, "header", 0, geo->cluster_bytes);
 	add_region(geo, "L1 table", h->l1_offset, l1_bytes);
-	add_region(geo, "refcount table", h->refcount_offset, table);
+	add_region(geo, reftable_name, h->refcount_offset, geo->cluster_bytes);
+	bt_qcow_geometry_set_reftable(geo, h->refcount_offset,
+				      h->refcount_clusters);
+}
+
+void bt_qcow_geometry_set_reftable(struct bt_qcow_geometry *geo,
+				   uint64_t offset, uint32_t clusters)
+{
+	uint64_t bytes = (uint64_t)clusters << geo->cluster_bits;
+
+	geo->reftable_offset = offset;
+	geo->reftable_entries = (uint32_t)(bytes / 8);
+	for (uint32_t i = 0; i < geo->regions; i++) {
+		if (geo->region[i].name != reftable_name)
+			continue;
+		geo->region[i].offset = offset;
+		geo->region[i].bytes = bytes;
+	}
 }
 
 void bt_qcow_geometry_init(struct bt_qcow_geometry *geo,

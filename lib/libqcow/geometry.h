@@ -51,6 +51,10 @@ struct bt_qcow_geometry {
 void bt_qcow_geometry_init(struct bt_qcow_geometry *geo,
 			   const struct bt_qcow_header *h);
 
+/* Versions 2 and 3: the refcount table has moved. */
+void bt_qcow_geometry_set_reftable(struct bt_qcow_geometry *geo,
+				   uint64_t offset, uint32_t clusters);
+
 /* The fixed metadata that [offset, offset + bytes) touches; NULL for none. */
 const struct bt_qcow_region *bt_qcow_region_hit(
 	const struct bt_qcow_geometry *geo, uint64_t offset, uint64_t bytes);

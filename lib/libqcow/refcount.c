@@ -129,3 +129,53 @@ bool bt_qcow_refcount_size(uint32_t cluster_bits, uint32_t order,
 	} while (clusters + out->blocks + out->table_clusters != before);
 	return true;
 }
+
+/* Twice the table, which makes growing rare; the new clusters decide how many
+ * blocks they need, and these are among them. */
+bool bt_qcow_growth_plan(const struct bt_qcow_geometry *geo, uint64_t file_end,
+			 struct bt_qcow_growth *out)
+{
+	uint64_t cluster = file_end >> geo->cluster_bits;
+	uint64_t limit = BT_QCOW_REFTABLE_BYTES_MAX / 8;
+	uint64_t entries, last, before;
+
+	out->offset = file_end;
+	out->first = cluster >> geo->refblock_bits;
+	out->blocks = 1;
+	out->table_clusters = 1;
+	do {
+		before = out->blocks + out->table_clusters;
+		last = (cluster + before - 1) >> geo->refblock_bits;
+		entries = bt_max_u64(last + 1,
+				     (uint64_t)geo->reftable_entries * 2);
+		if (last >= limit)
+			return false;
+		entries = bt_min_u64(entries, limit);
+		out->blocks = last - out->first + 1;
+		out->table_clusters = div_up(entries * 8, geo->cluster_bits);
+	} while (out->blocks + out->table_clusters != before);
+	return out->table_clusters << geo->cluster_bits <=
+	       bt_max_u64(BT_QCOW_REFTABLE_BYTES_MAX, geo->cluster_bytes);
+}
+
+void bt_qcow_growth_fill(const struct bt_qcow_geometry *geo,
+			 const struct bt_qcow_growth *growth, void *area)
+{
+	uint64_t cluster = growth->offset >> geo->cluster_bits;
+	uint64_t n = growth->blocks + growth->table_clusters, i;
+	uint8_t *table =
+		(uint8_t *)area + (growth->blocks << geo->cluster_bits);
+
+	for (i = 0; i < growth->blocks; i++)
+		bt_store_be64(table + (growth->first + i) * 8,
+			      growth->offset + (i << geo->cluster_bits));
+	for (i = cluster; i < cluster + n; i++) {
+		uint64_t block = (i >> geo->refblock_bits) - growth->first;
+
+		bt_qcow_refcount_set(
+			(uint8_t *)area + (block << geo->cluster_bits),
+			geo->refcount_order,
+			(uint32_t)i & ((UINT32_C(1) << geo->refblock_bits) - 1),
+			1);
+	}
+}

@@ -53,4 +53,28 @@ struct bt_qcow_refsize {
 bool bt_qcow_refcount_size(uint32_t cluster_bits, uint32_t order,
 			   uint64_t clusters, struct bt_qcow_refsize *out);
 
+/* A larger table for a file whose end the present one does not reach: new
+ * clusters there hold blocks that count all of them, and then the table. */
+struct bt_qcow_growth {
+	uint64_t offset; /* in the file, a multiple of clusters */
+	uint64_t first; /* the entry of the first new block */
+	uint64_t blocks;
+	uint64_t table_clusters;
+};
+
+/* False where the table would be over its limit. */
+bool bt_qcow_growth_plan(const struct bt_qcow_geometry *geo, uint64_t file_end,
+			 struct bt_qcow_growth *out);
+
+static inline uint64_t bt_qcow_growth_bytes(const struct bt_qcow_geometry *geo,
+					    const struct bt_qcow_growth *growth)
+{
+	return (growth->blocks + growth->table_clusters) << geo->cluster_bits;
+}
+
+/* area: as many bytes, zeroes but for the present table, which is where the new
+ * one begins. */
+void bt_qcow_growth_fill(const struct bt_qcow_geometry *geo,
+			 const struct bt_qcow_growth *growth, void *area);
+
 #endif

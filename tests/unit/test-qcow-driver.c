@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -361,28 +362,131 @@ static void io_done(void *opaque, int error)
 	w->error = error;
 }
 
-static int write_once(struct blktap_disk *disk, uint64_t offset)
+static int transfer(struct blktap_disk *disk, enum blktap_op op,
+		    uint64_t offset, void *data, uint64_t length)
 {
-	static char data[4096] __attribute__((aligned(4096)));
-	struct iovec iov = { .iov_base = data, .iov_len = sizeof(data) };
+	struct iovec iov = { .iov_base = data, .iov_len = length };
 	struct waiting w = { false, 0 };
 	struct blktap_io io = {
 		.size = sizeof(io),
-		.op = BLKTAP_OP_WRITE,
+		.op = op,
 		.offset = offset,
-		.length = sizeof(data),
+		.length = length,
 		.iov = &iov,
-		.iov_count = 1,
+		.iov_count = data ? 1 : 0,
 		.callback = io_done,
 		.opaque = &w,
 	};
 
-	memset(data, 0x5a, sizeof(data));
 	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
 	while (!w.done)
 		ck_assert_int_eq(blktap_context_run(context, 5000), 0);
 	return w.error;
 }
+
+static int write_once(struct blktap_disk *disk, uint64_t offset)
+{
+	static char data[4096] __attribute__((aligned(4096)));
+
+	memset(data, 0x5a, sizeof(data));
+	return transfer(disk, BLKTAP_OP_WRITE, offset, data, sizeof(data));
+}
+
+/* Writes all of the disk, and the model with it. */
+static void fill_disk(struct model *m)
+{
+	uint64_t at;
+
+	for (at = 0; at < m->size; at += 65536) {
+		memset(m->flat + at, (int)(at >> 16) + 1, 65536);
+		ck_assert_int_eq(transfer(m->disk, BLKTAP_OP_WRITE, at,
+					  m->flat + at, 65536),
+				 0);
+	}
+}
+
+static uint64_t file_size(const char *name)
+{
+	struct stat st;
+
+	ck_assert_int_eq(stat(in_dir(name), &st), 0);
+	return (uint64_t)st.st_size;
+}
+
+/* One cluster of refcount table, which reaches 2 MiB or 8 MiB of file. */
+static const struct {
+	const char *extra;
+	uint64_t size;
+} small_tables[] = { { "refcount_bits=64", 6 * MIB },
+		     { "version=2", 12 * MIB } };
+
+START_TEST(refcount_table_that_is_full_is_moved_to_a_larger_place)
+{
+	struct model m;
+	char spec[128];
+
+	model_init(&m, context, small_tables[_i].size, 512, seed());
+	make("qcow2", "top", m.size, 512, small_tables[_i].extra, NULL, NULL);
+	ck_assert_uint_eq(peek("top", 59), 1);
+	make_spec(spec, "qcow2", "top");
+	m.disk = open_disk(spec, 0);
+	model_run(&m, 200);
+	fill_disk(&m);
+	model_run(&m, 200);
+	model_verify(&m);
+	ck_assert_int_eq(blktap_disk_close(m.disk), 0);
+	ck_assert_uint_gt(peek("top", 59), 1);
+	check_with_qemu("top");
+	compare_with_qemu(&m, "top", "qcow2");
+	m.disk = open_disk(spec, 0);
+	model_verify(&m);
+	model_run(&m, 200);
+	ck_assert_int_eq(blktap_disk_close(m.disk), 0);
+	check_with_qemu("top");
+	model_fini(&m);
+}
+END_TEST
+
+START_TEST(space_that_an_earlier_session_freed_is_used_again)
+{
+	uint64_t first;
+	struct model m;
+	char spec[128];
+	int round;
+
+	model_init(&m, context, 12 * MIB, 512, seed());
+	make("qcow2", "top", m.size, 4096, NULL, NULL, NULL);
+	make_spec(spec, "qcow2", "top");
+	m.disk = open_disk(spec, 0);
+	fill_disk(&m);
+	ck_assert_int_eq(blktap_disk_close(m.disk), 0);
+	first = file_size("top");
+	for (round = 0; round < 3; round++) {
+		m.disk = open_disk(spec, 0);
+		ck_assert_int_eq(
+			transfer(m.disk, BLKTAP_OP_DISCARD, 0, NULL, m.size),
+			0);
+		ck_assert_int_eq(blktap_disk_close(m.disk), 0);
+		check_with_qemu("top");
+		m.disk = open_disk(spec, 0);
+		/* parts of clusters: what is around them is zeroes, not what
+		 * was in their place before */
+		memset(m.flat, 0, m.size);
+		memset(m.flat + 512, 7, 512);
+		ck_assert_int_eq(transfer(m.disk, BLKTAP_OP_WRITE, 512,
+					  m.flat + 512, 512),
+				 0);
+		model_verify(&m);
+		model_run(&m, 300);
+		fill_disk(&m);
+		model_verify(&m);
+		ck_assert_int_eq(blktap_disk_close(m.disk), 0);
+		check_with_qemu("top");
+	}
+	ck_assert_uint_le(file_size("top"), first + MIB);
+	model_fini(&m);
+}
+END_TEST
 
 START_TEST(image_that_is_there_is_not_replaced_unasked)
 {
@@ -453,6 +557,10 @@ int main(void)
 	tcase_add_test(tc,
 		       refcounts_are_set_right_when_a_dirty_image_is_opened);
 	tcase_add_test(tc, entry_that_points_to_a_table_is_not_written_through);
+	tcase_add_loop_test(
+		tc, refcount_table_that_is_full_is_moved_to_a_larger_place, 0,
+		2);
+	tcase_add_test(tc, space_that_an_earlier_session_freed_is_used_again);
 	tcase_add_test(tc, image_that_is_there_is_not_replaced_unasked);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

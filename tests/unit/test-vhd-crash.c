@@ -23,8 +23,7 @@
 
 #define SIZE (512u << 10)
 #define SECTORS (SIZE / 512)
-#define BLOCK 4096u
-#define FILE_MAX (2u << 20)
+#define FILE_MAX (3u << 20)
 #define ROUNDS 60
 #define DEPTH 8
 #define VERSIONS 64 /* kept of a sector */
@@ -51,6 +50,8 @@ static uint64_t state;
 static uint32_t next_tag;
 static bool has_parent;
 static const char *format, *extra;
+static uint64_t cluster, tail; /* the file is made so long */
+static bool has_past;
 static unsigned char first_image[FILE_MAX], image[FILE_MAX], data[SIZE];
 static uint64_t first_size;
 
@@ -80,6 +81,9 @@ static void setup(void)
 	flush_count = 0;
 	next_tag = 1;
 	has_parent = false;
+	has_past = false;
+	cluster = 4096;
+	tail = 0;
 	/* memory, where there is such a directory: cuts by the hundred */
 	snprintf(dir, sizeof(dir), "%s/blktap-cut-XXXXXX",
 		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
@@ -251,7 +255,7 @@ static void transfer(struct blktap_disk *cut, enum blktap_op op,
 				.offset = offset,
 				.length = length,
 				.iov = &iov,
-				.iov_count = 1,
+				.iov_count = buf ? 1 : 0,
 				.callback = done };
 	int result = 0;
 
@@ -347,10 +351,31 @@ static void check_cut(uint64_t at, enum record_model model)
 		check_sector(i, at, model);
 }
 
+/* A header is written once in a while, and what it says is all: every event
+ * around that. */
+static uint32_t check_around_headers(void)
+{
+	uint32_t i, cuts = 0;
+	uint64_t at;
+	int model;
+
+	for (i = 0; i < record.count; i++) {
+		const struct record_op *op = &record.ops[i];
+
+		if (op->op != BT_IO_WRITE || op->offset)
+			continue;
+		at = op->submitted > 12 ? op->submitted - 12 : 0;
+		for (; at <= op->completed + 12 && at <= record.now; at++)
+			for (model = 0; model < RECORD_MODELS; model++, cuts++)
+				check_cut(at, (enum record_model)model);
+	}
+	return cuts;
+}
+
 static void check_cuts(void)
 {
 	const char *text = getenv("BLKTAP_CUTS");
-	uint64_t stride = text ? 1 : record.now / 150 + 1;
+	uint64_t stride = text ? 1 : record.now / 80 + 1;
 	uint64_t at;
 	uint32_t cuts = 0;
 	int model;
@@ -360,6 +385,7 @@ static void check_cuts(void)
 			check_cut(at, (enum record_model)model);
 			cuts++;
 		}
+	cuts += check_around_headers();
 	printf("%u images of %" PRIu64 " events\n", cuts, record.now);
 	fflush(stdout);
 }
@@ -378,6 +404,20 @@ static void make_parent(void)
 	has_parent = true;
 }
 
+/* An earlier session that leaves free clusters in the file. */
+static void live_before(void)
+{
+	struct blktap_disk *past;
+	char spec[128];
+
+	snprintf(spec, sizeof(spec), "%s:%s", format, in_dir("a.vhd"));
+	ck_assert_int_eq(blktap_disk_open(checker, spec, NULL, &past, NULL), 0);
+	memset(data, 0xdd, SIZE);
+	transfer(past, BLKTAP_OP_WRITE, 0, data, SIZE);
+	transfer(past, BLKTAP_OP_DISCARD, 0, NULL, SIZE);
+	ck_assert_int_eq(blktap_disk_close(past), 0);
+}
+
 static void make(void)
 {
 	struct blktap_image_options options;
@@ -387,7 +427,7 @@ static void make(void)
 
 	blktap_image_options_init(&options);
 	options.length = SIZE;
-	options.cluster_size = BLOCK;
+	options.cluster_size = cluster;
 	options.extra = extra;
 	options.backing = has_parent ? "base.raw" : NULL;
 	options.backing_format = "raw";
@@ -395,6 +435,10 @@ static void make(void)
 	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
 	for (i = 0; i < SECTORS; i++)
 		add_version(i, has_parent ? 0xffff : 0, 0, 0);
+	if (has_past)
+		live_before();
+	if (tail)
+		ck_assert_int_eq(truncate(in_dir("a.vhd"), (off_t)tail), 0);
 	fd = open(in_dir("a.vhd"), O_RDONLY);
 	first_size = (uint64_t)read(fd, first_image, sizeof(first_image));
 	close(fd);
@@ -459,6 +503,38 @@ START_TEST(a_cut_loses_nothing_flushed_of_a_qcow2_image_on_a_base)
 }
 END_TEST
 
+static unsigned int table_clusters(void)
+{
+	unsigned char header[64];
+	int fd = open(in_dir("a.vhd"), O_RDONLY);
+
+	ck_assert_int_eq(read(fd, header, sizeof(header)), sizeof(header));
+	close(fd);
+	return header[59];
+}
+
+/* 512-byte clusters and 64-bit counts: the table reaches 2 MiB, and the file ends
+ * a little before. */
+START_TEST(a_cut_loses_nothing_flushed_while_a_refcount_table_grows)
+{
+	format = "qcow2";
+	extra = "refcount_bits=64";
+	cluster = 512;
+	tail = (2u << 20) - 16384;
+	run(false);
+	ck_assert_uint_gt(table_clusters(), 1);
+}
+END_TEST
+
+START_TEST(a_cut_loses_nothing_flushed_in_space_that_was_used_before)
+{
+	format = "qcow2";
+	extra = NULL;
+	has_past = true;
+	run(false);
+}
+END_TEST
+
 START_TEST(a_cut_loses_nothing_flushed_of_a_qcow_image)
 {
 	format = "qcow";
@@ -480,6 +556,10 @@ int main(void)
 			    3);
 	tcase_add_test(tc,
 		       a_cut_loses_nothing_flushed_of_a_qcow2_image_on_a_base);
+	tcase_add_test(
+		tc, a_cut_loses_nothing_flushed_while_a_refcount_table_grows);
+	tcase_add_test(
+		tc, a_cut_loses_nothing_flushed_in_space_that_was_used_before);
 	tcase_add_test(tc, a_cut_loses_nothing_flushed_of_a_qcow_image);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

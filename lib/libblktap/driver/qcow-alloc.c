@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Clusters for whoever asks, one wish at a time: from the end of the file, or
- * from those that were freed since it was opened. Versions 2 and 3 count each as
+/* Clusters for whoever asks, one wish at a time: from those that are known to be
+ * free, else from the end of the file. Versions 2 and 3 count each as
  * used before it is given out; a refcount block that is missing is put where the
  * first cluster is that it would count. */
 #include <errno.h>
@@ -86,7 +86,7 @@ int bt_qcow_get_ref_page(struct bt_qcow *q, struct bt_meta_wait *wait,
 	return *page ? 1 : 0;
 }
 
-static uint64_t limit(const struct bt_qcow *q)
+uint64_t bt_qcow_limit(const struct bt_qcow *q)
 {
 	return q->f.is_device ? bt_min_u64(q->f.size, q->geo.offset_max)
 			      : q->geo.offset_max;
@@ -94,7 +94,7 @@ static uint64_t limit(const struct bt_qcow *q)
 
 /* ---- a new refcount block ------------------------------------------------- */
 
-static void allocator_failed(struct bt_qcow *q, int error)
+void bt_qcow_alloc_failed(struct bt_qcow *q, int error)
 {
 	struct bt_list *node = bt_list_pop(&q->allocator.wishes);
 
@@ -117,7 +117,7 @@ static void have_ref_page(struct bt_meta_wait *wait,
 	if (block)
 		bt_meta_put(block);
 	if (error)
-		allocator_failed(q, error);
+		bt_qcow_alloc_failed(q, error);
 	else
 		set_block_entry(q);
 }
@@ -157,7 +157,7 @@ static void block_zeroed(struct bt_io *io, int error)
 	struct bt_qcow *q = bt_container_of(io, struct bt_qcow, allocator.io);
 
 	if (error)
-		allocator_failed(q, error);
+		bt_qcow_alloc_failed(q, error);
 	else
 		set_block_entry(q);
 }
@@ -166,7 +166,7 @@ static int make_block(struct bt_qcow *q)
 {
 	uint64_t host = q->file_end;
 
-	if (!bt_range_within(host, bt_qcow_cluster(q), limit(q)))
+	if (!bt_range_within(host, bt_qcow_cluster(q), bt_qcow_limit(q)))
 		return -ENOSPC;
 	q->file_end += bt_qcow_cluster(q);
 	q->allocator.block = host;
@@ -208,9 +208,11 @@ static void count_as_used(struct bt_qcow *q, struct bt_meta_block *page,
 static struct bt_qcow_extent *freed_before(struct bt_qcow *q,
 					   const struct bt_qcow_want *want)
 {
-	if (want->fresh || want->whole || !q->free.count)
+	struct bt_qcow_extent *last = &q->free.list[q->free.count - 1];
+
+	if (want->whole || !q->free.count || (want->fresh && !last->zero))
 		return NULL;
-	return &q->free.list[q->free.count - 1];
+	return last;
 }
 
 /* Takes n clusters from where they were looked for. */
@@ -244,20 +246,23 @@ static void wish_goes_on(struct bt_meta_wait *wait, struct bt_meta_block *block,
 		bt_meta_put(block);
 	q->allocator.busy = false;
 	if (error)
-		allocator_failed(q, error);
+		bt_qcow_alloc_failed(q, error);
 	else
 		bt_qcow_alloc_go(q);
 }
 
 static int table_is_full(struct bt_qcow *q)
 {
-	if (!q->allocator.told)
+	int rc = bt_qcow_grow(q);
+
+	if (rc == -EFBIG && !q->allocator.told) {
 		bt_log(q->node->env->log, BLKTAP_LOG_ERROR,
 		       "%s: the refcount table is full at %" PRIu64
 		       " bytes of file; larger clusters reach further",
 		       q->node->name, q->file_end);
-	q->allocator.told = true;
-	return -ENOSPC;
+		q->allocator.told = true;
+	}
+	return rc == -EFBIG ? -ENOSPC : rc;
 }
 
 /* 1: answered, 0: waits, 2: look again, or a negative errno. */
@@ -307,9 +312,10 @@ static int try_wish(struct bt_qcow *q, struct bt_qcow_want *want)
 
 	do {
 		from = freed_before(q, want);
-		room = from			? from->bytes
-		       : limit(q) > q->file_end ? limit(q) - q->file_end
-						: 0;
+		room = from ? from->bytes
+		       : bt_qcow_limit(q) > q->file_end
+			       ? bt_qcow_limit(q) - q->file_end
+			       : 0;
 		room >>= q->geo.cluster_bits;
 		if (!room || (want->whole && room < want->count))
 			return -ENOSPC;
@@ -334,8 +340,11 @@ void bt_qcow_alloc_go(struct bt_qcow *q)
 	while (!a->busy && !bt_list_empty(&a->wishes)) {
 		struct bt_qcow_want *want =
 			bt_list_first(&a->wishes, struct bt_qcow_want, link);
-		int rc = try_wish(q, want);
+		int rc = 0;
 
+		if (want->searched || !bt_qcow_find(q))
+			rc = try_wish(q, want);
+		want->searched = true;
 		if (rc == 0)
 			continue;
 		bt_list_del(&want->link);
@@ -346,6 +355,7 @@ void bt_qcow_alloc_go(struct bt_qcow *q)
 
 void bt_qcow_alloc(struct bt_qcow *q, struct bt_qcow_want *want)
 {
+	want->searched = want->whole;
 	bt_list_add_tail(&q->allocator.wishes, &want->link);
 	bt_qcow_alloc_go(q);
 }

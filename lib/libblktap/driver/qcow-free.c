@@ -143,8 +143,7 @@ static void punched(struct bt_io *io, int error)
 
 	if (error == -EOPNOTSUPP)
 		q->reclaimer.no_punch = true;
-	/* where there is no room to remember it, it is free all the same */
-	bt_qcow_extent_add(&q->free, io->offset, io->length, !error);
+	bt_qcow_is_free(q, io->offset, io->length, !error);
 	go_on(q);
 }
 
@@ -153,7 +152,7 @@ static void free_clusters(struct bt_qcow *q, uint64_t host, uint64_t bytes)
 	struct bt_io *io = &q->reclaimer.io;
 
 	if (!q->discard || q->reclaimer.no_punch || q->f.is_device) {
-		bt_qcow_extent_add(&q->free, host, bytes, false);
+		bt_qcow_is_free(q, host, bytes, false);
 		go_on(q);
 		return;
 	}

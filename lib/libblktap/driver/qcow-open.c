@@ -172,12 +172,14 @@ static int prepare_to_write(struct bt_qcow *q, struct blktap_error **err)
 		if (rc < 0)
 			return bt_image_file_fail(q->f.path, rc, err);
 	}
+	q->finder.end = q->geo.version > 1 ? q->file_end : 0;
 	return bt_qcow_guard_load(q, err);
 }
 
 static void release(struct bt_qcow *q)
 {
 	bt_work_cancel(&q->reclaimer.step);
+	bt_work_cancel(&q->grower.work);
 	bt_meta_destroy(q->meta);
 	bt_qcow_guard_fini(q);
 	bt_qcow_unpack_fini(q);
@@ -202,6 +204,7 @@ int bt_qcow_open(struct bt_node *node, const struct bt_args *args,
 	bt_list_init(&q->maker.waiting);
 	bt_list_init(&q->allocator.wishes);
 	bt_qcow_reclaim_init(q);
+	bt_qcow_grow_init(q);
 	q->discard = !strcmp(bt_args_string(args, "discard"), "unmap");
 	rc = bt_image_file_open(&q->f, node, bt_args_string(args, "path"),
 				flags, bt_args_bool(args, "ro"), err);

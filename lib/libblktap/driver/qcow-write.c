@@ -353,7 +353,8 @@ static bool must_copy(const struct bt_qcow *q, const struct bt_qcow_map *map,
 		return true;
 	if (map->kind == BT_QCOW_UNALLOCATED && first < q->base_size)
 		return true;
-	return q->f.is_device || q->free.count;
+	return q->f.is_device ||
+	       (q->free.count && !q->free.list[q->free.count - 1].zero);
 }
 
 /* Cuts the write so that one run can do it: whole clusters, or one cluster that
@@ -397,7 +398,7 @@ static int write_new(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 	run->old = *map;
 	if (map->kind == BT_QCOW_DATA)
 		run->old.host = map->host - (run->at - run->first);
-	/* holes are only as good as zeroes at the end of the file */
+	/* what the write leaves out has to read as zeroes */
 	run->want.fresh = !copy && (run->at != run->first || end != run->end);
 	run->want.whole = false;
 	run->copy = copy;

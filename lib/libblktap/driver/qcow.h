@@ -31,6 +31,7 @@ enum { QCOW_REFBLOCK, QCOW_REFTABLE, QCOW_L2, QCOW_L1, QCOW_KINDS };
 #define QCOW_BOUNCE 65536u /* a run's buffer */
 #define QCOW_L1_PAGE 4096u
 #define QCOW_EXTENTS 4096u /* dropped or free, kept in memory */
+#define QCOW_FOUND 64u /* extents found in one turn */
 #define QCOW_ZERO_MAX (2u << 20) /* of one write of zeroes */
 
 struct bt_qcow;
@@ -51,8 +52,9 @@ struct bt_qcow_map {
 struct bt_qcow_want {
 	struct bt_list link;
 	uint32_t count; /* clusters */
-	bool fresh; /* from the end of the file alone */
+	bool fresh; /* they have to read as zeroes */
 	bool whole; /* all of them or nothing: an L2 table */
+	bool searched; /* the allocator's: has had its turn of looking */
 	uint64_t host; /* the answer */
 	uint32_t got; /* at least 1 */
 	bool zero; /* they read as zeroes */
@@ -143,7 +145,29 @@ struct bt_qcow_allocator {
 	uint64_t block; /* of the refcount block being made */
 	bool busy;
 	bool running; /* the loop over wishes */
-	bool told; /* that the refcount table is full */
+	bool told; /* that the refcount table is as large as can be */
+};
+
+/* Moves the refcount table to a larger place. */
+struct bt_qcow_grower {
+	struct bt_qcow_growth plan;
+	struct bt_meta_commit commit;
+	struct bt_io io;
+	struct bt_work work;
+	void (*next)(struct bt_qcow *q); /* behind the commit */
+	struct iovec iov;
+	unsigned char *area; /* what is written, and a place for the header */
+	int error; /* of the commit */
+};
+
+/* Looks for clusters that earlier sessions freed. */
+struct bt_qcow_finder {
+	struct bt_meta_wait wait;
+	struct bt_io io;
+	struct bt_qcow_extent found[QCOW_FOUND];
+	uint32_t count, next;
+	uint64_t at; /* looked at up to here; */
+	uint64_t end; /* of the file when it was opened */
 };
 
 /* Frees clusters behind commits. */
@@ -206,6 +230,8 @@ struct bt_qcow {
 	struct bt_qcow_extents free;
 	struct bt_qcow_maker maker;
 	struct bt_qcow_allocator allocator;
+	struct bt_qcow_grower grower;
+	struct bt_qcow_finder finder;
 	struct bt_qcow_reclaimer reclaimer;
 	struct bt_qcow_unpacker unpacker;
 	struct bt_qcow_guard guard;
@@ -299,6 +325,25 @@ void bt_qcow_write_zeroes(struct bt_qcow *q, struct bt_io *io, uint64_t host,
 			  void (*done)(struct bt_io *io, int error));
 /* The frame goes on when the L2 table is there, or has failed. */
 void bt_qcow_make_table(struct bt_qcow_frame *frame, uint32_t l1_index);
+
+/* The wish that the allocator was about has failed. */
+void bt_qcow_alloc_failed(struct bt_qcow *q, int error);
+/* How many bytes the file may come to have. */
+uint64_t bt_qcow_limit(const struct bt_qcow *q);
+
+/* ---- qcow-grow.c ---------------------------------------------------------- */
+void bt_qcow_grow_init(struct bt_qcow *q);
+/* Starts it, for the wish that is first: 0, or a negative errno. */
+int bt_qcow_grow(struct bt_qcow *q);
+
+/* ---- qcow-find.c ---------------------------------------------------------- */
+/* One turn for the wish that is first; false where there is nothing to look at.
+ */
+bool bt_qcow_find(struct bt_qcow *q);
+/* These clusters are free now, and as far as the search does not come past them
+ * yet they are listed. */
+void bt_qcow_is_free(struct bt_qcow *q, uint64_t host, uint64_t bytes,
+		     bool zero);
 
 /* ---- qcow-free.c ---------------------------------------------------------- */
 void bt_qcow_enter(struct bt_qcow_frame *frame);
