@@ -6,19 +6,19 @@
 #include <string.h>
 
 #ifdef HAVE_GNUTLS
-#include <gnutls/crypto.h>
-#include <gnutls/gnutls.h>
-
 #include "util/bytes.h"
+#include "util/gnutls.h"
 
 #define SECTOR 512
 #define IV_BYTES 16
 
 struct bt_qcow_cipher {
+	struct bt_gnutls tls;
 	gnutls_cipher_hd_t handle;
 };
 
 struct bt_qcow_l1_sum {
+	struct bt_gnutls tls;
 	gnutls_hash_hd_t handle;
 };
 
@@ -37,11 +37,17 @@ int bt_qcow_cipher_create(const void *key, size_t key_len,
 	cipher = calloc(1, sizeof(*cipher));
 	if (!cipher)
 		return -ENOMEM;
-	memcpy(padded, key, key_len);
-	rc = gnutls_cipher_init(&cipher->handle, GNUTLS_CIPHER_AES_128_CBC, &k,
-				&i);
-	gnutls_memset(padded, 0, sizeof(padded));
+	rc = bt_gnutls_load(&cipher->tls);
 	if (rc < 0) {
+		free(cipher);
+		return rc;
+	}
+	memcpy(padded, key, key_len);
+	rc = cipher->tls.cipher_init(&cipher->handle, GNUTLS_CIPHER_AES_128_CBC,
+				     &k, &i);
+	cipher->tls.memset(padded, 0, sizeof(padded));
+	if (rc < 0) {
+		bt_gnutls_unload(&cipher->tls);
 		free(cipher);
 		return rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -ENOTSUP;
 	}
@@ -53,7 +59,8 @@ void bt_qcow_cipher_destroy(struct bt_qcow_cipher *cipher)
 {
 	if (!cipher)
 		return;
-	gnutls_cipher_deinit(cipher->handle);
+	cipher->tls.cipher_deinit(cipher->handle);
+	bt_gnutls_unload(&cipher->tls);
 	free(cipher);
 }
 
@@ -71,7 +78,7 @@ static int crypt_sectors(struct bt_qcow_cipher *cipher, crypt_fn fn,
 		uint8_t iv[IV_BYTES] = { 0 };
 
 		bt_store_le64(iv, (guest_offset + at) / SECTOR);
-		gnutls_cipher_set_iv(cipher->handle, iv, sizeof(iv));
+		cipher->tls.cipher_set_iv(cipher->handle, iv, sizeof(iv));
 		if (fn(cipher->handle, data + at, SECTOR) < 0)
 			return -EIO;
 	}
@@ -81,15 +88,15 @@ static int crypt_sectors(struct bt_qcow_cipher *cipher, crypt_fn fn,
 int bt_qcow_encrypt(struct bt_qcow_cipher *cipher, uint64_t guest_offset,
 		    void *data, size_t len)
 {
-	return crypt_sectors(cipher, gnutls_cipher_encrypt, guest_offset, data,
-			     len);
+	return crypt_sectors(cipher, cipher->tls.cipher_encrypt, guest_offset,
+			     data, len);
 }
 
 int bt_qcow_decrypt(struct bt_qcow_cipher *cipher, uint64_t guest_offset,
 		    void *data, size_t len)
 {
-	return crypt_sectors(cipher, gnutls_cipher_decrypt, guest_offset, data,
-			     len);
+	return crypt_sectors(cipher, cipher->tls.cipher_decrypt, guest_offset,
+			     data, len);
 }
 
 int bt_qcow_l1_sum_create(struct bt_qcow_l1_sum **out)
@@ -100,7 +107,9 @@ int bt_qcow_l1_sum_create(struct bt_qcow_l1_sum **out)
 		return -ENOMEM;
 	/* Not for security, so a FIPS library that has no MD5 only means that
 	 * the checksum cannot be believed. */
-	if (gnutls_hash_init(&sum->handle, GNUTLS_DIG_MD5) < 0) {
+	if (bt_gnutls_load(&sum->tls) < 0 ||
+	    sum->tls.hash_init(&sum->handle, GNUTLS_DIG_MD5) < 0) {
+		bt_gnutls_unload(&sum->tls);
 		free(sum);
 		return -ENOTSUP;
 	}
@@ -111,7 +120,7 @@ int bt_qcow_l1_sum_create(struct bt_qcow_l1_sum **out)
 int bt_qcow_l1_sum_add(struct bt_qcow_l1_sum *sum, const void *table,
 		       size_t len)
 {
-	return gnutls_hash(sum->handle, table, len) < 0 ? -EIO : 0;
+	return sum->tls.hash(sum->handle, table, len) < 0 ? -EIO : 0;
 }
 
 uint32_t bt_qcow_l1_sum_finish(struct bt_qcow_l1_sum *sum)
@@ -120,7 +129,8 @@ uint32_t bt_qcow_l1_sum_finish(struct bt_qcow_l1_sum *sum)
 
 	if (!sum)
 		return 0;
-	gnutls_hash_deinit(sum->handle, digest);
+	sum->tls.hash_deinit(sum->handle, digest);
+	bt_gnutls_unload(&sum->tls);
 	free(sum);
 	/* The writers took the word as x86 sees it, then stored it big-endian
 	 * like every other field. */

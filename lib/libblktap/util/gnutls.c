@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "util/gnutls.h"
+
+#ifdef HAVE_GNUTLS
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+
+/* The ABI of all of 3.x. */
+#define SONAME "libgnutls.so.30"
+
+#define FIND(name)                                                           \
+	tls->name =                                                          \
+		(__typeof__(tls->name))dlsym(tls->library, "gnutls_" #name); \
+	missing |= !tls->name;
+
+int bt_gnutls_load(struct bt_gnutls *tls)
+{
+	int missing = 0;
+
+	memset(tls, 0, sizeof(*tls));
+	/* it registers things for the process's end: it must not be unmapped */
+	tls->library = dlopen(SONAME, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+	if (!tls->library)
+		return -ENOTSUP;
+	BT_GNUTLS_FUNCTIONS(FIND)
+	if (missing) {
+		bt_gnutls_unload(tls);
+		return -ENOTSUP;
+	}
+	return 0;
+}
+
+void bt_gnutls_unload(struct bt_gnutls *tls)
+{
+	if (tls->library)
+		dlclose(tls->library);
+	memset(tls, 0, sizeof(*tls));
+}
+#endif
