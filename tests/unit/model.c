@@ -34,6 +34,8 @@ void model_init(struct model *m, struct blktap_context *context, uint64_t size,
 		m->ops[i].model = m;
 		m->ops[i].data = aligned_alloc(4096, MODEL_MAX);
 		ck_assert_ptr_nonnull(m->ops[i].data);
+		m->ops[i].wanted = malloc(MODEL_MAX);
+		ck_assert_ptr_nonnull(m->ops[i].wanted);
 	}
 }
 
@@ -41,8 +43,10 @@ void model_fini(struct model *m)
 {
 	uint32_t i;
 
-	for (i = 0; i < MODEL_DEPTH; i++)
+	for (i = 0; i < MODEL_DEPTH; i++) {
 		free(m->ops[i].data);
+		free(m->ops[i].wanted);
+	}
 	free(m->flat);
 }
 
@@ -59,23 +63,39 @@ static void compare(const struct model *m, const struct model_op *op)
 		     m->flat[op->offset + i]);
 }
 
-/* Each sector is what it was, or what (zero: nothing) was to be there. */
-static void adopt(struct model *m, const struct model_op *op, bool zero)
+static void set_flat(struct model *m, uint64_t offset, const void *data,
+		     uint64_t length)
 {
-	static const unsigned char zeroes[SECTOR];
+	memcpy(m->flat + offset, data, length);
+	if (m->changed)
+		m->changed(m, offset, length);
+}
+
+/* Each sector is what it was, or what was to be there. */
+static void adopt(struct model *m, const struct model_op *op)
+{
 	uint64_t i, n;
 
 	for (i = 0; i < op->length; i += n) {
-		unsigned char *old = m->flat + op->offset + i;
+		const unsigned char *old = m->flat + op->offset + i;
 
 		n = op->length - i < SECTOR ? op->length - i : SECTOR;
 		if (!memcmp(op->data + i, old, n))
 			continue;
-		ck_assert_msg(!zero || !memcmp(op->data + i, zeroes, n),
-			      "a discard left foreign bytes at %llu",
+		ck_assert_msg(!memcmp(op->data + i, op->wanted + i, n),
+			      "foreign bytes at %llu",
 			      (unsigned long long)(op->offset + i));
-		memcpy(old, op->data + i, n);
+		set_flat(m, op->offset + i, op->data + i, n);
 	}
+}
+
+/* What the operation leaves where it does its work. */
+static void remember(struct model_op *op)
+{
+	if (op->op == BLKTAP_OP_WRITE)
+		memcpy(op->wanted, op->data, op->length);
+	else if (op->op != BLKTAP_OP_READ)
+		memset(op->wanted, 0, op->length);
 }
 
 static void check_status(const struct model *m, const struct model_op *op)
@@ -108,14 +128,16 @@ static void done(void *opaque, int error)
 			      (unsigned long long)op->length, error);
 		m->errors++;
 	}
-	if (op->op == BLKTAP_OP_READ && !error && !op->verify)
+	if (op->raw)
+		ck_assert_int_eq(error, 0);
+	else if (op->op == BLKTAP_OP_READ && !error && !op->verify)
 		compare(m, op);
 	else if (op->op == BLKTAP_OP_READ && !error)
-		adopt(m, op, !m->may_fail);
+		adopt(m, op);
 	else if (op->op == BLKTAP_OP_WRITE && !error)
-		memcpy(m->flat + op->offset, op->data, op->length);
+		set_flat(m, op->offset, op->data, op->length);
 	else if (op->op == BLKTAP_OP_WRITE_ZEROES && !error)
-		memset(m->flat + op->offset, 0, op->length);
+		set_flat(m, op->offset, op->wanted, op->length);
 	else if (op->op == BLKTAP_OP_BLOCK_STATUS && !error)
 		check_status(m, op);
 	if (op->op == BLKTAP_OP_DISCARD ||
@@ -179,7 +201,7 @@ static enum blktap_op choose(struct model *m)
 		return m->no_discard ? BLKTAP_OP_WRITE : BLKTAP_OP_DISCARD;
 	if (n < 95)
 		return BLKTAP_OP_BLOCK_STATUS;
-	return BLKTAP_OP_FLUSH;
+	return m->no_flush ? BLKTAP_OP_READ : BLKTAP_OP_FLUSH;
 }
 
 static void start(struct model *m)
@@ -211,6 +233,8 @@ static void start(struct model *m)
 
 		memcpy(op->data + i, &v, length - i < 8 ? length - i : 8);
 	}
+	if (op->op != BLKTAP_OP_FLUSH)
+		remember(op);
 	op->busy = true;
 	m->busy++;
 	submit(op);
@@ -248,6 +272,24 @@ void model_verify(struct model *m)
 		submit(op);
 		wait_for(m, 0);
 	}
+}
+
+void model_read(struct model *m, uint64_t offset)
+{
+	struct model_op *op = m->ops;
+
+	op->op = BLKTAP_OP_READ;
+	op->flags = 0;
+	op->verify = true;
+	op->offset = offset;
+	op->length =
+		m->size - offset < MODEL_MAX ? m->size - offset : MODEL_MAX;
+	op->raw = true;
+	op->busy = true;
+	m->busy++;
+	submit(op);
+	wait_for(m, 0);
+	op->raw = false;
 }
 
 int model_flush(struct model *m)

@@ -19,9 +19,11 @@ struct model_op {
 	uint32_t flags;
 	uint64_t offset, length;
 	unsigned char *data;
+	unsigned char *wanted; /* what a write that failed was to leave */
 	struct iovec iov;
 	struct blktap_extent extents[64];
 	uint32_t extent_count;
+	bool raw; /* a read that nothing is compared with */
 	bool verify; /* the read that looks what a discard left */
 };
 
@@ -37,6 +39,9 @@ struct model {
 	uint32_t errors; /* requests that failed */
 	bool may_fail; /* a failed write leaves old bytes or new ones */
 	bool no_discard;
+	bool no_flush;
+	/* Where set: these bytes of flat have changed. */
+	void (*changed)(struct model *m, uint64_t offset, uint64_t length);
 };
 
 void model_init(struct model *m, struct blktap_context *context, uint64_t size,
@@ -47,6 +52,8 @@ uint64_t model_random(struct model *m, uint64_t below);
 void model_run(struct model *m, uint32_t count);
 /* Reads all of the disk and compares. */
 void model_verify(struct model *m);
+/* Reads MODEL_MAX bytes, or up to the end, into the first operation's data. */
+void model_read(struct model *m, uint64_t offset);
 int model_flush(struct model *m);
 
 #endif
