@@ -63,6 +63,7 @@ int bt_loop_create(enum bt_clock clock, const struct bt_log *log,
 	loop->log = log;
 	loop->epoll_fd = -1;
 	loop->wake_fd = -1;
+	bt_alarm_init(loop);
 	bt_list_init(&loop->watches);
 	bt_list_init(&loop->work);
 	bt_list_init(&loop->after);
@@ -94,6 +95,7 @@ void bt_loop_destroy(struct bt_loop *loop)
 	while (bt_list_pop(&loop->idles))
 		;
 	bt_timers_fini(loop);
+	bt_alarm_fini(loop);
 	if (loop->wake_fd >= 0)
 		close(loop->wake_fd);
 	if (loop->epoll_fd >= 0)
@@ -324,9 +326,14 @@ static void run_events(struct bt_loop *loop, int count)
 /* Nanoseconds to wait in this turn. */
 static uint64_t wait_limit(struct bt_loop *loop, uint64_t limit_ns)
 {
+	uint64_t ns;
+
 	if (loop->timer_count)
 		bt_loop_refresh(loop);
-	return bt_min_u64(patience(loop), limit_ns);
+	ns = patience(loop);
+	if (limit_ns <= ns)
+		return limit_ns;
+	return bt_alarm_covers(loop, ns) ? limit_ns : ns;
 }
 
 static int turn(struct bt_loop *loop, uint64_t limit_ns)

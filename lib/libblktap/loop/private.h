@@ -27,6 +27,9 @@ struct bt_loop {
 	bool coarse; /* the kernel has no epoll_pwait2 */
 
 	struct bt_watch wake;
+	struct bt_watch alarm;
+	int alarm_fd; /* -1: not opened yet */
+	uint64_t alarm_ns; /* when it rings, or rang last */
 	struct bt_list watches;
 	struct bt_list work; /* in the order of bt_loop_defer */
 	struct bt_list after; /* in the order of bt_loop_after */
@@ -52,5 +55,11 @@ void bt_timers_fini(struct bt_loop *loop);
 void bt_timers_run(struct bt_loop *loop);
 /* Nanoseconds to the next timer, 0 where one is due, UINT64_MAX for none. */
 uint64_t bt_timers_next(const struct bt_loop *loop);
+
+/* alarm.c */
+void bt_alarm_init(struct bt_loop *loop);
+void bt_alarm_fini(struct bt_loop *loop);
+/* Whether the loop is woken in ns from now, or before, without a timeout. */
+bool bt_alarm_covers(struct bt_loop *loop, uint64_t ns);
 
 #endif
