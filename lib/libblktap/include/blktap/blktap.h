@@ -13,6 +13,7 @@
 #include <blktap/image.h>
 #include <blktap/mason.h>
 #include <blktap/nbd.h>
+#include <blktap/ring.h>
 #include <blktap/vhd.h>
 
 #endif

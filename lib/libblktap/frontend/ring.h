@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside of the ring frontend; only the ring*.c files and their test include it,
+ * and it alone in this library includes the module's ABI.
+ *
+ *   ring-device.c  system calls, behind struct bt_ring_ops; minors
+ *   ring-check.c   what the module says, before it is believed
+ *   ring-serve.c   requests: from slots to the disk, and answers back
+ *   ring.c         the ring's life
+ *
+ * Who owns a slot: the module until its tag is in the submission ring; then the
+ * request in bt_ring_queue.busy[tag] until that is done; then, once the answer
+ * is in the completion ring, the module again. So a slot's memory is the
+ * request's buffer all the way to the image. */
+#ifndef BT_FRONTEND_RING_H
+#define BT_FRONTEND_RING_H
+
+#include <blktap/ring.h>
+
+#include "loop/loop.h"
+#include "uapi/blktap.h"
+#include "vbd/vbd.h"
+
+#define BT_RING_DIR "/dev/" BLKTAP_DEV_DIR
+
+/* What the frontend needs of the system; a test has its own. All return 0 or
+ * more, or a negative errno. */
+struct bt_ring_ops {
+	int (*open)(void *opaque, uint32_t minor);
+	int (*ioctl)(void *opaque, int fd, unsigned long cmd, void *arg);
+	int (*map)(void *opaque, int fd, size_t bytes, void **out);
+	void (*unmap)(void *opaque, void *map, size_t bytes);
+	void (*close)(void *opaque, int fd);
+};
+extern const struct bt_ring_ops bt_ring_system;
+
+struct bt_ring_request {
+	struct bt_request req; /* must be first */
+	struct blktap_ring *ring;
+	struct bt_ring_queue *queue;
+	uint32_t tag;
+	uint32_t gen;
+	uint32_t bytes;
+	struct iovec iov; /* the slot */
+};
+
+struct bt_ring_queue {
+	struct blktap_queue *shared;
+	const uint32_t *sq;
+	const struct blktap_desc *desc;
+	struct blktap_cqe *cq;
+	uint32_t index;
+	uint32_t sq_head; /* ours; the shared ones are never read back */
+	uint32_t cq_tail;
+	struct bt_ring_request **busy; /* by tag; NULL: not with us */
+};
+
+enum bt_ring_stage {
+	BT_RING_SERVE,
+	BT_RING_HOLD, /* nothing is taken any more: it is being handed over */
+	BT_RING_FAILED,
+	BT_RING_GONE,
+};
+
+struct blktap_ring {
+	struct blktap_disk *disk;
+	struct bt_loop *loop;
+	const struct bt_log *log;
+	struct bt_vbd_client client;
+	struct bt_watch watch;
+	struct bt_idle idle;
+	const struct bt_ring_ops *ops;
+	void *opaque; /* of ops */
+
+	int fd;
+	int minor;
+	char path[64]; /* of the disk */
+	bool taken_over;
+	struct blktap_info info; /* checked */
+	uint8_t *map;
+	struct bt_ring_queue *queues;
+	struct bt_ring_request **busy; /* of all queues */
+	struct bt_pool *pool;
+	enum bt_ring_stage stage;
+	uint32_t in_flight;
+	uint32_t answered; /* answers that no ENTER told of */
+	uint64_t requests;
+	uint64_t enters;
+};
+
+/* ---- ring-check.c: NULL, or what is wrong --------------------------------- */
+
+const char *bt_ring_check_info(const struct blktap_info *info);
+/* desc is our copy. It says nothing of the end of the disk, which may move. */
+const char *bt_ring_check_desc(const struct blktap_info *info,
+			       const struct blktap_desc *desc, uint32_t queue,
+			       uint32_t tag);
+/* Where the slot of a tag lies in the mapping. */
+uint64_t bt_ring_slot(const struct blktap_info *info, uint32_t queue,
+		      uint32_t tag);
+
+/* ---- ring-serve.c --------------------------------------------------------- */
+
+/* Takes every request that is there; whether there was one. */
+bool bt_ring_take(struct blktap_ring *ring);
+/* Hands the answers over: one system call, none where there are none. */
+bool bt_ring_commit(struct blktap_ring *ring);
+/* No request is taken any more; what is out is finished and not answered. */
+void bt_ring_stop(struct blktap_ring *ring, enum bt_ring_stage stage);
+
+/* ---- ring-device.c -------------------------------------------------------- */
+
+int bt_ring_call(struct blktap_ring *ring, unsigned long cmd, void *arg);
+int bt_ring_remove(struct blktap_ring *ring, uint32_t flags);
+
+/* ---- ring.c --------------------------------------------------------------- */
+
+/* blktap_ring_create on a system of the caller's. */
+int bt_ring_create_on(struct blktap_disk *disk,
+		      const struct blktap_ring_options *options,
+		      const struct bt_ring_ops *ops, void *opaque,
+		      struct blktap_ring **out, struct blktap_error **err);
+
+#endif
