@@ -6,6 +6,7 @@
 
 #include "control/server.h"
 #include "util/checked.h"
+#include "vbd/vbd.h"
 
 /* Whether the cookie names a minor that the command is about. */
 enum about { NO_TAP, MAYBE_TAP, A_TAP };
@@ -114,13 +115,49 @@ static void get_info(struct bt_conn *conn, struct bt_tap *tap)
 		bt_conn_error(conn, no_image(conn, &err), err);
 }
 
-static void close_image(struct bt_conn *conn, struct bt_tap *tap)
+static void end_close(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
 	int rc = bt_tap_close(tap, conn->msg.type == BT_WIRE_FORCE_SHUTDOWN,
 			      &err);
 
 	answer(conn, BT_WIRE_CLOSE_RSP, rc, err);
+}
+
+/* Nothing is in flight any more, or the last flush failed, which the close will
+ * find again and report. */
+static void on_drained(void *opaque, int error, const char *message)
+{
+	struct bt_tap *tap = opaque;
+	struct bt_conn *conn = tap->pauser;
+	struct blktap_control_server *server = conn->server;
+
+	(void)error;
+	(void)message;
+	tap->pauser = NULL;
+	conn->next = BT_NEXT_CLOSE;
+	bt_list_add_tail(&server->ready, &conn->queue_link);
+	bt_loop_after(server->loop, &server->run);
+}
+
+/* A disk may have to wait long for what is under way, and others are not to wait
+ * with it: so it is paused first, and closed when that has been done. */
+static void close_image(struct bt_conn *conn, struct bt_tap *tap)
+{
+	struct blktap_control_server *server = conn->server;
+
+	if (tap->disk && conn->msg.type == BT_WIRE_FORCE_SHUTDOWN)
+		bt_vbd_shut(tap->disk);
+	tap->pauser = conn;
+	tap->busy = true;
+	conn->state = BT_CONN_RUNNING;
+	if (tap->disk && blktap_disk_pause(tap->disk, 0, on_drained, tap) == 0)
+		return;
+	/* there is none, or it stands still already */
+	tap->pauser = NULL;
+	conn->next = BT_NEXT_CLOSE;
+	bt_list_add_tail(&server->ready, &conn->queue_link);
+	bt_loop_after(server->loop, &server->run);
 }
 
 /* The disk is paused, or is running as before. */
@@ -134,7 +171,7 @@ static void on_paused(void *opaque, int error, const char *message)
 	tap->pauser = NULL;
 	if (!error && conn->gone) {
 		/* Nobody knows of the pause, so nobody would end it. */
-		conn->undo_pause = true;
+		conn->next = BT_NEXT_UNDO_PAUSE;
 		bt_list_add_tail(&server->ready, &conn->queue_link);
 		bt_loop_after(server->loop, &server->run);
 		return;
@@ -302,11 +339,11 @@ static const struct command commands[] = {
 	[BT_WIRE_OPEN] = { open_image, A_TAP, true, true },
 	[BT_WIRE_PAUSE] = { pause_disk, A_TAP, true, false },
 	[BT_WIRE_RESUME] = { resume_disk, A_TAP, true, true },
-	[BT_WIRE_CLOSE] = { close_image, A_TAP, true, true },
+	[BT_WIRE_CLOSE] = { close_image, A_TAP, true, false },
 	[BT_WIRE_DETACH] = { detach, A_TAP, true, true },
 	[BT_WIRE_LIST] = { list, NO_TAP, false, false },
 	[BT_WIRE_STATS] = { get_stats, NO_TAP, false, false },
-	[BT_WIRE_FORCE_SHUTDOWN] = { close_image, A_TAP, true, true },
+	[BT_WIRE_FORCE_SHUTDOWN] = { close_image, A_TAP, true, false },
 	[BT_WIRE_XENBLKIF_CONNECT] = { no_xen, NO_TAP, false, false },
 	[BT_WIRE_XENBLKIF_DISCONNECT] = { no_xen, NO_TAP, false, false },
 	[BT_WIRE_DISK_INFO] = { get_info, A_TAP, false, false },
@@ -440,6 +477,18 @@ static void undo_pause(struct bt_conn *conn)
 	bt_conn_destroy(conn);
 }
 
+static void finish_close(struct bt_conn *conn)
+{
+	struct blktap_control_server *server = conn->server;
+	struct bt_tap *tap = bt_tap_find(server, conn->msg.cookie);
+
+	conn->next = BT_NEXT_RUN;
+	end_close(conn, tap);
+	tap->busy = false;
+	bt_command_wake(server, tap);
+	bt_conn_answer(conn);
+}
+
 void bt_command_run_ready(struct bt_work *work)
 {
 	struct blktap_control_server *server =
@@ -450,8 +499,10 @@ void bt_command_run_ready(struct bt_work *work)
 		struct bt_conn *conn =
 			bt_list_entry(node, struct bt_conn, queue_link);
 
-		if (conn->undo_pause)
+		if (conn->next == BT_NEXT_UNDO_PAUSE)
 			undo_pause(conn);
+		else if (conn->next == BT_NEXT_CLOSE)
+			finish_close(conn);
 		else
 			run(conn, true);
 	}

@@ -24,6 +24,12 @@
 #include "loop/loop.h"
 #include "util/strbuf.h"
 
+enum bt_next {
+	BT_NEXT_RUN, /* its command */
+	BT_NEXT_UNDO_PAUSE, /* it left, and its pause succeeded */
+	BT_NEXT_CLOSE, /* its disk is drained */
+};
+
 /* A minor that is attached. */
 struct bt_tap {
 	struct bt_list link; /* in server->taps, newest first */
@@ -31,7 +37,7 @@ struct bt_tap {
 	int lock_fd; /* on its mark */
 	bool was_open;
 	bool busy; /* a command is at work on it */
-	struct bt_conn *pauser; /* of these, the one that pauses it */
+	struct bt_conn *pauser; /* of these, the one that drains it */
 	struct bt_list waiting; /* connections, oldest first */
 	struct blktap_disk *disk; /* NULL: no image is open */
 	struct blktap_nbd_server *nbd;
@@ -74,7 +80,7 @@ struct bt_conn {
 	struct bt_timer timer;
 	enum bt_conn_state state;
 	bool gone; /* the client left */
-	bool undo_pause; /* it left, and its pause succeeded */
+	enum bt_next next; /* what to do when server->ready comes to it */
 
 	uint8_t *in; /* the message, then its trailer */
 	size_t have, need;
