@@ -9,10 +9,19 @@
 #include "module/module.h"
 #include "util/checked.h"
 
+/* clang-format off: one a line, by set */
 static const struct blktap_class *const classes[] = {
-	&bt_raw_class, &bt_vhd_class,  &bt_qcow_class,	&bt_qcow2_class,
-	&bt_ram_class, &bt_null_class, &bt_slice_class,
+	&bt_raw_class,
+	&bt_vhd_class,
+	&bt_qcow_class,
+	&bt_qcow2_class,
+	&bt_ram_class,
+	&bt_null_class,
+	/* modules */
+	&bt_slice_class,
+	&bt_throttle_class,
 };
+/* clang-format on */
 
 const struct blktap_class *blktap_class_next(
 	const struct blktap_class *previous)

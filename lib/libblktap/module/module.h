@@ -7,5 +7,6 @@
 #include "port/port.h"
 
 extern const struct blktap_class bt_slice_class;
+extern const struct blktap_class bt_throttle_class;
 
 #endif
