@@ -55,6 +55,8 @@ static bool has_path(const char *spec, size_t type_length)
 		return false;
 	memcpy(type, spec, type_length);
 	type[type_length] = '\0';
+	if (!strcmp(type, "x-chain"))
+		return true;
 	cls = blktap_class_find(type);
 	param = cls ? blktap_class_get_param(cls, 0) : NULL;
 	return param && param->type == BLKTAP_PARAM_PATH;

@@ -6,33 +6,73 @@
 requires qemu-img fio
 fio --enghelp=nbd >/dev/null 2>&1 || skip "needs fio's nbd engine"
 
+count=20
+[ "${BLKTAP_TEST_LONG:-}" != 1 ] || count=100
+
+# under fio with checksums, one after the other: snapshots TYPE FILE
+snapshots()
+{
+	tap-ctl create -a "$1:$tmp/$2" >/dev/null
+	pid=$(tap-ctl list | sed -n 's/^pid=\([0-9]*\) .*/\1/p')
+	cleanup_fn stop_tapdisk "$pid" 0
+	uri="nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.0"
+	fio --name=w --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k \
+		--iodepth=16 --size=32M --loops=500 --time_based \
+		--runtime=$((count / 4 + 2)) --verify=crc32c --do_verify=1 \
+		--verify_backlog=1024 --verify_state_save=0 >fio.log 2>&1 &
+	fio=$!
+	n=0
+	: >pauses
+	while [ $n -lt $count ] && kill -0 $fio 2>/dev/null; do
+		n=$((n + 1))
+		tap-ctl snapshot -p "$pid" -m 0 >out 2>>pauses ||
+			fail "snapshot $n: $(tail -n 3 pauses)"
+		equal "$(cat out)" "$tmp/$2.snap$n"
+		sleep 0.2
+	done
+	wait $fio || fail "$(tail -n 20 fio.log)"
+	equal "$n" $count
+	equal "$(tap-ctl list)" "pid=$pid minor=0 state=0 args=$1:$tmp/$2"
+	sed -n 's/^paused for \(.*\) ms$/\1/p' pauses | sort -n >sorted
+	equal "$(wc -l <sorted)" $count
+	echo "$1: $count snapshots, pause: median $(sed -n $((count / 2))p \
+		sorted) ms, longest $(tail -n 1 sorted) ms"
+	# the disk has its leaf open for writing, and nobody has the others so
+	equal "$(find "/proc/$pid/fd" -type l -exec readlink {} + |
+		grep -c "^$tmp/$2")" $((count + 1))
+	wait_for test "$(grep -lE '^flags:.*[12]$' /proc/"$pid"/fdinfo/* |
+		sed 's|fdinfo|fd|' | xargs -n 1 readlink |
+		grep "^$tmp/$2")" = "$tmp/$2"
+}
+
+# qcow2: each image of the chain is whole, and stands on the one before
+qemu-img create -q -f qcow2 d.qcow2 64M
+snapshots qcow2 d.qcow2
+qemu-img info -U d.qcow2.snap2 >info
+contains info 'backing file: d.qcow2.snap1'
+qemu-img convert -f raw -O raw "$uri" one.raw
+tap-ctl destroy -p "$pid" -m 0
+i=1
+while [ $i -le $count ]; do
+	qemu-img check -q -f qcow2 "d.qcow2.snap$i" || fail "snapshot $i"
+	i=$((i + 1))
+done
+qemu-img check -q -f qcow2 d.qcow2
+qemu-img compare -q -f raw -F qcow2 one.raw d.qcow2
+equal "$(qemu-img info --backing-chain d.qcow2 | grep -c ^image:)" \
+	$((count + 1))
+rm -f d.qcow2*
+
+# vhd
 qemu-img create -q -f vpc d.vhd 64M
 chmod 640 d.vhd
-tap-ctl create -a "vhd:$tmp/d.vhd" >/dev/null
-pid=$(tap-ctl list | sed -n 's/^pid=\([0-9]*\) .*/\1/p')
-cleanup_fn stop_tapdisk "$pid" 0
-uri="nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.0"
-
-# under fio with checksums, one after the other
-fio --name=w --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 \
-	--size=32M --loops=50 --time_based --runtime=8 --verify=crc32c \
-	--do_verify=1 --verify_backlog=1024 --verify_state_save=0 \
-	>fio.log 2>&1 &
-fio=$!
-n=0
-while [ $n -lt 20 ] && kill -0 $fio 2>/dev/null; do
-	n=$((n + 1))
-	tap-ctl snapshot -p "$pid" -m 0 >out 2>>pauses ||
-		fail "snapshot $n: $(tail -n 3 pauses)"
-	equal "$(cat out)" "$tmp/d.vhd.snap$n"
-	sleep 0.2
+snapshots vhd d.vhd
+i=1
+while [ $i -le $count ]; do
+	vhd-util check -n "d.vhd.snap$i" >/dev/null || fail "snapshot $i"
+	i=$((i + 1))
 done
-wait $fio || fail "$(tail -n 20 fio.log)"
-equal "$n" 20
-equal "$(tap-ctl list)" "pid=$pid minor=0 state=0 args=vhd:$tmp/d.vhd"
-sed -n 's/^paused for \(.*\) ms$/\1/p' pauses | sort -n >sorted
-equal "$(wc -l <sorted)" 20
-echo "pause: median $(sed -n 10p sorted) ms, longest $(tail -n 1 sorted) ms"
+equal "$(vhd-util query -n d.vhd -d)" "chain depth: $((count + 1))"
 
 # who may use the image may use its child
 equal "$(stat -c %a d.vhd)" 640

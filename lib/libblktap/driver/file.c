@@ -103,6 +103,21 @@ void bt_image_file_close(struct bt_image_file *f)
 	close(fd);
 }
 
+int bt_image_file_relock(struct bt_image_file *f, enum bt_lock_mode mode,
+			 struct blktap_error **err)
+{
+	int fd = f->file.fd, rc;
+
+	bt_image_unlock(fd);
+	if (mode == BT_LOCK_NONE)
+		return 0;
+	rc = bt_image_lock(fd, mode == BT_LOCK_EXCLUSIVE, f->path,
+			   f->node->env->log, err);
+	if (rc < 0)
+		bt_image_unlock(fd);
+	return rc;
+}
+
 int bt_image_file_drop_direct(struct bt_image_file *f,
 			      struct blktap_error **err)
 {

@@ -25,6 +25,9 @@ struct bt_image_file {
 int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 		       const char *path, uint32_t flags, bool read_only,
 		       struct blktap_error **err);
+/* See the class's relock. */
+int bt_image_file_relock(struct bt_image_file *f, enum bt_lock_mode mode,
+			 struct blktap_error **err);
 /* Nothing is in flight. */
 void bt_image_file_close(struct bt_image_file *f);
 

@@ -141,6 +141,14 @@ static void get_status(struct bt_node *node, struct bt_json *json, bool legacy)
 	bt_json_object_end(json);
 }
 
+static int relock(struct bt_node *node, enum bt_lock_mode mode,
+		  struct blktap_error **err)
+{
+	struct bt_qcow *q = node->data;
+
+	return bt_image_file_relock(&q->f, mode, err);
+}
+
 const struct blktap_class bt_qcow_class = {
 	.name = "qcow",
 	.summary = "an image of QCOW version 1, QEMU's or Xen's",
@@ -158,6 +166,7 @@ const struct blktap_class bt_qcow_class = {
 	.complete = complete,
 	.get_status = get_status,
 	.create = bt_qcow_create_v1,
+	.relock = relock,
 };
 
 const struct blktap_class bt_qcow2_class = {
@@ -177,4 +186,5 @@ const struct blktap_class bt_qcow2_class = {
 	.complete = complete,
 	.get_status = get_status,
 	.create = bt_qcow_create_v2,
+	.relock = relock,
 };

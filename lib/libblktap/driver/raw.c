@@ -281,6 +281,14 @@ static void raw_get_status(struct bt_node *node, struct bt_json *json,
 	bt_json_object_end(json);
 }
 
+static int raw_relock(struct bt_node *node, enum bt_lock_mode mode,
+		      struct blktap_error **err)
+{
+	struct raw *raw = node->data;
+
+	return bt_image_file_relock(&raw->file, mode, err);
+}
+
 static int raw_create(const struct bt_create *create, struct blktap_error **err)
 {
 	off_t size = (off_t)create->size;
@@ -312,4 +320,5 @@ const struct blktap_class bt_raw_class = {
 	.submit = raw_submit,
 	.get_status = raw_get_status,
 	.create = raw_create,
+	.relock = raw_relock,
 };

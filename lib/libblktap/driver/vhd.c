@@ -214,6 +214,14 @@ static void vhd_get_status(struct bt_node *node, struct bt_json *json,
 	bt_json_object_end(json);
 }
 
+static int vhd_relock(struct bt_node *node, enum bt_lock_mode mode,
+		      struct blktap_error **err)
+{
+	struct bt_vhdimg *img = node->data;
+
+	return bt_image_file_relock(&img->f, mode, err);
+}
+
 const struct blktap_class bt_vhd_class = {
 	.name = "vhd",
 	.summary = "a VHD image: fixed, dynamic or differencing",
@@ -231,4 +239,5 @@ const struct blktap_class bt_vhd_class = {
 	.complete = vhd_complete,
 	.get_status = vhd_get_status,
 	.create = bt_vhdimg_create,
+	.relock = vhd_relock,
 };

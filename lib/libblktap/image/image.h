@@ -18,6 +18,16 @@ int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 		  struct bt_node **out, struct blktap_error **err);
 
+/* Opens what spec names and nothing below it; its edges lead nowhere yet. */
+int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
+		      struct bt_node **out, struct blktap_error **err);
+
+/* A spec that names a file with a chain in it, see xchain.c. */
+bool bt_xchain_is(const char *spec);
+/* Opens all that stands in the file; as bt_image_open. */
+int bt_xchain_open(struct bt_env *env, const char *spec, uint32_t flags,
+		   struct bt_node **out, struct blktap_error **err);
+
 /* Makes the new name of a file in its directory durable. */
 int bt_sync_directory(const char *path);
 

@@ -29,8 +29,8 @@ struct chain {
 	uint32_t room;
 };
 
-static int open_one(struct bt_env *env, const char *spec, uint32_t flags,
-		    struct bt_node **out, struct blktap_error **err)
+int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
+		      struct bt_node **out, struct blktap_error **err)
 {
 	const struct blktap_class *cls;
 	struct bt_args *args;
@@ -123,8 +123,8 @@ static int open_parent(struct bt_env *env, struct chain *chain, uint32_t flags,
 		return rc;
 	rc = check_loop(chain, spec, err);
 	if (!rc)
-		rc = open_one(env, spec, flags | BLKTAP_OPEN_READ_ONLY, &parent,
-			      err);
+		rc = bt_image_open_one(env, spec, flags | BLKTAP_OPEN_READ_ONLY,
+				       &parent, err);
 	free(spec);
 	if (rc < 0) {
 		bt_error_prefix(err, "parent of %s", child->name);
@@ -150,8 +150,11 @@ int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 	struct chain chain = { NULL, 0, 0 };
 	struct bt_node *top;
 	bool more = true;
-	int rc = open_one(env, spec, flags, &top, err);
+	int rc;
 
+	if (bt_xchain_is(spec))
+		return bt_xchain_open(env, spec, flags, out, err);
+	rc = bt_image_open_one(env, spec, flags, &top, err);
 	if (rc < 0)
 		return rc;
 	rc = chain_add(&chain, top, err);

@@ -113,6 +113,13 @@ enum bt_pause {
 	BT_PAUSE_NONE, /* nothing: what is in flight ends by its frames */
 };
 
+/* What a node keeps other programs from doing with its file. */
+enum bt_lock_mode {
+	BT_LOCK_NONE,
+	BT_LOCK_SHARED, /* nobody writes */
+	BT_LOCK_EXCLUSIVE /* nobody else reads or writes */
+};
+
 /* A class of node; a driver is a class without ports that stores data. */
 struct blktap_class {
 	const char *name;
@@ -173,6 +180,22 @@ struct blktap_class {
 	bool (*get_value)(const struct bt_node *node, const char *name,
 			  char *text, size_t size);
 	const char *values; /* their names, "state,dirty"; or NULL */
+	/* Another lock on the node's file, in place of the one it has; -EBUSY
+	 * where somebody else stands against it: then it has none. NULL: the
+	 * class has no files. */
+	int (*relock)(struct bt_node *node, enum bt_lock_mode mode,
+		      struct blktap_error **err);
+	/* Makes the image record that it stands on backing, of backing_format;
+	 * NULL: on nothing any more. It is open for writing, flushed, and
+	 * nothing is in flight; a crash at any point leaves it standing on the
+	 * one or on the other. Blocks. NULL: it cannot. */
+	int (*set_parent)(struct bt_node *node, const char *backing,
+			  const char *backing_format,
+			  struct blktap_error **err);
+	/* Makes the open image larger, durably: -ENOTSUP where its tables have
+	 * no room. As above; the caller plans the graph anew. */
+	int (*grow)(struct bt_node *node, uint64_t size,
+		    struct blktap_error **err);
 };
 
 /* Gates count reads and writes apart, for edits that hold only writes. */

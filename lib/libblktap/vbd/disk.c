@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "image/image.h"
+#include "vbd/edit.h"
 
 #define DEFAULT_DEADLINE_MS 120000u
 #define MIN_FRAME_BYTES 1024u
@@ -73,11 +74,10 @@ static void take_limits(struct blktap_disk *disk, const struct bt_node *root)
 		disk->limits.operations &= ~BT_OPS_WRITING;
 }
 
-int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
-		  struct blktap_error **err)
+int bt_disk_reserve(struct blktap_disk *disk, const struct bt_node *root)
 {
 	struct bt_list *pos;
-	int rc = bt_split_set_block_size(disk, root->limits.block_size);
+	int rc = 0;
 
 	bt_list_for_each (pos, &disk->pools) {
 		struct bt_pool_entry *entry =
@@ -86,6 +86,25 @@ int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
 		if (!rc)
 			rc = bt_pool_reserve(entry->pool, root->frame_sum);
 	}
+	return rc;
+}
+
+uint32_t bt_disk_get_tops(struct blktap_disk *disk)
+{
+	uint32_t n = 0;
+
+	disk->tops[n++] = &disk->top;
+	return n;
+}
+
+int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
+		  struct blktap_error **err)
+{
+	int rc = bt_disk_reserve(disk, root);
+
+	/* last: it cannot be taken back */
+	if (!rc)
+		rc = bt_split_set_block_size(disk, root->limits.block_size);
 	if (rc < 0)
 		return bt_fail(err, rc, NULL, "%s: out of memory", disk->name);
 	take_limits(disk, root);
@@ -124,6 +143,7 @@ static void free_disk(struct blktap_disk *disk)
 	bt_timer_cancel(&disk->unpark);
 	bt_gate_release(&disk->gate);
 	bt_work_cancel(&disk->close_work);
+	bt_work_cancel(&disk->edit_work);
 	if (disk->event_free)
 		disk->event_free(disk->event_opaque);
 	bt_list_del(&disk->link);
@@ -152,11 +172,11 @@ static void init_disk(struct blktap_disk *disk, struct blktap_context *context,
 	bt_late_init(disk);
 	bt_retry_init(disk);
 	bt_pause_init(disk);
+	bt_edit_init(disk);
 	bt_rangelock_init(&disk->ranges);
 	bt_port_init(&disk->top, &context->env, NULL, "top");
 	disk->top.done = bt_admit_done;
 	disk->top.opaque = disk;
-	disk->tops[0] = &disk->top;
 	bt_gate_init(&disk->gate, &context->env);
 }
 
@@ -215,8 +235,8 @@ static bool is_idle(void *opaque)
 {
 	struct blktap_disk *disk = opaque;
 
-	return !disk->stats.outstanding && disk->state != BT_VBD_DRAINING &&
-	       disk->state != BT_VBD_FLUSHING;
+	return !disk->stats.outstanding && !disk->edit &&
+	       disk->state != BT_VBD_DRAINING && disk->state != BT_VBD_FLUSHING;
 }
 
 static bool is_flushed(void *opaque)
@@ -239,6 +259,7 @@ void bt_vbd_shut(struct blktap_disk *disk)
 {
 	disk->closing = true;
 	bt_retry_fail_all(disk, -ESHUTDOWN);
+	bt_edit_fail_all(disk, -ESHUTDOWN);
 	if (disk->state == BT_VBD_PAUSED)
 		bt_admit_fail_held(disk, NULL, -ESHUTDOWN);
 }
@@ -261,7 +282,7 @@ int blktap_disk_close(struct blktap_disk *disk)
 		return rc;
 	bt_vbd_shut(disk);
 	if (disk->root) {
-		bt_pause_flush(disk, note_flush);
+		bt_pause_flush(disk, BT_REQUEST_LAST, note_flush);
 		bt_loop_run_until(loop, is_flushed, disk, -1);
 		bt_port_link(&disk->top, NULL);
 		bt_node_destroy(disk->root);

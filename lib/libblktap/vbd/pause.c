@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "image/image.h"
+#include "vbd/edit.h"
 
 static void end(struct blktap_disk *disk, int error, const char *message)
 {
@@ -35,6 +36,7 @@ static void give_up(struct blktap_disk *disk, int error, const char *message)
 	       disk->name, message);
 	bt_gate_release(&disk->gate);
 	end(disk, error, message);
+	bt_edit_next(disk);
 }
 
 static void close_image(struct blktap_disk *disk)
@@ -99,20 +101,21 @@ void bt_pause_init(struct blktap_disk *disk)
 	bt_work_init(&disk->close_work, close_after_flush);
 }
 
-void bt_pause_flush(struct blktap_disk *disk,
+void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 		    void (*done)(struct bt_request *req))
 {
 	struct bt_request *req = bt_pool_take(disk->internal);
 
 	req->op = BLKTAP_OP_FLUSH;
-	req->flags = BT_REQUEST_BYPASS | BT_REQUEST_LAST;
+	req->flags = BT_REQUEST_BYPASS | flags;
 	req->done = done;
 	req->opaque = disk;
 	bt_port_submit(&disk->top, req);
 }
 
 /* Who keeps the graph from draining. */
-static void name_stuck(const struct blktap_disk *disk, char *text, size_t size)
+void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
+			 size_t size)
 {
 	uint64_t left = bt_port_in_flight(&disk->top);
 	const char *where = "";
@@ -134,29 +137,54 @@ static void drained(struct bt_gate *gate, int error)
 	char text[256];
 
 	if (error) {
-		name_stuck(disk, text, sizeof(text));
+		bt_pause_name_stuck(disk, text, sizeof(text));
 		give_up(disk, error, text);
 		return;
 	}
 	disk->state = BT_VBD_FLUSHING;
-	bt_pause_flush(disk, flushed);
+	bt_pause_flush(disk, BT_REQUEST_LAST, flushed);
+}
+
+static int hold(struct blktap_disk *disk, uint32_t timeout_ms)
+{
+	int rc = bt_gate_hold(&disk->gate, disk->tops, bt_disk_get_tops(disk),
+			      BT_HOLD_ALL, timeout_ms, drained, disk);
+
+	if (rc < 0)
+		return rc;
+	disk->state = BT_VBD_DRAINING;
+	disk->pause_began_ns = bt_loop_refresh(disk->context->loop);
+	return 0;
+}
+
+void bt_pause_start(struct blktap_disk *disk)
+{
+	char text[BT_STRERROR_MAX];
+	int rc;
+
+	disk->pause_waits = false;
+	rc = hold(disk, disk->pause_timeout_ms);
+	if (rc < 0)
+		end(disk, rc, bt_strerror(rc, text));
 }
 
 int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 		      blktap_pause_fn *fn, void *opaque)
 {
-	int rc;
+	int rc = 0;
 
-	if (disk->state != BT_VBD_RUNNING)
+	if (disk->pause_waits || (disk->state != BT_VBD_RUNNING && !disk->edit))
 		return -EALREADY;
-	rc = bt_gate_hold(&disk->gate, disk->tops, 1, BT_HOLD_ALL, timeout_ms,
-			  drained, disk);
+	if (disk->edit) {
+		disk->pause_waits = true;
+		disk->pause_timeout_ms = timeout_ms;
+	} else {
+		rc = hold(disk, timeout_ms);
+	}
 	if (rc < 0)
 		return rc;
-	disk->state = BT_VBD_DRAINING;
 	disk->pause_fn = fn;
 	disk->pause_opaque = opaque;
-	disk->pause_began_ns = bt_loop_refresh(disk->context->loop);
 	return 0;
 }
 
@@ -231,6 +259,7 @@ int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 		tell_resized(disk);
 	bt_gate_release(&disk->gate);
 	bt_disk_event(disk, BLKTAP_EVENT_RESUMED, 0, NULL, "", "resumed");
+	bt_edit_next(disk);
 	return 0;
 }
 

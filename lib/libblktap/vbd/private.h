@@ -43,6 +43,8 @@ struct bt_pool_entry {
 	struct bt_pool *pool;
 };
 
+struct bt_edit;
+
 struct blktap_disk {
 	struct bt_list link; /* in the context */
 	struct blktap_context *context;
@@ -55,7 +57,7 @@ struct blktap_disk {
 
 	struct bt_node *root;
 	struct bt_port top;
-	struct bt_port *tops[1]; /* for the gate */
+	struct bt_port *tops[3]; /* for the gate: see bt_disk_get_tops */
 	struct bt_limits limits; /* operations: what is emulated included */
 	uint32_t graph_operations; /* what the graph itself has */
 	struct bt_gate gate;
@@ -85,6 +87,12 @@ struct blktap_disk {
 	bool submitting;
 
 	struct bt_list clients;
+
+	struct bt_edit *edit; /* the one at work */
+	struct bt_list edits; /* those that wait, oldest first */
+	struct bt_work edit_work;
+	bool pause_waits; /* for the edit at work */
+	uint32_t pause_timeout_ms;
 
 	char *replace_spec; /* the pause ends with a swing to this; or NULL */
 	int flush_error; /* of a pause's flush */
@@ -137,14 +145,24 @@ void bt_stats_count(struct blktap_disk *disk, const struct bt_request *req);
  */
 int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
 		  struct blktap_error **err);
+/* Makes room for frames of a graph that is not the disk's yet. */
+int bt_disk_reserve(struct blktap_disk *disk, const struct bt_node *root);
+/* Fills disk->tops with the edges that lead into the graph; how many. */
+uint32_t bt_disk_get_tops(struct blktap_disk *disk);
 void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
 		   int error, const struct bt_request *req, const char *node,
 		   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 
 /* pause.c */
 void bt_pause_init(struct blktap_disk *disk);
-/* Flushes through a held gate; done is called with the result. */
-void bt_pause_flush(struct blktap_disk *disk,
+/* Begins the pause that was asked for during an edit. */
+void bt_pause_start(struct blktap_disk *disk);
+/* Who keeps the graph from draining. */
+void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
+			 size_t size);
+/* Flushes through a held gate; flags are the request's, beside that. done is
+ * called with the result. */
+void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 		    void (*done)(struct bt_request *req));
 
 /* io.c */

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A live snapshot: the files first, while the disk runs (image/snapshot.c), then
- * the disk is paused, opened again by its name, which is the child's now, and goes
- * on. Where that fails the names are put back before the old image is opened. */
+/* A live snapshot, as two edits of the graph.
+ *
+ *   files made (image/snapshot.c), child opened and put over the running image
+ *   edit 1: flush; the top edge swings to the child
+ *   the old image is opened anew, read-only
+ *   edit 2: the child's edge swings to that; the old one is closed
+ *
+ * While the gate is held nothing is opened and nothing is closed. Where the first
+ * edit fails, the names are put back; where the second does, the old image stays
+ * open for writing, which nobody does any more. */
 #include "vbd/private.h"
 
 #include <errno.h>
@@ -11,61 +18,202 @@
 
 #include "core/error.h"
 #include "image/image.h"
+#include "port/args.h"
+#include "util/strbuf.h"
+#include "vbd/edit.h"
 
-struct wait {
+struct swing {
+	struct bt_edit edit;
+	struct bt_node *node; /* what comes in */
 	bool done;
 	int error;
-	char message[256];
+	struct blktap_error *err;
+	uint64_t pause_ns;
 };
 
-static void paused(void *opaque, int error, const char *message)
+static void swung(struct bt_edit *edit, int error, struct blktap_error *err)
 {
-	struct wait *wait = opaque;
+	struct swing *swing = bt_container_of(edit, struct swing, edit);
 
-	wait->done = true;
-	wait->error = error;
-	snprintf(wait->message, sizeof(wait->message), "%s", message);
+	swing->done = true;
+	swing->error = error;
+	swing->err = err;
+	swing->pause_ns = edit->disk->stats.last_pause_ns;
 }
 
 static bool is_done(void *opaque)
 {
-	return ((struct wait *)opaque)->done;
+	return ((struct swing *)opaque)->done;
 }
 
-static int pause_and_wait(struct blktap_disk *disk, uint32_t timeout_ms,
-			  struct blktap_error **err)
+static int run(struct blktap_disk *disk, struct swing *swing,
+	       struct blktap_error **err)
 {
-	struct wait wait = { .done = false };
 	char text[BT_STRERROR_MAX];
-	int rc = blktap_disk_pause(disk, timeout_ms, paused, &wait);
+
+	swing->edit.done = swung;
+	bt_edit_start(disk, &swing->edit);
+	bt_loop_run_until(disk->context->loop, is_done, swing, -1);
+	if (!swing->error)
+		return 0;
+	bt_fail(err, swing->error,
+		swing->err ? blktap_error_get_hint(swing->err) : NULL, "%s",
+		swing->err ? blktap_error_get_message(swing->err)
+			   : bt_strerror(swing->error, text));
+	bt_error_prefix(err, "%s", disk->name);
+	blktap_error_destroy(swing->err);
+	return swing->error;
+}
+
+/* ---- the child ------------------------------------------------------------ */
+
+static int commit_child(struct bt_edit *edit, struct blktap_error **err)
+{
+	return bt_disk_adopt(edit->disk,
+			     bt_container_of(edit, struct swing, edit)->node,
+			     err);
+}
+
+/* Opens the child and puts it over the image that runs. */
+static int open_child(struct blktap_disk *disk, const struct bt_snapshot *files,
+		      struct bt_node **out, struct blktap_error **err)
+{
+	struct bt_node *child;
+	int rc = bt_image_open_one(&disk->context->env,
+				   files->spec ? files->spec : disk->spec,
+				   disk->open_flags, &child, err);
 
 	if (rc < 0)
-		return bt_fail(err, rc, NULL, "%s: %s", disk->name,
-			       bt_strerror(rc, text));
-	rc = bt_loop_run_until(disk->context->loop, is_done, &wait, -1);
+		return rc;
+	bt_port_link(&child->ports[0], disk->root);
+	rc = bt_node_plan(child, err);
+	if (!rc && bt_disk_reserve(disk, child) < 0)
+		rc = bt_fail(err, -ENOMEM, NULL, "%s: out of memory",
+			     disk->name);
+	if (!rc && child->limits.size < disk->limits.size)
+		rc = bt_fail(err, -EINVAL, NULL,
+			     "%s: the child is smaller than the disk",
+			     disk->name);
 	if (rc < 0)
-		return bt_fail(err, rc, NULL, "%s: %s", disk->name,
-			       bt_strerror(rc, text));
-	if (wait.error)
-		return bt_fail(err, wait.error, NULL, "%s: %s", disk->name,
-			       wait.message);
+		bt_node_destroy(child);
+	else
+		*out = child;
+	return rc;
+}
+
+static int swing_to_child(struct blktap_disk *disk,
+			  const struct bt_snapshot *files, uint32_t timeout_ms,
+			  uint64_t *pause_ns, struct blktap_error **err)
+{
+	struct swing swing = { .edit = { .timeout_ms = timeout_ms,
+					 .flush = true,
+					 .commit = commit_child } };
+	char *spec = files->spec ? strdup(files->spec) : NULL;
+	int rc;
+
+	if (files->spec && !spec)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	rc = open_child(disk, files, &swing.node, err);
+	if (!rc) {
+		rc = run(disk, &swing, err);
+		if (rc < 0)
+			bt_node_destroy(swing.node);
+	}
+	*pause_ns = swing.pause_ns;
+	if (rc < 0 || !spec) {
+		free(spec);
+		return rc;
+	}
+	free(disk->spec);
+	disk->spec = spec;
 	return 0;
 }
 
-/* The disk is paused. Opens the child, or else what was there before. */
-static int swing(struct blktap_disk *disk, const struct bt_snapshot *files,
-		 struct blktap_error **err)
-{
-	int rc = blktap_disk_resume(disk, files->spec, err);
+/* ---- the old image -------------------------------------------------------- */
 
-	if (!rc)
-		return 0;
-	bt_snapshot_undo(files);
-	if (blktap_disk_resume(disk, NULL, NULL) < 0)
-		bt_disk_event(disk, BLKTAP_EVENT_PAUSED, rc, NULL, "",
-			      "neither the snapshot's child nor the image "
-			      "opens; the disk is paused");
+static int commit_old(struct bt_edit *edit, struct blktap_error **err)
+{
+	return bt_chain_relink(edit->disk, 1,
+			       bt_container_of(edit, struct swing, edit)->node,
+			       err);
+}
+
+/* Read-only and without a lock: the one that runs has it still. */
+static int open_old(struct blktap_disk *disk, const struct bt_snapshot *files,
+		    const struct bt_node *old, struct bt_node **out,
+		    struct blktap_error **err)
+{
+	struct bt_strbuf spec = BT_STRBUF_INIT;
+	int rc = -ENOMEM;
+
+	bt_strbuf_printf(&spec, "%s:%s", old->cls->name, files->name);
+	if (!spec.failed)
+		rc = bt_image_open_one(
+			&disk->context->env, bt_strbuf_str(&spec),
+			disk->open_flags | BLKTAP_OPEN_READ_ONLY |
+				BLKTAP_OPEN_FORCE,
+			out, err);
+	bt_strbuf_fini(&spec);
+	if (rc < 0)
+		return rc;
+	bt_port_link(&(*out)->ports[0], old->ports[0].lower);
+	rc = bt_node_plan(*out, err);
+	if (rc < 0)
+		bt_node_destroy(*out);
 	return rc;
+}
+
+/* Nobody writes to the old image any more, so it shall not be open for it. */
+static int demote(struct blktap_disk *disk, const struct bt_snapshot *files,
+		  uint64_t *pause_ns, struct blktap_error **err)
+{
+	struct swing swing = { .edit = { .commit = commit_old } };
+	struct bt_node *old = bt_chain_at(disk, 1);
+	int rc = open_old(disk, files, old, &swing.node, err);
+
+	if (rc < 0)
+		return rc;
+	rc = run(disk, &swing, err);
+	if (swing.pause_ns > *pause_ns)
+		*pause_ns = swing.pause_ns;
+	/* lower nodes are shared, and stay */
+	bt_node_destroy(rc < 0 ? swing.node : old);
+	if (!rc && swing.node->cls->relock)
+		rc = swing.node->cls->relock(swing.node, BT_LOCK_SHARED, err);
+	return rc;
+}
+
+static void demote_or_log(struct blktap_disk *disk,
+			  const struct bt_snapshot *files, uint64_t *pause_ns)
+{
+	struct blktap_error *err = NULL;
+	struct bt_node *old;
+
+	if (!demote(disk, files, pause_ns, &err))
+		return;
+	bt_log(&disk->context->log, BLKTAP_LOG_WARNING,
+	       "%s: %s stays open for writing: %s", disk->name, files->name,
+	       err ? blktap_error_get_message(err) : "");
+	blktap_error_destroy(err);
+	old = bt_chain_at(disk, 1);
+	if (old->cls->relock)
+		old->cls->relock(old, BT_LOCK_SHARED, NULL);
+}
+
+/* ---- all of it ------------------------------------------------------------ */
+
+static int check(const struct blktap_disk *disk, struct blktap_error **err)
+{
+	if (disk->state == BT_VBD_PAUSED)
+		return bt_fail(err, -EALREADY, "unpause it first",
+			       "%s: is paused", disk->name);
+	if (disk->state != BT_VBD_RUNNING || disk->edit)
+		return bt_fail(err, -EALREADY, "try again",
+			       "%s: is being changed", disk->name);
+	if (disk->limits.read_only)
+		return bt_fail(err, -EROFS, NULL, "%s: is read-only",
+			       disk->name);
+	return 0;
 }
 
 int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
@@ -73,24 +221,23 @@ int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
 			 struct blktap_error **err)
 {
 	struct bt_snapshot files;
+	uint64_t pause_ns = 0;
 	int rc;
 
 	if (bt_loop_is_running(disk->context->loop))
 		return -EDEADLK;
-	if (disk->state != BT_VBD_RUNNING)
-		return bt_fail(err, -EALREADY, "unpause it first",
-			       "%s: is paused", disk->name);
-	if (disk->limits.read_only)
-		return bt_fail(err, -EROFS, NULL, "%s: is read-only",
-			       disk->name);
-	rc = bt_snapshot_make(disk->spec, name, disk->limits.size, &files, err);
+	rc = check(disk, err);
+	if (!rc)
+		rc = bt_snapshot_make(disk->spec, name, disk->limits.size,
+				      &files, err);
 	if (rc < 0)
 		return rc;
-	rc = pause_and_wait(disk, timeout_ms, err);
+	rc = swing_to_child(disk, &files, timeout_ms, &pause_ns, err);
 	if (rc < 0)
 		bt_snapshot_undo(&files);
 	else
-		rc = swing(disk, &files, err);
+		demote_or_log(disk, &files, &pause_ns);
+	disk->stats.last_pause_ns = pause_ns;
 	if (!rc && path) {
 		*path = files.name;
 		files.name = NULL;
