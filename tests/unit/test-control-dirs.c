@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The runtime directory: minors, marks and sockets. */
+#include "unit.h"
+
+#include <blktap/control.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "control/rundir.h"
+#include "control/socket.h"
+
+/* ---- minors --------------------------------------------------------------- */
+
+static char top[] = "/tmp/bt-control.XXXXXX";
+static struct bt_rundir dir;
+
+static void setup_dir(void)
+{
+	char path[64];
+
+	strcpy(top + strlen(top) - 6, "XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(top));
+	snprintf(path, sizeof(path), "%s/run", top);
+	ck_assert_int_eq(bt_rundir_init(&dir, path, NULL), 0);
+}
+
+static void teardown_dir(void)
+{
+	char command[128];
+
+	bt_rundir_fini(&dir);
+	snprintf(command, sizeof(command), "rm -rf '%s'", top);
+	ck_assert_int_eq(system(command), 0);
+}
+
+START_TEST(lowest_free_minor_is_allocated)
+{
+	int minor, i;
+
+	for (i = 0; i < 3; i++) {
+		ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+		ck_assert_int_eq(minor, i);
+	}
+	ck_assert_int_eq(bt_minor_free(&dir, 1, NULL), 0);
+	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(minor, 1);
+}
+END_TEST
+
+START_TEST(marks_are_for_their_owner_alone)
+{
+	struct stat st;
+	char *path;
+	int minor;
+
+	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	path = bt_rundir_minor_path(&dir, minor);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_int_eq(st.st_mode & 07777, 0600);
+	ck_assert_int_eq(st.st_size, 0);
+	free(path);
+	ck_assert_int_eq(stat(dir.path, &st), 0);
+	ck_assert_int_eq(st.st_mode & 07777, 0700);
+}
+END_TEST
+
+/* Eight processes take and give minors: none is ever held by two. */
+START_TEST(two_never_get_the_same_minor)
+{
+	enum { CHILDREN = 8, ROUNDS = 200 };
+	int status, i, n, fd, minor;
+	pid_t pids[CHILDREN];
+
+	for (i = 0; i < CHILDREN; i++) {
+		pids[i] = fork();
+		ck_assert_int_ge(pids[i], 0);
+		if (pids[i])
+			continue;
+		for (n = 0; n < ROUNDS; n++) {
+			if (bt_minor_allocate(&dir, &minor, NULL) ||
+			    bt_minor_lock(&dir, minor, &fd, NULL))
+				_exit(1);
+			/* all the eight: no more are ever out at once */
+			if (minor >= CHILDREN)
+				_exit(2);
+			if (bt_minor_free(&dir, minor, NULL) != -EAGAIN)
+				_exit(3);
+			bt_minor_unlock(&dir, minor, fd, n & 1);
+			if (!(n & 1) && bt_minor_free(&dir, minor, NULL))
+				_exit(4);
+		}
+		_exit(0);
+	}
+	for (i = 0; i < CHILDREN; i++) {
+		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+		ck_assert_int_eq(status, 0);
+	}
+}
+END_TEST
+
+START_TEST(minor_in_use_is_neither_freed_nor_locked_again)
+{
+	int minor, fd, other;
+
+	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(bt_minor_lock(&dir, minor, &fd, NULL), 0);
+	ck_assert_int_eq(bt_minor_free(&dir, minor, NULL), -EAGAIN);
+	ck_assert_int_eq(bt_minor_lock(&dir, minor, &other, NULL), -EBUSY);
+	bt_minor_unlock(&dir, minor, fd, false);
+	ck_assert_int_eq(bt_minor_lock(&dir, minor, &fd, NULL), 0);
+	bt_minor_unlock(&dir, minor, fd, false);
+	ck_assert_int_eq(bt_minor_free(&dir, minor, NULL), 0);
+}
+END_TEST
+
+START_TEST(bad_minors_are_named)
+{
+	static const struct {
+		int minor, lock, free;
+	} bad[] = {
+		{ 5, -EINVAL, -ENOENT },
+		{ -1, -EINVAL, -EINVAL },
+		{ BLKTAP_MINOR_MAX, -EINVAL, -EINVAL },
+		{ INT_MAX, -EINVAL, -EINVAL },
+	};
+	struct blktap_error *err;
+	char text[32];
+	int fd, minor;
+
+	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		snprintf(text, sizeof(text), "minor %d", bad[i].minor);
+		err = NULL;
+		ck_assert_int_eq(bt_minor_lock(&dir, bad[i].minor, &fd, &err),
+				 bad[i].lock);
+		ck_assert_ptr_nonnull(
+			strstr(blktap_error_get_message(err), text));
+		blktap_error_destroy(err);
+		err = NULL;
+		ck_assert_int_eq(bt_minor_free(&dir, bad[i].minor, &err),
+				 bad[i].free);
+		ck_assert_ptr_nonnull(
+			strstr(blktap_error_get_message(err), text));
+		ck_assert_str_ne(blktap_error_get_hint(err), "");
+		blktap_error_destroy(err);
+	}
+}
+END_TEST
+
+START_TEST(all_minors_taken_is_no_space)
+{
+	struct blktap_error *err = NULL;
+	char name[64];
+	int minor, i;
+
+	ck_assert_int_eq(bt_rundir_make(&dir, NULL), 0);
+	for (i = 0; i < BLKTAP_MINOR_MAX; i++) {
+		snprintf(name, sizeof(name), "%s/tapdisk/tapdisk-%d", dir.path,
+			 i);
+		ck_assert_int_eq(mknod(name, S_IFREG | 0600, 0), 0);
+	}
+	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, &err), -ENOSPC);
+	ck_assert_str_ne(blktap_error_get_hint(err), "");
+	blktap_error_destroy(err);
+}
+END_TEST
+
+START_TEST(strange_files_among_the_marks_do_no_harm)
+{
+	static const char *const names[] = {
+		"tapdisk-",   "tapdisk-01",	     "tapdisk-1x",
+		"tapdisk--1", "tapdisk-99999999999", "x"
+	};
+	char name[96];
+	int minor;
+
+	ck_assert_int_eq(bt_rundir_make(&dir, NULL), 0);
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		snprintf(name, sizeof(name), "%s/tapdisk/%s", dir.path,
+			 names[i]);
+		ck_assert_int_eq(mknod(name, S_IFREG | 0600, 0), 0);
+	}
+	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(minor, 0);
+	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(minor, 1);
+}
+END_TEST
+
+/* ---- the directory -------------------------------------------------------- */
+
+START_TEST(directory_too_long_for_a_socket_is_refused)
+{
+	struct blktap_error *err = NULL;
+	struct bt_rundir long_dir;
+	char path[200];
+
+	memset(path, 'd', sizeof(path));
+	path[0] = '/';
+	path[90] = '\0';
+	ck_assert_int_eq(bt_rundir_init(&long_dir, path, NULL), 0);
+	bt_rundir_fini(&long_dir);
+	path[90] = 'd';
+	path[91] = '\0';
+	ck_assert_int_eq(bt_rundir_init(&long_dir, path, &err), -ENAMETOOLONG);
+	ck_assert_ptr_nonnull(strstr(blktap_error_get_message(err), "91"));
+	ck_assert_str_ne(blktap_error_get_hint(err), "");
+	blktap_error_destroy(err);
+}
+END_TEST
+
+START_TEST(directory_that_others_can_write_to_is_refused)
+{
+	struct blktap_error *err = NULL;
+
+	ck_assert_int_eq(bt_rundir_make(&dir, NULL), 0);
+	ck_assert_int_eq(chmod(dir.path, 0777), 0);
+	ck_assert_int_eq(bt_rundir_make(&dir, &err), -EPERM);
+	blktap_error_destroy(err);
+}
+END_TEST
+
+START_TEST(file_in_place_of_the_directory_is_named)
+{
+	struct blktap_error *err = NULL;
+
+	ck_assert_int_eq(mknod(dir.path, S_IFREG | 0600, 0), 0);
+	ck_assert_int_eq(bt_rundir_make(&dir, &err), -ENOTDIR);
+	ck_assert_ptr_nonnull(strstr(blktap_error_get_message(err), dir.path));
+	blktap_error_destroy(err);
+}
+END_TEST
+
+START_TEST(relative_name_becomes_absolute)
+{
+	struct bt_rundir relative;
+
+	ck_assert_int_eq(chdir("/"), 0);
+	ck_assert_int_eq(bt_rundir_init(&relative, "a/b//", NULL), 0);
+	ck_assert_int_eq(relative.path[0], '/');
+	ck_assert_ptr_nonnull(strstr(relative.path, "/a/b"));
+	ck_assert_int_eq(relative.path[strlen(relative.path) - 1], 'b');
+	bt_rundir_fini(&relative);
+}
+END_TEST
+
+START_TEST(dead_sockets_are_swept_and_live_ones_stay)
+{
+	char live[BT_SUN_PATH], dead[BT_SUN_PATH], nbd[BT_SUN_PATH];
+	int fd, gone;
+
+	ck_assert_int_eq(bt_rundir_make(&dir, NULL), 0);
+	bt_rundir_control_path(&dir, getpid(), live);
+	bt_rundir_control_path(&dir, 4000001, dead);
+	bt_rundir_nbd_path(&dir, 4000001, 3, nbd);
+	ck_assert_int_eq(bt_socket_listen(live, &fd), 0);
+	ck_assert_int_eq(bt_socket_listen(dead, &gone), 0);
+	close(gone);
+	ck_assert_int_eq(bt_socket_listen(nbd, &gone), 0);
+	close(gone);
+	bt_rundir_sweep(&dir);
+	ck_assert_int_eq(access(live, F_OK), 0);
+	ck_assert_int_eq(access(dead, F_OK), -1);
+	ck_assert_int_eq(access(nbd, F_OK), -1);
+	close(fd);
+}
+END_TEST
+
+START_TEST(socket_is_for_its_owner_alone)
+{
+	char path[BT_SUN_PATH];
+	struct stat st;
+	int fd;
+
+	ck_assert_int_eq(bt_rundir_make(&dir, NULL), 0);
+	bt_rundir_control_path(&dir, 1, path);
+	ck_assert_int_eq(bt_socket_listen(path, &fd), 0);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_int_eq(st.st_mode & 07777, 0600);
+	ck_assert_int_eq(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	close(fd);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *suite = suite_create("control-dirs");
+	TCase *minors = tcase_create("minors");
+	TCase *dirs = tcase_create("rundir");
+
+	tcase_add_checked_fixture(minors, setup_dir, teardown_dir);
+	tcase_set_timeout(minors, 60);
+	tcase_add_test(minors, lowest_free_minor_is_allocated);
+	tcase_add_test(minors, marks_are_for_their_owner_alone);
+	tcase_add_test(minors, two_never_get_the_same_minor);
+	tcase_add_test(minors, minor_in_use_is_neither_freed_nor_locked_again);
+	tcase_add_test(minors, bad_minors_are_named);
+	tcase_add_test(minors, all_minors_taken_is_no_space);
+	tcase_add_test(minors, strange_files_among_the_marks_do_no_harm);
+	suite_add_tcase(suite, minors);
+
+	tcase_add_checked_fixture(dirs, setup_dir, teardown_dir);
+	tcase_add_test(dirs, directory_too_long_for_a_socket_is_refused);
+	tcase_add_test(dirs, directory_that_others_can_write_to_is_refused);
+	tcase_add_test(dirs, file_in_place_of_the_directory_is_named);
+	tcase_add_test(dirs, relative_name_becomes_absolute);
+	tcase_add_test(dirs, dead_sockets_are_swept_and_live_ones_stay);
+	tcase_add_test(dirs, socket_is_for_its_owner_alone);
+	suite_add_tcase(suite, dirs);
+	return suite;
+}
+
+int main(void)
+{
+	return unit_run(make_suite());
+}
