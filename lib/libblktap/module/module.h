@@ -6,6 +6,7 @@
 
 #include "port/port.h"
 
+extern const struct blktap_class bt_crypt_class;
 extern const struct blktap_class bt_slice_class;
 extern const struct blktap_class bt_throttle_class;
 
