@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The VHD driver on files that fail. */
+#include "vhd-bench.h"
+
+/* ---- faults --------------------------------------------------------------- */
+
+START_TEST(space_that_is_short_fails_only_who_needs_it)
+{
+	memset(model, 0, sizeof(model));
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	open_image("a.vhd", 0);
+	write_random(0, BLOCK);
+	/* the bitmap of the next new block */
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_WRITE, .nth = 1, .error = -ENOSPC });
+	memset(buffer, 9, BLOCK);
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 8 * BLOCK, BLOCK, buffer, 0),
+			 -ENOSPC);
+	faulty_reset();
+	compare(0, SIZE);
+	/* its data */
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_WRITE, .nth = 3, .error = -ENOSPC });
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 8 * BLOCK, BLOCK, buffer, 0),
+			 -ENOSPC);
+	faulty_reset();
+	compare(0, SIZE);
+	write_random(8 * BLOCK, BLOCK);
+	close_image();
+	check_footers("a.vhd");
+	open_image("a.vhd", 0);
+	compare(0, SIZE);
+}
+END_TEST
+
+START_TEST(a_footer_that_could_not_be_written_comes_with_the_flush)
+{
+	memset(model, 0, sizeof(model));
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	open_image("a.vhd", 0);
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_WRITE, .nth = 2, .error = -EIO });
+	write_random(0, BLOCK);
+	faulty_reset();
+	ck_assert_int_eq(run(BLKTAP_OP_FLUSH, 0, 0, NULL, 0), 0);
+	close_image();
+	check_footers("a.vhd");
+}
+END_TEST
+
+START_TEST(a_failed_flush_stays_failed)
+{
+	unsigned char data[512] = { 1 };
+
+	memset(model, 0, sizeof(model));
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	open_image("a.vhd", 0);
+	/* no FUA: its flush would leave the next one nothing to do */
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 0, 512, data, 0), 0);
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_SYNC, .nth = 1, .error = -EIO });
+	ck_assert_int_eq(run(BLKTAP_OP_FLUSH, 0, 0, NULL, 0), -EIO);
+	faulty_reset();
+	ck_assert_int_eq(run(BLKTAP_OP_FLUSH, 0, 0, NULL, 0), -EIO);
+	ck_assert_int_eq(blktap_disk_close(disk), -EIO);
+	disk = NULL;
+	make("b.vhd", SIZE, NULL, NULL, NULL);
+}
+END_TEST
+
+/* Every operation of a long run may fail; what failed is unknown, the rest is
+ * as it was written, and the image stays sound. */
+START_TEST(random_faults_lose_nothing_else)
+{
+	static bool unknown[SIZE / 512];
+	unsigned int i, failed = 0;
+
+	memset(model, 0, sizeof(model));
+	memset(unknown, 0, sizeof(unknown));
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	open_image("a.vhd", 0);
+	for (i = 0; i < 600; i++) {
+		uint64_t sector = next_random() % (SIZE / 512 - 24);
+		uint64_t count = next_random() % 24 + 1, s;
+		int rc;
+
+		faulty_reset();
+		if (next_random() % 3 == 0)
+			faulty_add((struct faulty_rule){
+				.op = next_random() % 2 ? BT_IO_WRITE
+							: BT_IO_READ,
+				.nth = (uint32_t)(next_random() % 4 + 1),
+				.error = next_random() % 2 ? -ENOSPC : -EIO });
+		memset(buffer, (int)i, count * 512);
+		rc = run(BLKTAP_OP_WRITE, sector * 512, count * 512, buffer, 0);
+		failed += rc != 0;
+		if (!rc)
+			memset(model + sector * 512, (int)i, count * 512);
+		for (s = sector; s < sector + count; s++)
+			unknown[s] = rc != 0;
+		faulty_reset();
+		if (i % 50 == 49) {
+			close_image();
+			open_image("a.vhd", 0);
+		}
+	}
+	ck_assert_uint_gt(failed, 20);
+	close_image();
+	check_footers("a.vhd");
+	open_image("a.vhd", 0);
+	for (i = 0; i < SIZE / 512; i++)
+		if (!unknown[i])
+			compare((uint64_t)i * 512, 512);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("vhd-faults");
+	TCase *tc = tcase_create("faults");
+
+	tcase_add_checked_fixture(tc, setup_faulty, teardown);
+	tcase_set_timeout(tc, 120);
+	tcase_add_test(tc, space_that_is_short_fails_only_who_needs_it);
+	tcase_add_test(tc,
+		       a_footer_that_could_not_be_written_comes_with_the_flush);
+	tcase_add_test(tc, a_failed_flush_stays_failed);
+	tcase_add_test(tc, random_faults_lose_nothing_else);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
