@@ -20,7 +20,9 @@ static const struct blktap_class *const classes[] = {
 	/* modules that change or keep data */
 	&bt_crypt_class,
 	/* modules */
+	&bt_concat_class,
 	&bt_slice_class,
+	&bt_stripe_class,
 	&bt_throttle_class,
 };
 /* clang-format on */

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "module/parts.h"
+
+#include <string.h>
+
+#include "util/checked.h"
+
+#define ROOM 512u /* of frames, at least: see bt_node_add_pool */
+
+int bt_parts_init(struct bt_parts *parts, struct bt_node *node, uint32_t count,
+		  bt_parts_next *next)
+{
+	parts->node = node;
+	parts->next = next;
+	bt_list_init(&parts->waiting);
+	return bt_node_add_pool(node, count, sizeof(struct bt_request),
+				&parts->pool);
+}
+
+uint64_t bt_parts_memory(uint32_t count)
+{
+	return count * (bt_align_down(sizeof(struct bt_request) + 63, 64) +
+			(uint64_t)ROOM);
+}
+
+static void find_next(struct bt_parts *parts, struct bt_request *req,
+		      struct bt_parts_frame *frame)
+{
+	frame->more =
+		parts->next(parts->node, req, &frame->cursor, &frame->piece);
+}
+
+/* ---- one piece ------------------------------------------------------------- */
+
+static void send_itself(struct bt_request *req, struct bt_parts_frame *frame,
+			const struct bt_piece *piece)
+{
+	frame->offset = req->offset;
+	frame->length = req->length;
+	req->offset = piece->offset;
+	req->length = piece->length;
+	bt_port_submit(piece->port, req);
+}
+
+void bt_parts_complete(struct bt_request *req)
+{
+	struct bt_parts_frame *frame = bt_request_frame(req);
+
+	req->offset = frame->offset;
+	req->length = frame->length;
+	bt_request_complete(req, req->error);
+}
+
+/* ---- many ------------------------------------------------------------------ */
+
+static void unpend(struct bt_request *req)
+{
+	struct bt_parts_frame *frame = bt_request_frame(req);
+
+	if (--frame->pending)
+		return;
+	req->failed = frame->failed;
+	bt_request_complete(req, frame->error);
+}
+
+static void child_done(struct bt_request *child);
+
+static void send_child(struct bt_request *child, struct bt_request *req,
+		       const struct bt_piece *piece)
+{
+	child->op = req->op;
+	child->flags = req->flags;
+	child->offset = piece->offset;
+	child->length = piece->length;
+	if (req->data.iov) {
+		child->data = req->data;
+		bt_sgl_advance(&child->data, piece->at);
+	}
+	child->done = child_done;
+	child->opaque = req;
+	bt_port_submit(piece->port, child);
+}
+
+/* Sends what is left; false where it waits for a child. */
+static bool feed(struct bt_parts *parts, struct bt_request *req)
+{
+	struct bt_parts_frame *frame = bt_request_frame(req);
+
+	while (frame->more && !frame->error) {
+		struct bt_request *child = bt_pool_take(parts->pool);
+		struct bt_piece piece = frame->piece;
+
+		if (!child)
+			return false;
+		find_next(parts, req, frame);
+		frame->pending++;
+		send_child(child, req, &piece);
+	}
+	unpend(req);
+	return true;
+}
+
+static void feed_waiting(struct bt_parts *parts)
+{
+	while (!bt_list_empty(&parts->waiting)) {
+		struct bt_list *first = parts->waiting.next;
+		struct bt_request *req =
+			bt_list_entry(first, struct bt_request, link);
+
+		bt_list_del(first);
+		if (feed(parts, req))
+			continue;
+		bt_list_add(&parts->waiting, first);
+		return;
+	}
+}
+
+static void child_done(struct bt_request *child)
+{
+	struct bt_request *req = child->opaque;
+	struct bt_parts_frame *frame = bt_request_frame(req);
+	struct bt_parts *parts = frame->parts;
+
+	if (child->error && !frame->error) {
+		frame->error = child->error;
+		frame->failed = child->failed;
+	}
+	bt_pool_give(child);
+	unpend(req);
+	feed_waiting(parts);
+}
+
+void bt_parts_submit(struct bt_parts *parts, struct bt_request *req)
+{
+	struct bt_parts_frame *frame = bt_request_frame(req);
+	struct bt_piece first;
+
+	memset(frame, 0, sizeof(*frame));
+	frame->parts = parts;
+	find_next(parts, req, frame);
+	first = frame->piece;
+	if (first.length == req->length || req->op == BLKTAP_OP_BLOCK_STATUS)
+		find_next(parts, req, frame);
+	if (!frame->more || req->op == BLKTAP_OP_BLOCK_STATUS) {
+		send_itself(req, frame, &first);
+		return;
+	}
+	frame->cursor = 0;
+	find_next(parts, req, frame);
+	frame->pending = 1;
+	if (!bt_list_empty(&parts->waiting) || !feed(parts, req))
+		bt_list_add_tail(&parts->waiting, &req->link);
+}
+
+bool bt_parts_every_port(struct bt_node *node, const struct bt_request *req,
+			 uint64_t *cursor, struct bt_piece *piece)
+{
+	if (*cursor == node->port_count)
+		return false;
+	*piece = (struct bt_piece){
+		.port = &node->ports[(*cursor)++],
+		.offset = req->offset,
+		.length = req->length,
+	};
+	return true;
+}
