@@ -12,6 +12,11 @@
 int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 		  struct bt_args **args, struct blktap_error **err);
 
+/* The same where the class is known: what stands before the first ':' or '(' is
+ * its name. */
+int bt_spec_parse_as(const struct blktap_class *cls, const char *spec,
+		     struct bt_args **args, struct blktap_error **err);
+
 /* Opens the image that spec names, with all it stands on: parents are opened
  * read-only, in the format that the child recorded; none is ever guessed. flags
  * are BLKTAP_OPEN_*. -ELOOP where an image stands on itself. */
@@ -27,6 +32,12 @@ bool bt_xchain_is(const char *spec);
 /* Opens all that stands in the file; as bt_image_open. */
 int bt_xchain_open(struct bt_env *env, const char *spec, uint32_t flags,
 		   struct bt_node **out, struct blktap_error **err);
+
+/* Opens a node of a driver that is made and linked. Where nothing is linked to
+ * its first port and its image says that it stands on something, that is opened
+ * and linked, as above. */
+int bt_image_open_node(struct bt_node *node, uint32_t flags,
+		       struct blktap_error **err);
 
 /* Makes the new name of a file in its directory durable. */
 int bt_sync_directory(const char *path);

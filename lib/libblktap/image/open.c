@@ -144,12 +144,27 @@ static int plan(const struct chain *chain, struct blktap_error **err)
 	return rc;
 }
 
+/* Opens all that top, which is open, stands on. */
+static int open_chain(struct bt_node *top, uint32_t flags,
+		      struct blktap_error **err)
+{
+	struct chain chain = { NULL, 0, 0 };
+	bool more = true;
+	int rc = chain_add(&chain, top, err);
+
+	while (!rc && more)
+		rc = open_parent(top->env, &chain, flags & BLKTAP_OPEN_BUFFERED,
+				 &more, err);
+	if (!rc && chain.count > 1)
+		rc = plan(&chain, err);
+	free(chain.links);
+	return rc;
+}
+
 int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 		  struct bt_node **out, struct blktap_error **err)
 {
-	struct chain chain = { NULL, 0, 0 };
 	struct bt_node *top;
-	bool more = true;
 	int rc;
 
 	if (bt_xchain_is(spec))
@@ -157,17 +172,20 @@ int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 	rc = bt_image_open_one(env, spec, flags, &top, err);
 	if (rc < 0)
 		return rc;
-	rc = chain_add(&chain, top, err);
-	while (!rc && more)
-		rc = open_parent(env, &chain, flags & BLKTAP_OPEN_BUFFERED,
-				 &more, err);
-	if (!rc && chain.count > 1)
-		rc = plan(&chain, err);
-	free(chain.links);
+	rc = open_chain(top, flags, err);
 	if (rc < 0) {
 		bt_node_destroy(top);
 		return rc;
 	}
 	*out = top;
 	return 0;
+}
+
+int bt_image_open_node(struct bt_node *node, uint32_t flags,
+		       struct blktap_error **err)
+{
+	bool is_linked = node->port_count && node->ports[0].lower;
+	int rc = bt_node_open(node, flags, err);
+
+	return rc < 0 || is_linked ? rc : open_chain(node, flags, err);
 }

@@ -178,7 +178,6 @@ int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 		  struct bt_args **args, struct blktap_error **err)
 {
 	size_t len = name_length(spec);
-	struct bt_args *made;
 	int rc;
 
 	if (spec[len] != ':' && spec[len] != '(')
@@ -186,9 +185,16 @@ int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 			       "write it as type:path, e.g. raw:/img/a.raw",
 			       "'%s' does not begin with a type", spec);
 	rc = find_class(spec, len, cls, err);
-	if (rc < 0)
-		return rc;
-	rc = bt_args_create(*cls, &made);
+	return rc < 0 ? rc : bt_spec_parse_as(*cls, spec, args, err);
+}
+
+int bt_spec_parse_as(const struct blktap_class *cls, const char *spec,
+		     struct bt_args **args, struct blktap_error **err)
+{
+	size_t len = strcspn(spec, ":(");
+	struct bt_args *made;
+	int rc = bt_args_create(cls, &made);
+
 	if (rc < 0)
 		return bt_fail(err, rc, NULL, "out of memory");
 	if (spec[len] == '(')

@@ -292,6 +292,25 @@ void bt_args_destroy(struct bt_args *args)
 	free(args);
 }
 
+int bt_args_copy(const struct bt_args *args, struct bt_args **out)
+{
+	struct bt_args *copy;
+	uint32_t i;
+	int rc = bt_args_create(args->cls, &copy);
+
+	if (rc < 0)
+		return rc;
+	for (i = 0; !rc && i < args->count; i++)
+		if (args->values[i].given)
+			rc = bt_args_set_at(copy, i, args->values[i].text,
+					    NULL);
+	if (rc < 0) /* the values are right: there is no memory */
+		bt_args_destroy(copy);
+	else
+		*out = copy;
+	return rc < 0 ? -ENOMEM : 0;
+}
+
 static int find(const struct bt_args *args, const char *name)
 {
 	uint32_t i;

@@ -11,6 +11,8 @@ struct bt_args;
 /* Empty arguments of cls; every value its default. */
 int bt_args_create(const struct blktap_class *cls, struct bt_args **out);
 void bt_args_destroy(struct bt_args *args);
+/* The same arguments once more; -ENOMEM. */
+int bt_args_copy(const struct bt_args *args, struct bt_args **out);
 
 /* Sets one value from its text (without quotes): -ENOENT for a name the class
  * does not have (with a suggestion), -EINVAL for a value of the wrong type or

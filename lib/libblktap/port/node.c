@@ -136,14 +136,20 @@ static void destroy_pools(struct bt_node *node)
 	}
 }
 
+void bt_node_close(struct bt_node *node)
+{
+	if (node->is_open && node->cls->close)
+		node->cls->close(node);
+	node->is_open = false;
+}
+
 void bt_node_destroy(struct bt_node *node)
 {
 	uint32_t i;
 
 	if (!node)
 		return;
-	if (node->is_open && node->cls->close)
-		node->cls->close(node);
+	bt_node_close(node);
 	for (i = 0; node->ports && i < node->port_count; i++) {
 		struct bt_node *lower = node->ports[i].lower;
 

@@ -31,8 +31,8 @@ void bt_port_link(struct bt_port *port, struct bt_node *lower)
 		lower->refs++;
 	port->lower = lower;
 	port->entry = 0;
-	port->written = 1;
-	port->flushed = 0;
+	/* not from the start: a flush in flight has its mark from before */
+	port->written++;
 }
 
 static enum bt_flow flow_of(enum blktap_op op)
@@ -78,7 +78,10 @@ static void go_up(struct bt_request *req)
 		account(frame, req);
 		if (frame->flow == BT_FLOW_WRITE)
 			note_generation(port, frame, req);
+		if (bt_unlikely(frame->took_last))
+			req->flags |= BT_REQUEST_LAST;
 		port->left[frame->flow]++;
+		frame->node->has--;
 		bt_request_pop(req);
 		if (bt_unlikely(port->gate != NULL))
 			bt_gate_check(port->gate);
@@ -157,7 +160,9 @@ static void enter(struct bt_port *port, struct bt_request *req,
 		return;
 	}
 	port->entered[flow]++;
+	node->has++;
 	req->top->flow = flow;
+	req->top->took_last = false;
 	req->top->entered_ns = bt_loop_now(port->env->loop);
 	req->upward = false;
 	if (req->op == BLKTAP_OP_FLUSH) {
@@ -166,6 +171,10 @@ static void enter(struct bt_port *port, struct bt_request *req,
 		    !(req->flags & BT_REQUEST_LAST)) {
 			bt_request_complete(req, 0);
 			return;
+		}
+		if (req->flags & BT_REQUEST_LAST && node->stays) {
+			req->flags &= ~BT_REQUEST_LAST;
+			req->top->took_last = true;
 		}
 	}
 	enqueue(port->env, req);

@@ -237,7 +237,10 @@ struct bt_node {
 	uint32_t frame_sum; /* its frame and the deepest below it */
 	struct bt_node_stats stats;
 	bool is_open;
+	/* It goes on when the graph above it ends: it sees no BT_REQUEST_LAST. */
+	bool stays;
 	uint32_t refs; /* ports that point here */
+	uint64_t has; /* requests that are in it or below it for it */
 };
 
 /* ---- nodes ---------------------------------------------------------------- */
@@ -273,6 +276,8 @@ int bt_node_transfer(struct bt_port *port, enum blktap_op op, uint64_t offset,
 /* Opens the node; what is below it is open. Plans it too (bt_node_plan). */
 int bt_node_open(struct bt_node *node, uint32_t flags,
 		 struct blktap_error **err);
+/* Closes the node, which stays where it is; once. */
+void bt_node_close(struct bt_node *node);
 /* Closes and frees the node and all below it that only it refers to. Nothing is
  * in flight. NULL is fine. */
 void bt_node_destroy(struct bt_node *node);
@@ -288,8 +293,9 @@ const char *bt_node_path(const struct bt_node *node);
 
 void bt_port_init(struct bt_port *port, struct bt_env *env,
 		  struct bt_node *upper, const char *name);
-/* Points the edge at lower (NULL: nowhere), at its first upper port. Nothing is in
- * flight through it. The flush state starts anew. */
+/* Points the edge at lower (NULL: nowhere), at its first upper port. What is in
+ * flight through it ends in the node it entered. Nothing is known any more of
+ * what is durable. */
 void bt_port_link(struct bt_port *port, struct bt_node *lower);
 
 void bt_port_submit(struct bt_port *port, struct bt_request *req);

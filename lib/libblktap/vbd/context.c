@@ -37,6 +37,7 @@ static int allocate(struct blktap_context **out, struct blktap_error **err)
 		return bt_fail(err, -ENOMEM, NULL, "out of memory");
 	bt_log_init(&context->log);
 	bt_list_init(&context->disks);
+	bt_graphs_init(context);
 	*out = context;
 	return 0;
 }

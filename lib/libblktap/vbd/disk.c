@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "image/image.h"
 #include "vbd/edit.h"
 
 #define DEFAULT_DEADLINE_MS 120000u
@@ -70,6 +69,7 @@ static void take_limits(struct blktap_disk *disk, const struct bt_node *root)
 	/* zeroes can always be written as data */
 	if (disk->graph_operations & (1u << BLKTAP_OP_WRITE))
 		disk->limits.operations |= 1u << BLKTAP_OP_WRITE_ZEROES;
+	disk->limits.read_only |= disk->front.read_only;
 	if (disk->limits.read_only)
 		disk->limits.operations &= ~BT_OPS_WRITING;
 }
@@ -110,6 +110,7 @@ int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
 	take_limits(disk, root);
 	disk->root = root;
 	bt_port_link(&disk->top, root);
+	bt_graph_linked(disk);
 	return 0;
 }
 
@@ -202,15 +203,15 @@ int blktap_disk_open(struct blktap_context *context, const char *spec,
 
 	if (rc < 0)
 		return rc;
-	rc = bt_image_open(&context->env, spec, opts.flags, &root, err);
-	if (rc < 0)
-		return rc;
 	disk = calloc(1, sizeof(*disk));
-	if (!disk) {
-		bt_node_destroy(root);
+	if (!disk)
 		return bt_fail(err, -ENOMEM, NULL, "%s: out of memory", spec);
-	}
 	init_disk(disk, context, &opts);
+	rc = bt_graph_open(disk, spec, &root, err);
+	if (rc < 0) {
+		free_disk(disk);
+		return rc;
+	}
 	disk->spec = strdup(spec);
 	disk->name = strdup(opts.name ? opts.name : spec);
 	rc = disk->spec && disk->name ? make_pools(disk, opts.queue_depth)
@@ -220,7 +221,7 @@ int blktap_disk_open(struct blktap_context *context, const char *spec,
 	else
 		rc = bt_disk_adopt(disk, root, err);
 	if (rc < 0) {
-		bt_node_destroy(root);
+		bt_graph_close(disk, root);
 		free_disk(disk);
 		return rc;
 	}
@@ -282,10 +283,11 @@ int blktap_disk_close(struct blktap_disk *disk)
 		return rc;
 	bt_vbd_shut(disk);
 	if (disk->root) {
+		bt_graph_leaving(disk);
 		bt_pause_flush(disk, BT_REQUEST_LAST, note_flush);
 		bt_loop_run_until(loop, is_flushed, disk, -1);
 		bt_port_link(&disk->top, NULL);
-		bt_node_destroy(disk->root);
+		bt_graph_close(disk, disk->root);
 	}
 	rc = disk->close_error;
 	free_disk(disk);

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "image/image.h"
 #include "vbd/edit.h"
 
 static void end(struct blktap_disk *disk, int error, const char *message)
@@ -45,7 +44,7 @@ static void close_image(struct blktap_disk *disk)
 
 	disk->root = NULL;
 	bt_port_link(&disk->top, NULL);
-	bt_node_destroy(root);
+	bt_graph_close(disk, root);
 }
 
 /* The image is closed: open the new one, or else the old one again. */
@@ -142,6 +141,7 @@ static void drained(struct bt_gate *gate, int error)
 		return;
 	}
 	disk->state = BT_VBD_FLUSHING;
+	bt_graph_leaving(disk);
 	bt_pause_flush(disk, BT_REQUEST_LAST, flushed);
 }
 
@@ -193,8 +193,7 @@ static int open_again(struct blktap_disk *disk, const char *spec,
 {
 	struct bt_node *root;
 	uint64_t size = disk->limits.size;
-	int rc = bt_image_open(&disk->context->env, spec, disk->open_flags,
-			       &root, err);
+	int rc = bt_graph_open(disk, spec, &root, err);
 
 	if (rc < 0)
 		return rc;
@@ -208,7 +207,7 @@ static int open_again(struct blktap_disk *disk, const char *spec,
 	if (!rc)
 		rc = bt_disk_adopt(disk, root, err);
 	if (rc < 0)
-		bt_node_destroy(root);
+		bt_graph_close(disk, root);
 	return rc;
 }
 

@@ -4,6 +4,7 @@
 #define BT_VBD_PRIVATE_H
 
 #include "core/log.h"
+#include "mason/run.h"
 #include "request/rangelock.h"
 #include "util/checked.h"
 #include "vbd/vbd.h"
@@ -17,6 +18,8 @@ struct blktap_context {
 	struct bt_engine *engine;
 	struct bt_env env;
 	struct bt_list disks;
+	struct bt_list runs; /* Block Mason's graphs in use, see graph.c */
+	struct bt_run_ops run_ops;
 };
 
 enum bt_vbd_state {
@@ -56,6 +59,8 @@ struct blktap_disk {
 	enum blktap_error_policy on_no_space;
 
 	struct bt_node *root;
+	struct bt_front
+		front; /* its place in a graph that is shared; or none */
 	struct bt_port top;
 	struct bt_port *tops[3]; /* for the gate: see bt_disk_get_tops */
 	struct bt_limits limits; /* operations: what is emulated included */
@@ -139,6 +144,17 @@ void bt_late_watch(struct blktap_disk *disk);
 
 /* stats.c */
 void bt_stats_count(struct blktap_disk *disk, const struct bt_request *req);
+
+/* graph.c */
+void bt_graphs_init(struct blktap_context *context);
+/* Opens what spec names: an image with its parents, or a disk of a file. */
+int bt_graph_open(struct blktap_disk *disk, const char *spec,
+		  struct bt_node **root, struct blktap_error **err);
+/* After bt_disk_adopt, and before the last flush. */
+void bt_graph_linked(struct blktap_disk *disk);
+void bt_graph_leaving(struct blktap_disk *disk);
+/* Closes what bt_graph_open opened; the top leads nowhere. */
+void bt_graph_close(struct blktap_disk *disk, struct bt_node *root);
 
 /* disk.c */
 /* Takes over the limits of a newly opened graph and makes room for its frames.

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One node of a run: made from its place in the checked graph, linked, opened. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "mason/run.h"
+
+uint32_t bt_run_flags(const struct bt_mason_node *g, uint32_t flags)
+{
+	flags &= BLKTAP_OPEN_READ_ONLY | BLKTAP_OPEN_FORCE |
+		 BLKTAP_OPEN_BUFFERED;
+	return g->written ? flags : flags | BLKTAP_OPEN_READ_ONLY;
+}
+
+/* How many edges each of the class's ports has. */
+static uint32_t *count_edges(const struct bt_mason_node *g)
+{
+	const struct bt_port_desc *ports = g->cls->ports;
+	const struct bt_mason_link *link;
+	uint32_t i, n = 0, *edges;
+
+	while (ports && ports[n].name)
+		n++;
+	edges = calloc(n + 1, sizeof(*edges));
+	for (i = 0; edges && i < n; i++)
+		edges[i] = ports[i].flags & BT_PORT_ARRAY ? 0 : 1;
+	for (link = g->links; edges && link; link = link->next)
+		if (ports[link->port].flags & BT_PORT_ARRAY)
+			edges[link->port]++;
+	return edges;
+}
+
+static void link_lowers(const struct bt_mason_node *g, struct bt_node *node,
+			struct bt_node *const *lowers)
+{
+	const struct bt_mason_link *link;
+
+	for (link = g->links; link; link = link->next) {
+		struct bt_port *port =
+			bt_node_port(node, link->port, link->slot);
+
+		bt_port_link(port, lowers[link->lower->index]);
+		port->entry = link->upper;
+	}
+}
+
+int bt_run_open(struct bt_run *run, const struct bt_mason_node *g,
+		struct bt_node *node, uint32_t flags, struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+	int rc;
+
+	flags = bt_run_flags(g, flags);
+	if (blktap_class_is_driver(g->cls))
+		rc = run->ops->open_leaf(node, flags, err);
+	else
+		rc = bt_node_open(node, flags, err);
+	if (rc < 0) {
+		bt_fail(err, rc, NULL, "%s: %s", g->cls->name,
+			bt_strerror(rc, text));
+		bt_error_prefix(err, "%s", g->name);
+	}
+	return rc;
+}
+
+int bt_run_make(struct bt_run *run, const struct bt_mason_node *g,
+		struct bt_node *const *lowers, uint32_t flags, bool open,
+		struct bt_node **out, struct blktap_error **err)
+{
+	uint32_t *edges = count_edges(g);
+	struct bt_args *args = NULL;
+	struct bt_node *node;
+	int rc = edges ? bt_args_copy(g->args, &args) : -ENOMEM;
+
+	if (rc < 0)
+		bt_fail(err, rc, NULL, "out of memory");
+	else
+		rc = bt_node_create_wide(run->env, g->cls, g->name, args, edges,
+					 &node, err);
+	free(edges);
+	if (rc < 0)
+		return rc;
+	node->stays = true;
+	link_lowers(g, node, lowers);
+	if (open)
+		rc = bt_run_open(run, g, node, flags, err);
+	if (rc < 0) {
+		bt_run_drop(g, node);
+		return rc;
+	}
+	*out = node;
+	return 0;
+}
+
+void bt_run_drop(const struct bt_mason_node *g, struct bt_node *node)
+{
+	const struct bt_mason_link *link;
+
+	if (!node)
+		return;
+	/* the class closes while its ports still lead somewhere */
+	bt_node_close(node);
+	for (link = g->links; link; link = link->next)
+		bt_port_link(bt_node_port(node, link->port, link->slot), NULL);
+	bt_node_destroy(node);
+}

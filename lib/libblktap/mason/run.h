@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A graph that runs: the nodes of one file, opened as far as the disks that are
+ * in use reach them. A node that two disks reach is one node, opened once.
+ *
+ * What lies above (disks) and beside (the opening of images) is known by
+ * callbacks only. All of it runs outside of the loop's turn. */
+#ifndef BT_MASON_RUN_H
+#define BT_MASON_RUN_H
+
+#include "mason/file.h"
+
+struct bt_run;
+
+/* What a run asks of who owns it. */
+struct bt_run_ops {
+	/* Opens a driver's node, with the images it stands on where the graph
+	 * links none to it. */
+	int (*open_leaf)(struct bt_node *node, uint32_t flags,
+			 struct blktap_error **err);
+	blktap_mason_class_fn *next_class;
+};
+
+/* A disk's place in a run; embedded in the disk. */
+struct bt_front {
+	struct bt_list link; /* in run->fronts */
+	struct bt_run *run; /* NULL: none */
+	char *name;
+	uint32_t index; /* of its node in the graph */
+	uint32_t flags; /* BLKTAP_OPEN_* */
+	bool read_only;
+	struct bt_port *top;
+	void *owner;
+};
+
+struct bt_run {
+	struct bt_list link; /* the owner's */
+	struct bt_env *env;
+	const struct bt_run_ops *ops;
+	char *path; /* of its file, resolved: what it is known by */
+	struct bt_mason_file *file;
+	struct bt_node **nodes; /* by index in the graph; NULL: not in use */
+	struct bt_list fronts;
+	uint64_t generation;
+};
+
+/* Takes file over, on failure too. */
+int bt_run_create(struct bt_env *env, const struct bt_run_ops *ops,
+		  const char *path, struct bt_mason_file *file,
+		  struct bt_run **out, struct blktap_error **err);
+/* No front is in it. NULL is fine. */
+void bt_run_destroy(struct bt_run *run);
+
+/* Opens what the disk called name reaches; NULL: the only one there is. front is
+ * zeroed, but for top, flags and owner. *root is where its requests go; its edge
+ * is the caller's to link, and then bt_run_link. */
+int bt_run_enter(struct bt_run *run, struct bt_front *front, const char *name,
+		 struct bt_node **root, struct blktap_error **err);
+/* To be called after the front's top was linked to root: the upper port. */
+void bt_run_link(struct bt_front *front);
+/* The front is about to be flushed for the last time: what stays in use by
+ * others is not told that it is the last. */
+void bt_run_leaving(struct bt_front *front);
+/* Closes what only this front reached. Its top leads nowhere, and nothing is in
+ * flight. The run itself stays. */
+void bt_run_leave(struct bt_front *front);
+
+/* live[index] for all that the fronts of the run reach; less: NULL or one that
+ * does not count. */
+void bt_run_reach(const struct bt_run *run, const struct bt_front *less,
+		  const struct bt_mason_graph *graph, bool *live);
+
+/* The running node of that name, or NULL. */
+struct bt_node *bt_run_find(const struct bt_run *run, const char *name);
+
+/* run-node.c: makes the node of g, links it to lowers (by index), and opens it
+ * unless late. */
+int bt_run_make(struct bt_run *run, const struct bt_mason_node *g,
+		struct bt_node *const *lowers, uint32_t flags, bool open,
+		struct bt_node **out, struct blktap_error **err);
+int bt_run_open(struct bt_run *run, const struct bt_mason_node *g,
+		struct bt_node *node, uint32_t flags,
+		struct blktap_error **err);
+/* How g is opened for a front's flags. */
+uint32_t bt_run_flags(const struct bt_mason_node *g, uint32_t flags);
+/* Frees a node but nothing that the graph has below it. */
+void bt_run_drop(const struct bt_mason_node *g, struct bt_node *node);
+
+#endif

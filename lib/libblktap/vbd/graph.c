@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Where images and Block Mason meet: a disk's spec names an image, with what it
+ * stands on, or a disk of a file. The graphs of files belong to the context, so
+ * that disks of one file share what they have in common. */
+#include "vbd/private.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "image/image.h"
+
+static const struct blktap_param params[] = {
+	{ .name = "path",
+	  .type = BLKTAP_PARAM_PATH,
+	  .flags = BLKTAP_PARAM_REQUIRED | BLKTAP_PARAM_IDENTITY,
+	  .help = "the file that describes the graph" },
+	{ .name = "disk",
+	  .type = BLKTAP_PARAM_STRING,
+	  .flags = BLKTAP_PARAM_IDENTITY,
+	  .help = "which of the file's disks and exports" },
+	{ .name = NULL },
+};
+
+/* Not in the table of classes: a file describes nodes, and is none. */
+static const struct blktap_class mason_class = {
+	.name = "mason",
+	.summary = "a disk of a graph that a file describes",
+	.params = params,
+	.legacy_type = -1,
+};
+
+static bool is_mason(const char *spec)
+{
+	return !strncmp(spec, "mason", 5) && (spec[5] == ':' || spec[5] == '(');
+}
+
+static struct bt_run *find_run(struct blktap_context *context, const char *path)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &context->runs) {
+		struct bt_run *run = bt_list_entry(pos, struct bt_run, link);
+
+		if (!strcmp(run->path, path))
+			return run;
+	}
+	return NULL;
+}
+
+static int start_run(struct blktap_context *context, const char *path,
+		     struct bt_run **out, struct blktap_error **err)
+{
+	struct bt_mason_source source = {
+		.name = path,
+		.next_class = context->run_ops.next_class,
+	};
+	struct bt_mason_file *file;
+	int rc = bt_mason_file_create(&source, &file, err);
+
+	if (!rc)
+		rc = bt_run_create(&context->env, &context->run_ops, path, file,
+				   out, err);
+	if (!rc)
+		bt_list_add_tail(&context->runs, &(*out)->link);
+	return rc;
+}
+
+static void drop_unused(struct bt_run *run)
+{
+	if (bt_list_empty(&run->fronts))
+		bt_run_destroy(run);
+}
+
+static int enter(struct blktap_disk *disk, const struct bt_args *args,
+		 struct bt_node **root, struct blktap_error **err)
+{
+	const char *name = bt_args_string(args, "path");
+	char *path = realpath(name, NULL), text[BT_STRERROR_MAX];
+	struct bt_run *run;
+	int rc = path ? 0 : -errno;
+
+	if (rc < 0)
+		return bt_fail(err, rc, NULL, "%s: %s", name,
+			       bt_strerror(rc, text));
+	run = find_run(disk->context, path);
+	if (!run)
+		rc = start_run(disk->context, path, &run, err);
+	free(path);
+	if (rc < 0)
+		return rc;
+	disk->front.flags = disk->open_flags;
+	disk->front.top = &disk->top;
+	disk->front.owner = disk;
+	rc = bt_run_enter(run, &disk->front, bt_args_string(args, "disk"), root,
+			  err);
+	drop_unused(run);
+	return rc;
+}
+
+int bt_graph_open(struct blktap_disk *disk, const char *spec,
+		  struct bt_node **root, struct blktap_error **err)
+{
+	struct bt_args *args;
+	int rc;
+
+	disk->front.read_only = false;
+	if (!is_mason(spec))
+		return bt_image_open(&disk->context->env, spec,
+				     disk->open_flags, root, err);
+	rc = bt_spec_parse_as(&mason_class, spec, &args, err);
+	if (rc < 0)
+		return rc;
+	rc = enter(disk, args, root, err);
+	bt_args_destroy(args);
+	return rc;
+}
+
+void bt_graph_linked(struct blktap_disk *disk)
+{
+	if (disk->front.run)
+		bt_run_link(&disk->front);
+}
+
+void bt_graph_leaving(struct blktap_disk *disk)
+{
+	if (disk->front.run)
+		bt_run_leaving(&disk->front);
+}
+
+void bt_graph_close(struct blktap_disk *disk, struct bt_node *root)
+{
+	struct bt_run *run = disk->front.run;
+
+	if (!run) {
+		bt_node_destroy(root);
+		return;
+	}
+	bt_run_leave(&disk->front);
+	drop_unused(run);
+}
+
+void bt_graphs_init(struct blktap_context *context)
+{
+	bt_list_init(&context->runs);
+	context->run_ops.open_leaf = bt_image_open_node;
+	context->run_ops.next_class = blktap_class_next;
+}
