@@ -205,8 +205,16 @@ static int move(struct bt_image_file *f, uint64_t offset, size_t length,
 {
 	char *buffer = NULL;
 	size_t done = 0;
+	ssize_t got;
 	int rc = 0;
 
+	/* the page cache takes it as it is */
+	if (!f->file.direct && in)
+		return pwrite_all(f->file.fd, in, length, offset);
+	if (!f->file.direct) {
+		got = pread_all(f->file.fd, out, length, offset);
+		return got < 0 ? (int)got : 0;
+	}
 	if (posix_memalign((void **)&buffer, MAX_ALIGN, PIECE + 2 * MAX_ALIGN))
 		return -ENOMEM;
 	while (done < length && !rc) {

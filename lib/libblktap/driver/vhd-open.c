@@ -76,7 +76,10 @@ static int load_header(struct bt_vhdimg *img, struct blktap_error **err)
 	if (rc < 0)
 		return bt_image_file_fail(img->f.path, rc, err);
 	rc = bt_vhd_header_decode(bytes, sizeof(bytes), &img->header, &fault);
-	if (!rc)
+	if (!rc && img->any_parent)
+		rc = bt_vhd_header_check_table(&img->header, &img->footer,
+					       img->f.size, &fault);
+	else if (!rc)
 		rc = bt_vhd_header_check(&img->header, &img->footer,
 					 img->f.size, &fault);
 	return rc ? bt_vhdimg_fault(img->f.path, rc, &fault, err) : 0;

@@ -119,7 +119,8 @@ static int check_parent(struct bt_vhdimg *img, const char *path,
 			err, rc, "set the right parent: vhd-util modify -p",
 			"%s: its parent %s: %s", img->f.path, path,
 			fault.reason ? fault.reason : bt_strerror(rc, text));
-	if (!bt_vhd_header_check_parent(&img->header, &footer, NULL))
+	if (img->any_uuid ||
+	    !bt_vhd_header_check_parent(&img->header, &footer, NULL))
 		return 0;
 	uuid_text(img->header.parent_uuid, want);
 	uuid_text(footer.uuid, have);

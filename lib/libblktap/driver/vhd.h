@@ -43,6 +43,8 @@ struct bt_vhdimg {
 	bool fixed;
 	bool differencing;
 	bool old_bits; /* bitmaps have their lowest bit first */
+	bool any_parent; /* its locators may be bad */
+	bool any_uuid; /* its parent may be another disk than it was */
 	int flush_error; /* the first one; a fixed disk's stays */
 
 	/* A bit a block: every sector is known to be here. */

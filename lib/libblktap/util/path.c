@@ -26,6 +26,26 @@ int bt_path_resolve(const char *base, const char *name, char **out)
 	return 0;
 }
 
+int bt_path_relative(const char *base, const char *target, char **out)
+{
+	size_t same = 0, ups = 0, rest, i;
+	char *at;
+
+	for (i = 0; base[i] && base[i] == target[i]; i++)
+		if (base[i] == '/')
+			same = i + 1;
+	for (i = same; base[i]; i++)
+		ups += base[i] == '/';
+	rest = strlen(target + same) + 1;
+	*out = at = malloc(ups * 3 + rest);
+	if (!at)
+		return -ENOMEM;
+	for (; ups; ups--, at += 3)
+		memcpy(at, "../", 3);
+	memcpy(at, target + same, rest);
+	return 0;
+}
+
 unsigned int bt_path_scheme(const char *name)
 {
 	unsigned int n = 0;

@@ -10,6 +10,10 @@
  * -EINVAL for an empty name, -ENOMEM. */
 int bt_path_resolve(const char *base, const char *name, char **out);
 
+/* The name of the file target as it is recorded in the file base: relative to
+ * base's directory. Both are absolute and without links. *out is a new string. */
+int bt_path_relative(const char *base, const char *target, char **out);
+
 /* Whether both names, as they are written, lie in one directory. */
 bool bt_path_same_directory(const char *a, const char *b);
 
