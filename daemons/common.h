@@ -69,6 +69,7 @@ bool arg_is_set(const struct args *args, const char *name);
 const char *arg_text(const struct args *args, const char *name);
 /* otherwise where it was not given */
 int arg_number(const struct args *args, const char *name, int otherwise);
+long arg_long(const struct args *args, const char *name, long otherwise);
 
 /* The directory the user wants: option, environment, or NULL. */
 const char *arg_rundir(const struct args *args);

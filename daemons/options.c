@@ -82,6 +82,13 @@ int arg_number(const struct args *args, const char *name, int otherwise)
 	return args->values[i] ? (int)args->numbers[i] : otherwise;
 }
 
+long arg_long(const struct args *args, const char *name, long otherwise)
+{
+	int i = find_opt(args->command, name);
+
+	return args->values[i] ? args->numbers[i] : otherwise;
+}
+
 /* ---- help ----------------------------------------------------------------- */
 
 static void put_name(FILE *out, const char *program,

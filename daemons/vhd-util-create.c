@@ -194,11 +194,13 @@ const struct command vhd_create_commands[] = {
 	  .summary = "makes an image",
 	  .options = create_options,
 	  .usage_status = EINVAL,
+	  .files_only = true,
 	  .run = create },
 	{ .name = "snapshot",
 	  .summary = "makes a child of an image",
 	  .options = snapshot_options,
 	  .usage_status = EINVAL,
+	  .files_only = true,
 	  .run = snapshot },
 	{ 0 },
 };

@@ -22,11 +22,11 @@ static const struct opt query_options[] = {
 	{ 'a', "allocated", OPT_FLAG, NULL, "blocks that are there", 0, 0 },
 	{ 'u', "unresolved", OPT_FLAG, NULL, "the parent as it is stored", 0,
 	  0 },
+	{ 0, "json", OPT_FLAG, NULL, "all of it, as one JSON object", 0, 0 },
 	{ 0 },
 };
 
-/* A line break in a name would make two lines of one. */
-static void put_line(const char *text)
+void put_line(const char *text)
 {
 	for (; *text; text++)
 		putchar((unsigned char)*text < ' ' ? '?' : *text);
@@ -49,10 +49,11 @@ static int show_parent(const struct args *args, const char *name, bool stored,
 	return rc;
 }
 
-static int show_depth(const char *name, struct blktap_error **err)
+/* Images of the chain, a raw one counted as well. */
+static int count_depth(const char *name, int *out, struct blktap_error **err)
 {
 	char *at = strdup(name);
-	int depth = 0, rc = 0;
+	int depth = 0, rc = at ? 0 : -ENOMEM;
 
 	while (at && !rc) {
 		struct blktap_vhd_info info = { .struct_size = sizeof(info) };
@@ -70,11 +71,53 @@ static int show_depth(const char *name, struct blktap_error **err)
 			at = NULL;
 		}
 	}
+	*out = depth;
+	return rc;
+}
+
+static int show_depth(const char *name, struct blktap_error **err)
+{
+	int depth, rc = count_depth(name, &depth, err);
+
 	if (rc)
 		printf("error checking chain depth: %d\n", rc);
 	else
 		printf("chain depth: %d\n", depth);
 	return rc;
+}
+
+/* A parent only as it is stored: none is opened. */
+static int show_json(const char *name, const struct blktap_vhd_info *info,
+		     struct blktap_error **err)
+{
+	static const char *const types[] = {
+		[BLKTAP_VHD_FIXED] = "fixed",
+		[BLKTAP_VHD_DYNAMIC] = "dynamic",
+		[BLKTAP_VHD_DIFFERENCING] = "differencing",
+	};
+	char *parent;
+	int rc = blktap_vhd_get_parent(name, true, &parent, err);
+
+	if (rc)
+		return rc;
+	printf("{\"name\":");
+	put_json_string(stdout, name);
+	printf(",\"type\":\"%s\",\"size\":%" PRIu64 ",\"file_size\":%" PRIu64
+	       ",\"max_size\":%" PRIu64 ",\"block_size\":%" PRIu32
+	       ",\"allocated\":%" PRIu32 ",\"hidden\":%" PRIu32
+	       ",\"marker\":%" PRIu32,
+	       types[info->type], info->length, info->file_size,
+	       info->max_length, info->block_size, info->allocated,
+	       info->hidden, info->marker);
+	printf(",\"parent\":");
+	if (parent)
+		put_json_string(stdout, parent);
+	else
+		printf("null");
+	printf(",\"parent_is_raw\":%s}\n",
+	       info->parent_is_raw ? "true" : "false");
+	free(parent);
+	return 0;
 }
 
 static int query(const struct args *args)
@@ -87,6 +130,10 @@ static int query(const struct args *args)
 	if (rc) {
 		printf("error opening %s: %d\n", name, rc);
 		return report(args, name, rc, err);
+	}
+	if (arg_is_set(args, "json")) {
+		rc = show_json(name, &info, &err);
+		return rc ? report(args, name, rc, err) : 0;
 	}
 	if (arg_is_set(args, "size"))
 		printf("%" PRIu64 "\n", info.length / MIB);
@@ -131,58 +178,146 @@ static const struct opt check_options[] = {
 	{ 'n', "name", OPT_TEXT, "FILE", "the image", OPT_REQUIRED, 0 },
 	{ 'i', "ignore-footer", OPT_FLAG, NULL,
 	  "the footer at the end may be missing", 0, 0 },
+	{ 'I', "ignore-uuids", OPT_FLAG, NULL,
+	  "with -p: a parent may be another disk than it was", 0, 0 },
 	{ 'p', "parents", OPT_FLAG, NULL, "check what it stands on as well", 0,
 	  0 },
+	{ 'b', "bitmaps", OPT_FLAG, NULL,
+	  "read every bitmap, and hold it against the batmap", 0, 0 },
 	{ 'B', "no-overlaps", OPT_FLAG, NULL,
-	  "do not look for blocks over each other", 0, 0 },
+	  "do not look for blocks over each other; not with -s or -b", 0, 0 },
+	{ 's', "stats", OPT_FLAG, NULL, "count blocks and sectors", 0, 0 },
 	{ 't', "ignore-times", OPT_FLAG, NULL,
 	  "as ever; times are not compared anyhow", 0, 0 },
+	{ 0, "json", OPT_FLAG, NULL, "an object a line, for each image", 0, 0 },
 	{ 0 },
 };
 
-static int check_one(const char *name, uint32_t flags,
-		     struct blktap_error **err)
-{
-	int rc = blktap_vhd_check(name, flags, err);
+struct check {
+	const struct args *args;
+	uint32_t flags;
+	struct blktap_error *err;
+};
 
+static int put_stats(struct check *c, struct blktap_vhd *vhd)
+{
+	struct blktap_vhd_stats s = { .struct_size = sizeof(s) };
+	int rc = blktap_vhd_get_stats(vhd, &s, &c->err);
+
+	if (rc == -EINVAL && c->err) { /* a fixed disk has no blocks */
+		blktap_error_destroy(c->err);
+		c->err = NULL;
+		return 0;
+	}
+	if (!rc)
+		printf(arg_is_set(c->args, "json")
+			       ? ",\"blocks\":%" PRIu32
+				 ",\"allocated\":%" PRIu32 ",\"full\":%" PRIu32
+				 ",\"sectors\":%" PRIu64
+			       : "blocks: %" PRIu32 ", allocated: %" PRIu32
+				 ", full: %" PRIu32 ", sectors: %" PRIu64 "\n",
+		       s.blocks, s.allocated, s.full, s.sectors);
+	return rc;
+}
+
+static int check_stats(struct check *c, const char *name)
+{
+	struct blktap_vhd *vhd;
+	int rc = blktap_vhd_open(name, 0, &vhd, &c->err);
+
+	if (rc)
+		return rc;
+	rc = put_stats(c, vhd);
+	blktap_vhd_close(vhd);
+	return rc;
+}
+
+static int check_json(struct check *c, const char *name)
+{
+	int rc = blktap_vhd_check(name, c->flags, &c->err);
+
+	printf("{\"name\":");
+	put_json_string(stdout, name);
+	printf(",\"valid\":%s", rc ? "false" : "true");
+	if (rc) {
+		printf(",\"error\":");
+		put_json_string(stdout, blktap_error_get_message(c->err));
+	}
+	if (!rc && arg_is_set(c->args, "stats"))
+		rc = check_stats(c, name);
+	printf("}\n");
+	return rc;
+}
+
+static int check_one(struct check *c, const char *name)
+{
+	int rc;
+
+	if (arg_is_set(c->args, "json"))
+		return check_json(c, name);
+	rc = blktap_vhd_check(name, c->flags, &c->err);
 	if (!rc)
 		printf("%s is valid\n", name);
 	else
 		printf("%s appears invalid; %s\n", name,
-		       blktap_error_get_message(*err));
+		       blktap_error_get_message(c->err));
+	if (!rc && arg_is_set(c->args, "stats"))
+		rc = check_stats(c, name);
+	return rc;
+}
+
+/* The next image to look at; *next is NULL after a raw one, where any bytes are a
+ * disk. */
+static int check_next(struct check *c, const char *at, char **next)
+{
+	struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+	struct blktap_vhd *vhd;
+	int rc = blktap_vhd_get_info(at, &info, &c->err);
+
+	if (!rc)
+		rc = blktap_vhd_open(at, 0, &vhd, &c->err);
+	if (rc)
+		return rc;
+	rc = blktap_vhd_find_parent(vhd, arg_is_set(c->args, "ignore-uuids"),
+				    next, &c->err);
+	blktap_vhd_close(vhd);
+	if (info.parent_is_raw) {
+		free(*next);
+		*next = NULL;
+	}
 	return rc;
 }
 
 static int check(const struct args *args)
 {
+	struct check c = { .args = args };
 	const char *name = arg_text(args, "name");
-	uint32_t flags = 0;
-	struct blktap_error *err = NULL;
 	char *at = strdup(name), *next;
 	int rc = at ? 0 : -ENOMEM;
 
+	if (arg_is_set(args, "no-overlaps") &&
+	    (arg_is_set(args, "stats") || arg_is_set(args, "bitmaps"))) {
+		fprintf(stderr, "vhd-util: cannot check: -B goes with neither "
+				"-s nor -b (EINVAL)\n");
+		free(at);
+		return EINVAL;
+	}
 	if (arg_is_set(args, "ignore-footer"))
-		flags |= BLKTAP_VHD_CHECK_NO_FOOTER;
+		c.flags |= BLKTAP_VHD_CHECK_NO_FOOTER;
 	if (arg_is_set(args, "no-overlaps"))
-		flags |= BLKTAP_VHD_CHECK_NO_OVERLAPS;
+		c.flags |= BLKTAP_VHD_CHECK_NO_OVERLAPS;
+	if (arg_is_set(args, "bitmaps"))
+		c.flags |= BLKTAP_VHD_CHECK_BITMAPS;
 	while (!rc && at) {
-		struct blktap_vhd_info info = { .struct_size = sizeof(info) };
-
 		next = NULL;
-		rc = check_one(at, flags, &err);
+		rc = check_one(&c, at);
 		if (!rc && arg_is_set(args, "parents"))
-			rc = blktap_vhd_get_info(at, &info, &err);
-		if (!rc && arg_is_set(args, "parents"))
-			rc = blktap_vhd_get_parent(at, false, &next, &err);
+			rc = check_next(&c, at, &next);
 		free(at);
 		at = next;
-		if (info.parent_is_raw) { /* any bytes are a raw disk */
-			free(at);
-			at = NULL;
-		}
 	}
 	free(at);
-	return rc ? report(args, name, rc, err) : 0;
+	return rc ? report(args, name, rc, c.err) : 0;
 }
 
 const struct command vhd_query_commands[] = {
@@ -190,16 +325,19 @@ const struct command vhd_query_commands[] = {
 	  .summary = "prints what an image says of itself",
 	  .options = query_options,
 	  .usage_status = EINVAL,
+	  .files_only = true,
 	  .run = query },
 	{ .name = "set",
 	  .summary = "sets a mark",
 	  .options = set_options,
 	  .usage_status = EINVAL,
+	  .files_only = true,
 	  .run = set },
 	{ .name = "check",
 	  .summary = "looks for faults",
 	  .options = check_options,
 	  .usage_status = EINVAL,
+	  .files_only = true,
 	  .run = check },
 	{ 0 },
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* vhd-util: makes, asks and checks VHD images. Options, output and exit status
+/* vhd-util: makes, asks, checks and changes VHD images. Options, output and exit status
  * are those that toolstacks have always had from it: the status is the errno, 22
  * for wrong use, and 0 where nothing was asked. */
 #include <errno.h>
@@ -7,8 +7,11 @@
 
 #include "vhd-util.h"
 
-static const struct command *const groups[] = { vhd_create_commands,
-						vhd_query_commands };
+static const struct command *const groups[] = {
+	vhd_create_commands, vhd_query_commands, vhd_read_commands,
+	vhd_change_commands, vhd_long_commands,	 vhd_scan_commands,
+	vhd_key_commands,
+};
 
 #define GROUPS (sizeof(groups) / sizeof(*groups))
 
@@ -22,6 +25,24 @@ static void show_verbs(FILE *out)
 		for (c = groups[i]; c->name; c++)
 			fprintf(out, "  %-10s %s\n", c->name, c->summary);
 	fprintf(out, "\n'vhd-util COMMAND --help' tells more of one.\n");
+}
+
+static int unknown(const char *verb)
+{
+	const char *names[32] = { NULL };
+	const struct command *c;
+	const char *like;
+	size_t i, n = 0;
+
+	for (i = 0; i < GROUPS; i++)
+		for (c = groups[i]; c->name && n < 31; c++)
+			names[n++] = c->name;
+	fprintf(stderr, "vhd-util: unknown command '%s'\n", verb);
+	like = suggest(verb, names);
+	if (like)
+		fprintf(stderr, "hint: did you mean '%s'?\n", like);
+	show_verbs(stderr);
+	return EINVAL;
 }
 
 int main(int argc, char **argv)
@@ -43,7 +64,5 @@ int main(int argc, char **argv)
 			if (!strcmp(c->name, argv[1]))
 				return run_command("vhd-util", c, argc - 1,
 						   argv + 1);
-	fprintf(stderr, "vhd-util: unknown command '%s'\n", argv[1]);
-	show_verbs(stderr);
-	return EINVAL;
+	return unknown(argv[1]);
 }

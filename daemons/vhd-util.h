@@ -7,5 +7,13 @@
 /* Tables of commands, one a file. */
 extern const struct command vhd_create_commands[];
 extern const struct command vhd_query_commands[];
+extern const struct command vhd_read_commands[];
+extern const struct command vhd_change_commands[];
+extern const struct command vhd_long_commands[];
+extern const struct command vhd_scan_commands[];
+extern const struct command vhd_key_commands[];
+
+/* A name on a line of its own: a line break in it would make two lines of one. */
+void put_line(const char *text);
 
 #endif

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* vhd-util fill, coalesce, copy: long work, which shows how far it is and may be
+ * interrupted at any moment. */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "chain.h"
+#include "convert.h"
+#include "vhd-util.h"
+#include "work.h"
+
+#define SECTOR 512u
+
+static const struct opt fill_options[] = {
+	{ 'n', "name", OPT_TEXT, "FILE", "the image", OPT_REQUIRED, 0 },
+	{ 'b', "bat", OPT_FLAG, NULL,
+	  "only put blocks into the table, without data", 0, 0 },
+	{ 'f', "from", OPT_NUMBER, "SECTOR", "with -b: the first", 0,
+	  LONG_MAX },
+	{ 't', "to", OPT_NUMBER, "SECTOR", "with -b: the last", 0, LONG_MAX },
+	{ 'B', "no-limit", OPT_FLAG, NULL, "as ever; no file grows past 2 TiB",
+	  0, 0 },
+	WORK_PROGRESS,
+	{ 0 },
+};
+
+static int fill_table(const struct args *args, struct work *work,
+		      const struct blktap_vhd_info *info,
+		      struct blktap_error **err)
+{
+	uint64_t sectors = info->length / SECTOR;
+	uint64_t per = info->block_size / SECTOR;
+	uint64_t first = (uint64_t)arg_long(args, "from", 0);
+	uint64_t last = (uint64_t)arg_long(args, "to", (long)(sectors - 1));
+	struct blktap_vhd *vhd;
+	int rc;
+
+	if (first >= sectors || last < first)
+		return -ERANGE;
+	if (last >= sectors)
+		last = sectors - 1;
+	rc = blktap_vhd_open(arg_text(args, "name"), BLKTAP_VHD_WRITE, &vhd,
+			     err);
+	if (rc)
+		return rc;
+	rc = blktap_vhd_allocate(vhd, (uint32_t)(first / (per ? per : 1)),
+				 (uint32_t)(last / (per ? per : 1)),
+				 work_progress, work, err);
+	blktap_vhd_close(vhd);
+	return rc;
+}
+
+/* Every sector is written as it reads. */
+static int write_back(struct chain *chain, uint64_t length, struct work *work)
+{
+	uint8_t *buf = aligned_alloc(4096, CHAIN_PIECE);
+	uint64_t at, n;
+	int rc = buf ? 0 : -ENOMEM;
+
+	for (at = 0; at < length && !rc; at += n) {
+		n = length - at < CHAIN_PIECE ? length - at : CHAIN_PIECE;
+		rc = work_progress(work, at, length) ? -ECANCELED : 0;
+		if (!rc)
+			rc = chain_move(chain, BLKTAP_OP_READ, at, buf, n);
+		if (!rc)
+			rc = chain_move(chain, BLKTAP_OP_WRITE, at, buf, n);
+	}
+	free(buf);
+	if (!rc)
+		work_progress(work, length, length);
+	n = chain_move(chain, BLKTAP_OP_FLUSH, 0, NULL, 0) ? 1 : 0;
+	return n && !rc ? -EIO : rc;
+}
+
+static int fill_all(const struct args *args, struct work *work,
+		    const struct blktap_vhd_info *info,
+		    struct blktap_error **err)
+{
+	struct chain chain;
+	int rc = chain_open(&chain, arg_text(args, "name"), 0, err);
+	int closed;
+
+	if (rc)
+		return rc;
+	rc = write_back(&chain, info->length, work);
+	closed = chain_close(&chain);
+	return rc ? rc : closed;
+}
+
+static int fill(const struct args *args)
+{
+	const char *name = arg_text(args, "name");
+	struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+	bool table = arg_is_set(args, "bat");
+	struct blktap_error *err = NULL;
+	struct work work;
+	int rc;
+
+	if (!table && (arg_is_set(args, "from") || arg_is_set(args, "to"))) {
+		printf("-f/-t can only be used with -b\n");
+		return EINVAL;
+	}
+	rc = work_begin(&work, args, false);
+	if (rc)
+		return rc;
+	rc = blktap_vhd_get_info(name, &info, &err);
+	if (rc)
+		printf("error opening %s: %d\n", name, rc);
+	else if (table)
+		rc = fill_table(args, &work, &info, &err);
+	else
+		rc = fill_all(args, &work, &info, &err);
+	return work_end(&work, rc ? report(args, name, rc, err) : 0);
+}
+
+/* ---- coalesce ------------------------------------------------------------- */
+
+static const struct opt coalesce_options[] = {
+	{ 'n', "name", OPT_TEXT, "FILE", "the child", OPT_REQUIRED, 0 },
+	{ 'a', "ancestor", OPT_TEXT, "FILE",
+	  "into this image of its chain, with all that is between", 0, 0 },
+	{ 'o', "output", OPT_TEXT, "FILE",
+	  "the whole chain into a new image instead", 0, 0 },
+	{ 's', "sparse", OPT_FLAG, NULL,
+	  "zeroes that read as zeroes anyhow are not written", 0, 0 },
+	{ 'p', "show-progress", OPT_FLAG, NULL, "show how far it is", 0, 0 },
+	{ 'x', "limit", OPT_TEXT, "N", "as ever; it makes no difference", 0,
+	  0 },
+	{ 0, "resume", OPT_TEXT, "FILE",
+	  "keep there how far it is, and go on from there", 0, 0 },
+	WORK_PROGRESS,
+	{ 0 },
+};
+
+static int coalesce_one(const struct args *args, const char *name,
+			const char *into, bool raw, struct work *work,
+			uint64_t *sectors, struct blktap_error **err)
+{
+	struct blktap_vhd_coalesce_options options = {
+		.struct_size = sizeof(options),
+		.flags = arg_is_set(args, "sparse") ? BLKTAP_VHD_COALESCE_SPARSE
+						    : 0,
+		.into = into,
+		.into_raw = raw,
+		.state = arg_text(args, "resume"),
+		.progress = work_progress,
+		.opaque = work,
+	};
+	struct blktap_vhd *vhd;
+	uint64_t n = 0;
+	int rc = blktap_vhd_open(name, 0, &vhd, err);
+
+	if (rc)
+		return rc;
+	rc = blktap_vhd_coalesce(vhd, &options, &n, err);
+	*sectors += n;
+	blktap_vhd_close(vhd);
+	return rc;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_ino == y.st_ino &&
+	       x.st_dev == y.st_dev;
+}
+
+/* From the ancestor's child up to name, so that what is above is written last.
+ * One level a call; chains are tens of images deep. *raw: the ancestor is. */
+static int coalesce_down(const struct args *args, const char *name,
+			 const char *ancestor, unsigned int depth, bool *raw,
+			 struct work *work, uint64_t *sectors,
+			 struct blktap_error **err)
+{
+	struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+	char *parent = NULL;
+	int rc = blktap_vhd_get_info(name, &info, err);
+
+	if (!rc)
+		rc = blktap_vhd_get_parent(name, false, &parent, err);
+	if (rc)
+		return rc;
+	if (!parent || depth == 1024) {
+		free(parent);
+		return -ENOENT;
+	}
+	if (same_file(parent, ancestor))
+		*raw = info.parent_is_raw;
+	else if (info.parent_is_raw)
+		rc = -ENOENT;
+	else
+		rc = coalesce_down(args, parent, ancestor, depth + 1, raw, work,
+				   sectors, err);
+	free(parent);
+	return rc ? rc
+		  : coalesce_one(args, name, ancestor, *raw, work, sectors,
+				 err);
+}
+
+static int copy_chain(const struct args *args, const char *from, const char *to,
+		      bool json);
+
+static int coalesce(const struct args *args)
+{
+	const char *name = arg_text(args, "name");
+	const char *ancestor = arg_text(args, "ancestor");
+	struct blktap_error *err = NULL;
+	struct work work;
+	uint64_t sectors = 0;
+	bool raw = false;
+	int rc;
+
+	if (ancestor && arg_is_set(args, "output")) {
+		fprintf(stderr,
+			"vhd-util: cannot coalesce %s: -a and -o "
+			"exclude each other (EINVAL)\n",
+			name);
+		return EINVAL;
+	}
+	if (arg_is_set(args, "output"))
+		return copy_chain(args, name, arg_text(args, "output"), false);
+	rc = work_begin(&work, args, arg_is_set(args, "show-progress"));
+	if (rc)
+		return rc;
+	if (ancestor)
+		rc = coalesce_down(args, name, ancestor, 0, &raw, &work,
+				   &sectors, &err);
+	else
+		rc = coalesce_one(args, name, NULL, false, &work, &sectors,
+				  &err);
+	if (rc)
+		printf("error coalescing: %d\n", rc);
+	else
+		printf("Coalesced %" PRIu64 " sectors", sectors);
+	return work_end(&work, rc ? report(args, name, rc, err) : 0);
+}
+
+/* ---- copy ----------------------------------------------------------------- */
+
+static const struct opt copy_options[] = {
+	{ 'n', "name", OPT_TEXT, "FILE", "the image", OPT_REQUIRED, 0 },
+	{ 'N', "new", OPT_TEXT, "FILE", "the copy, which stands alone",
+	  OPT_REQUIRED, 0 },
+	{ 'k', "key", OPT_TEXT, "FILE", "encrypt the copy with this key", 0,
+	  0 },
+	{ 'E', "key-from-stdin", OPT_FLAG, NULL, "the same, the key on stdin",
+	  0, 0 },
+	{ 0, "json", OPT_FLAG, NULL, "say in JSON what was copied", 0, 0 },
+	WORK_PROGRESS,
+	{ 0 },
+};
+
+static int copy_chain(const struct args *args, const char *from, const char *to,
+		      bool json)
+{
+	struct blktap_image_options create;
+	struct convert convert = {
+		.source = from,
+		.source_format = "vhd",
+		.target = to,
+		.target_format = "vhd",
+		.create = &create,
+		.json = json,
+		.progress = arg_text(args, "progress"),
+	};
+	int status;
+
+	blktap_image_options_init(&create);
+	create.extra = "round=sector";
+	status = convert_run(args, &convert);
+	return status == 1 ? EIO : status;
+}
+
+static int copy(const struct args *args)
+{
+	if (arg_is_set(args, "key") || arg_is_set(args, "key-from-stdin"))
+		return report(args, arg_text(args, "new"), -ENOTSUP, NULL);
+	return copy_chain(args, arg_text(args, "name"), arg_text(args, "new"),
+			  arg_is_set(args, "json"));
+}
+
+const struct command vhd_long_commands[] = {
+	{ .name = "fill",
+	  .summary = "puts every block into the image",
+	  .options = fill_options,
+	  .usage_status = EINVAL,
+	  .files_only = true,
+	  .run = fill },
+	{ .name = "coalesce",
+	  .summary = "copies what a child has into its parent",
+	  .options = coalesce_options,
+	  .usage_status = EINVAL,
+	  .files_only = true,
+	  .run = coalesce },
+	{ .name = "copy",
+	  .summary = "copies an image with all it stands on",
+	  .options = copy_options,
+	  .usage_status = EINVAL,
+	  .files_only = true,
+	  .run = copy },
+	{ 0 },
+};

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "work.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t asked;
+
+static void on_signal(int sig)
+{
+	if (sig == SIGUSR1)
+		asked = 1;
+	else
+		interrupted = sig;
+}
+
+static int open_progress(struct work *work, const char *to)
+{
+	char *end;
+	long fd;
+
+	errno = 0;
+	fd = strtol(to, &end, 10);
+	work->to = *to && !errno && !*end && fd >= 0 && fd < 65536
+			   ? fdopen((int)fd, "w")
+			   : NULL;
+	if (work->to)
+		return 0;
+	fprintf(stderr,
+		"%s: cannot %s: --progress '%s' is no open descriptor "
+		"(EBADF)\n",
+		work->args->program, get_deed(work->args), to);
+	return EBADF;
+}
+
+int work_begin(struct work *work, const struct args *args, bool show)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
+	struct sigaction action = { .sa_handler = on_signal };
+	const char *to = arg_text(args, "progress");
+	size_t i;
+
+	work->args = args;
+	work->to = NULL;
+	work->shown = 101;
+	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		sigaction(signals[i], &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if (to)
+		return open_progress(work, to);
+	work->bar = show || isatty(STDERR_FILENO);
+	work->to = work->bar ? stderr : NULL;
+	return 0;
+}
+
+int work_progress(void *opaque, uint64_t done, uint64_t total)
+{
+	struct work *work = opaque;
+	unsigned int percent =
+		total ? (unsigned int)((double)done * 100 / (double)total)
+		      : 100;
+
+	if (asked) {
+		asked = 0;
+		fprintf(stderr, "%u %% done, %llu of %llu\n", percent,
+			(unsigned long long)done, (unsigned long long)total);
+	}
+	if (percent == work->shown || !work->to)
+		return interrupted;
+	work->shown = percent;
+	if (work->bar)
+		fprintf(work->to, "\r%3u %%%s", percent,
+			percent == 100 ? "\n" : "");
+	else
+		fprintf(work->to, "%u/100\n", percent);
+	fflush(work->to);
+	return interrupted;
+}
+
+bool work_is_over(void)
+{
+	return interrupted;
+}
+
+int work_end(struct work *work, int status)
+{
+	if (work->bar && work->shown < 100)
+		fputc('\n', stderr);
+	return status && interrupted ? 128 + interrupted : status;
+}
