@@ -5,6 +5,7 @@
 
 #include "port/port.h"
 
+extern const struct blktap_class bt_nbd_class;
 extern const struct blktap_class bt_null_class;
 extern const struct blktap_class bt_qcow2_class;
 extern const struct blktap_class bt_qcow_class;

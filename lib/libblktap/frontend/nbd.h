@@ -16,8 +16,8 @@
 #include <blktap/nbd.h>
 #include <sys/socket.h>
 
-#include "frontend/nbd-proto.h"
 #include "loop/loop.h"
+#include "util/nbd-proto.h"
 #include "util/strbuf.h"
 #include "vbd/vbd.h"
 

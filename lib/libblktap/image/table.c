@@ -17,6 +17,7 @@ static const struct blktap_class *const classes[] = {
 	&bt_qcow2_class,
 	&bt_ram_class,
 	&bt_null_class,
+	&bt_nbd_class,
 	/* modules that change or keep data */
 	&bt_crypt_class,
 	/* modules */

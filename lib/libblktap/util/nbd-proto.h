@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Numbers of the NBD protocol, by the names its document gives them (without
- * the NBD_ that stands before all). Everything on the wire is big endian. */
-#ifndef BT_FRONTEND_NBD_PROTO_H
-#define BT_FRONTEND_NBD_PROTO_H
+ * the NBD_ that stands before all), for the server and the client. Everything on
+ * the wire is big endian. */
+#ifndef BT_UTIL_NBD_PROTO_H
+#define BT_UTIL_NBD_PROTO_H
 
 #define NBD_MAGIC 0x4e42444d41474943ULL /* "NBDMAGIC" */
 #define NBD_IHAVEOPT 0x49484156454f5054ULL /* "IHAVEOPT" */
+#define NBD_OLDSTYLE 0x00420281861253ULL /* in the place of the second */
 #define NBD_OPTION_REPLY_MAGIC 0x0003e889045565a9ULL
 #define NBD_REQUEST_MAGIC 0x25609513u
 #define NBD_SIMPLE_REPLY_MAGIC 0x67446698u
@@ -38,6 +40,7 @@ enum bt_nbd_option {
 	NBD_OPT_SET_META_CONTEXT = 10,
 };
 
+#define NBD_REP_ERROR_BIT 0x80000000u
 #define NBD_REP_ACK 1u
 #define NBD_REP_SERVER 2u
 #define NBD_REP_INFO 3u
@@ -45,8 +48,10 @@ enum bt_nbd_option {
 #define NBD_REP_ERR_UNSUP 0x80000001u
 #define NBD_REP_ERR_POLICY 0x80000002u
 #define NBD_REP_ERR_INVALID 0x80000003u
+#define NBD_REP_ERR_TLS_REQD 0x80000005u
 #define NBD_REP_ERR_UNKNOWN 0x80000006u
 #define NBD_REP_ERR_SHUTDOWN 0x80000007u
+#define NBD_REP_ERR_BLOCK_SIZE_REQD 0x80000008u
 #define NBD_REP_ERR_TOO_BIG 0x80000009u
 
 #define NBD_INFO_EXPORT 0
@@ -89,9 +94,11 @@ enum bt_nbd_command {
 #define NBD_REPLY_TYPE_OFFSET_DATA 1
 #define NBD_REPLY_TYPE_OFFSET_HOLE 2
 #define NBD_REPLY_TYPE_BLOCK_STATUS 5
+#define NBD_REPLY_TYPE_ERROR_BIT 0x8000u
 #define NBD_REPLY_TYPE_ERROR 0x8001u
 #define NBD_REPLY_TYPE_ERROR_OFFSET 0x8002u
 
+#define NBD_CONTEXT_ALLOCATION "base:allocation"
 #define NBD_STATE_HOLE 0x1u
 #define NBD_STATE_ZERO 0x2u
 
