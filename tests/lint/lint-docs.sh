@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Every public function is documented above its declaration, with the release
-# it came in, which is its node in the map.
+# it came in, which is its node in the map. And the tests that SECURITY.md names
+# for its promises are there.
 . "${srcdir:-.}/tests/lint/lint.sh"
 
 for h in "$srcdir"/lib/libblktap/include/blktap/*.h; do
@@ -32,4 +33,15 @@ for my $block (split /\n\s*\n/, $text) {
 }
 END
 done >bad
+sed -n '/^## What is promised/,/^## How/p' "$srcdir/SECURITY.md" |
+	grep -oE '`[a-z0-9_./-]+`' | tr -d '`' | while read -r name; do
+	case $name in
+	*_*) grep -rqw "START_TEST($name)" "$srcdir/tests/unit" ;;
+	*test-* | *fuzz-*)
+		[ -e "$srcdir/tests/unit/${name##*/}.c" ] ||
+			[ -e "$srcdir/tests/fuzz/${name##*/}.c" ]
+		;;
+	*.sh) [ -e "$srcdir/tests/shell/${name##*/}" ] ;;
+	esac || echo "SECURITY.md: there is no test $name"
+done >>bad
 verdict bad

@@ -268,7 +268,7 @@ static int replay(struct undo *u, bool (*wanted)(uint32_t type), bool write,
 {
 	const struct bt_vhd_journal *h = &u->j->header;
 	uint64_t at = BT_VHD_JOURNAL_HEADER_SIZE;
-	uint32_t n = h->data_entries + h->metadata_entries, size;
+	uint32_t n = h->data_entries + h->metadata_entries, size = 0;
 	int rc = 0;
 
 	for (; n && !rc; n--) {

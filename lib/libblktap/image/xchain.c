@@ -182,7 +182,7 @@ int bt_xchain_open(struct bt_env *env, const char *spec, uint32_t flags,
 	struct xchain x = { .env = env,
 			    .path = spec + strlen(PREFIX),
 			    .flags = flags };
-	char *text, *at, *end;
+	char *text = NULL, *at, *end;
 	int rc = read_text(x.path, &text, err);
 
 	if (rc < 0)
