@@ -20,6 +20,7 @@ static const struct blktap_class *const classes[] = {
 	&bt_nbd_class,
 	/* modules that change or keep data */
 	&bt_crypt_class,
+	&bt_snap_class,
 	/* modules */
 	&bt_concat_class,
 	&bt_slice_class,

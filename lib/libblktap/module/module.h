@@ -10,6 +10,7 @@ extern const struct blktap_class bt_concat_class;
 extern const struct blktap_class bt_crypt_class;
 extern const struct blktap_class bt_slice_class;
 extern const struct blktap_class bt_stripe_class;
+extern const struct blktap_class bt_snap_class;
 extern const struct blktap_class bt_throttle_class;
 
 #endif
