@@ -110,7 +110,9 @@ static void check_status(const struct model *m, const struct model_op *op)
 		ck_assert_uint_gt(e->length, 0);
 		ck_assert_uint_le(at + e->length, op->offset + op->length);
 		for (i = 0; e->flags & BLKTAP_EXTENT_ZERO && i < e->length; i++)
-			ck_assert_uint_eq(m->flat[at + i], 0);
+			if (m->flat[at + i])
+				ck_abort_msg("no zeroes at %llu",
+					     (unsigned long long)(at + i));
 		at += e->length;
 	}
 }

@@ -40,7 +40,8 @@ static int read_header(struct bt_qcow *q, const struct bt_args *args,
 		       struct blktap_error **err)
 {
 	unsigned char probe[BT_QCOW_HEADER_PROBE], *head;
-	unsigned int use = q->f.read_only ? 0 : BT_QCOW_FOR_WRITE;
+	unsigned int use = (q->f.read_only ? 0 : BT_QCOW_FOR_WRITE) |
+			   (bt_args_is_set(args, "key") ? BT_QCOW_WITH_KEY : 0);
 	struct bt_fault fault;
 	size_t length = sizeof(probe);
 	int rc = bt_image_file_read(&q->f, 0, probe, sizeof(probe));
@@ -132,7 +133,7 @@ static int make_memory(struct bt_qcow *q)
 }
 
 /* Rewrites the fixed header: what this code does not know stays. */
-static int write_header(struct bt_qcow *q)
+int bt_qcow_write_header(struct bt_qcow *q)
 {
 	unsigned char sector[BT_QCOW_HEADER_PROBE];
 	int rc = bt_image_file_read(&q->f, 0, sector, sizeof(sector));
@@ -147,18 +148,17 @@ static int write_header(struct bt_qcow *q)
 /* What a writer owes the image before its first write: refcounts that a crash
  * left behind are set right, and features that a writer who does not know them
  * would break are marked as void. */
-static int prepare_to_write(struct bt_qcow *q, struct blktap_error **err)
+static int prepare_to_write(struct bt_qcow *q, const struct bt_args *args,
+			    struct blktap_error **err)
 {
 	bool dirty = q->header.incompatible & BT_QCOW_INCOMPAT_DIRTY;
-	uint64_t end = q->f.size;
-	int rc = 0;
+	uint64_t end;
+	int rc;
 
-	if (q->native_l1)
-		return bt_fail(
-			err, -EROFS, "open it read-only and copy it",
-			"%s: its L1 table is in the byte order of an old "
-			"machine, which is only read",
-			q->f.path);
+	rc = bt_qcow_xen_convert(q, args, err);
+	if (rc < 0)
+		return rc;
+	end = q->f.size;
 	if (dirty || q->f.is_device)
 		rc = bt_qcow_scan(q, dirty, &end, err);
 	if (rc < 0)
@@ -168,7 +168,7 @@ static int prepare_to_write(struct bt_qcow *q, struct blktap_error **err)
 	if (dirty || q->header.autoclear) {
 		q->header.incompatible &= ~BT_QCOW_INCOMPAT_DIRTY;
 		q->header.autoclear = 0;
-		rc = write_header(q);
+		rc = bt_qcow_write_header(q);
 		if (rc < 0)
 			return bt_image_file_fail(q->f.path, rc, err);
 	}
@@ -183,6 +183,7 @@ static void release(struct bt_qcow *q)
 	bt_meta_destroy(q->meta);
 	bt_qcow_guard_fini(q);
 	bt_qcow_unpack_fini(q);
+	bt_qcow_cipher_destroy(q->cipher);
 	bt_pool_destroy(q->pool);
 	free(q->free.list);
 	free(q->reclaimer.dropped.list);
@@ -216,8 +217,12 @@ int bt_qcow_open(struct bt_node *node, const struct bt_args *args,
 	q->l2_page = (uint32_t)bt_min_u64(4096, q->geo.l2_bytes);
 	q->ref_page = (uint32_t)bt_min_u64(4096, bt_qcow_cluster(q));
 	q->native_l1 = !rc && bt_qcow_l1_is_native(&q->header);
+	if (!rc)
+		rc = bt_qcow_crypt_open(q, args, err);
+	if (!rc)
+		rc = bt_qcow_xen_check(q, err);
 	if (!rc && !q->f.read_only)
-		rc = prepare_to_write(q, err);
+		rc = prepare_to_write(q, args, err);
 	if (!rc) {
 		rc = make_memory(q);
 		if (!rc)
@@ -237,6 +242,8 @@ void bt_qcow_close(struct bt_node *node)
 
 	if (!q->f.read_only)
 		rc = bt_meta_write_out(q->meta);
+	if (!rc && !q->f.read_only)
+		rc = bt_qcow_xen_close(q);
 	if (rc < 0)
 		bt_log(node->env->log, BLKTAP_LOG_ERROR,
 		       "%s: what was changed since the last flush is lost",

@@ -217,7 +217,12 @@ void bt_qcow_submit_io(struct bt_qcow_run *run, enum bt_io_op op, uint64_t host,
 
 static void read_done(struct bt_io *io, int error)
 {
-	bt_qcow_run_done(bt_container_of(io, struct bt_qcow_run, io), error);
+	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
+
+	if (bt_unlikely(run->q->cipher) && !error)
+		error = bt_qcow_decrypt_data(run->q, run->at, &run->data,
+					     run->length);
+	bt_qcow_run_done(run, error);
 }
 
 static int read_data(struct bt_qcow_frame *frame, const struct bt_qcow_map *map)
@@ -226,6 +231,9 @@ static int read_data(struct bt_qcow_frame *frame, const struct bt_qcow_map *map)
 
 	if (!run)
 		return 0;
+	run->at = frame->at;
+	run->length = map->length;
+	run->data = frame->data;
 	bt_qcow_submit_io(run, BT_IO_READ, map->host, &frame->data, map->length,
 			  read_done);
 	bt_qcow_advance(frame, map->length);

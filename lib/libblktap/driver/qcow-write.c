@@ -67,6 +67,27 @@ static void over_done(struct bt_io *io, int error)
 	bt_qcow_run_done(bt_container_of(io, struct bt_qcow_run, io), error);
 }
 
+static int write_over_encrypted(struct bt_qcow_frame *frame,
+				const struct bt_qcow_map *map)
+{
+	uint64_t length = bt_min_u64(map->length, QCOW_BOUNCE);
+	struct bt_qcow_run *run = bt_qcow_take_run(frame, true);
+	struct bt_sgl sgl = { .count = 1 };
+	int rc;
+
+	if (!run)
+		return 0;
+	rc = bt_qcow_encrypt_data(run, frame->at, &frame->data, length);
+	bt_qcow_advance(frame, length);
+	if (rc < 0) {
+		bt_qcow_run_done(run, rc);
+		return 1;
+	}
+	sgl.iov = &run->bounce;
+	bt_qcow_submit_io(run, BT_IO_WRITE, map->host, &sgl, length, over_done);
+	return 1;
+}
+
 static int write_over(struct bt_qcow_frame *frame,
 		      const struct bt_qcow_map *map)
 {
@@ -80,6 +101,8 @@ static int write_over(struct bt_qcow_frame *frame,
 		    q, bt_align_down(map->host, q->geo.entry_align),
 		    map->length)))
 		return bt_qcow_complain(q, frame->at, &fault, -EIO);
+	if (bt_unlikely(q->cipher))
+		return write_over_encrypted(frame, map);
 	run = bt_qcow_take_run(frame, false);
 	if (!run)
 		return 0;
@@ -208,6 +231,12 @@ static void write_step(struct bt_qcow_run *run)
 		bt_sgl_advance(&data, run->first + run->done + from - run->at);
 		bt_sgl_copy_out(&data, buffer + from, to - from);
 	}
+	if (bt_unlikely(run->q->cipher) &&
+	    bt_qcow_encrypt(run->q->cipher, run->first + run->done, buffer,
+			    run->step)) {
+		piece_failed(run, -EIO);
+		return;
+	}
 	bt_qcow_submit_io(run, BT_IO_WRITE, run->want.host + run->done, &sgl,
 			  run->step, step_written);
 }
@@ -216,6 +245,9 @@ static void old_read(struct bt_io *io, int error)
 {
 	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
 
+	if (!error && run->q->cipher)
+		error = bt_qcow_decrypt(run->q->cipher, run->first + run->done,
+					run->bounce.iov_base, run->step);
 	if (error)
 		piece_failed(run, error);
 	else
@@ -353,7 +385,7 @@ static bool must_copy(const struct bt_qcow *q, const struct bt_qcow_map *map,
 		return true;
 	if (map->kind == BT_QCOW_UNALLOCATED && first < q->base_size)
 		return true;
-	return q->f.is_device ||
+	return q->f.is_device || q->cipher ||
 	       (q->free.count && !q->free.list[q->free.count - 1].zero);
 }
 
@@ -367,11 +399,11 @@ static bool cut(const struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 	uint64_t first = bt_align_down(at, cluster);
 	uint64_t whole = bt_align_down(end, cluster);
 
-	if (at == first && end == whole)
+	if (at == first && end == whole && !q->cipher)
 		return false;
 	if (!must_copy(q, map, first))
 		return false;
-	if (at == first && whole > first) {
+	if (at == first && whole > first && !q->cipher) {
 		map->length = whole - at;
 		return false;
 	}

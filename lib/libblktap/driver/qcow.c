@@ -35,6 +35,15 @@ static const struct blktap_param params[] = {
 	{ .name = "backing_format",
 	  .type = BLKTAP_PARAM_STRING,
 	  .help = "format of the backing file, where the image records none" },
+	{ .name = "key",
+	  .type = BLKTAP_PARAM_STRING,
+	  .flags = BLKTAP_PARAM_SECRET,
+	  .help = "the key of an encrypted image: file:/PATH" },
+	{ .name = "convert_l1",
+	  .type = BLKTAP_PARAM_BOOL,
+	  .fallback = "false",
+	  .help = "convert the table of an image of the first Xen releases, "
+		  "so that it can be written" },
 	{ .name = NULL },
 };
 

@@ -18,6 +18,7 @@
 
 #include "driver/file.h"
 #include "libqcow/compress.h"
+#include "libqcow/crypt.h"
 #include "libqcow/entry.h"
 #include "libqcow/extension.h"
 #include "libqcow/refcount.h"
@@ -235,6 +236,7 @@ struct bt_qcow {
 	struct bt_qcow_reclaimer reclaimer;
 	struct bt_qcow_unpacker unpacker;
 	struct bt_qcow_guard guard;
+	struct bt_qcow_cipher *cipher; /* NULL: not encrypted */
 };
 
 static inline uint32_t bt_qcow_cluster(const struct bt_qcow *q)
@@ -251,9 +253,25 @@ int bt_qcow_open(struct bt_node *node, const struct bt_args *args,
 void bt_qcow_close(struct bt_node *node);
 int bt_qcow_fault(const struct bt_qcow *q, int rc, const struct bt_fault *fault,
 		  struct blktap_error **err);
+/* Blocking. Rewrites the fixed header, and syncs. */
+int bt_qcow_write_header(struct bt_qcow *q);
 int bt_qcow_find_parent(struct bt_qcow *q, const struct bt_args *args,
 			const unsigned char *head, size_t length,
 			struct blktap_error **err);
+
+/* ---- qcow-xen.c: blocking -------------------------------------------------- */
+int bt_qcow_xen_check(struct bt_qcow *q, struct blktap_error **err);
+int bt_qcow_xen_convert(struct bt_qcow *q, const struct bt_args *args,
+			struct blktap_error **err);
+int bt_qcow_xen_close(struct bt_qcow *q);
+
+/* ---- qcow-crypt.c --------------------------------------------------------- */
+int bt_qcow_crypt_open(struct bt_qcow *q, const struct bt_args *args,
+		       struct blktap_error **err);
+int bt_qcow_decrypt_data(struct bt_qcow *q, uint64_t guest,
+			 const struct bt_sgl *data, uint64_t length);
+int bt_qcow_encrypt_data(struct bt_qcow_run *run, uint64_t guest,
+			 const struct bt_sgl *data, uint64_t length);
 
 /* ---- qcow-repair.c: blocking, at open ------------------------------------- */
 /* Sets low refcounts right and finds the end of what is used. */

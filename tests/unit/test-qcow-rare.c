@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What is rare in qcow images: encryption, Xen's checksum, reserved space, tables
+ * in the byte order of an old machine. */
+#include "qcow-images.h"
+
+/* ---- encryption ----------------------------------------------------------- */
+
+#define QEMU_KEY "--object secret,id=s,data=geheim"
+#define QEMU_AES "encrypt.format=aes,encrypt.key-secret=s"
+
+static bool make_encrypted(const char *format, unsigned int cluster)
+{
+	char option[32] = "";
+
+	if (!have_qemu())
+		return false;
+	if (cluster)
+		snprintf(option, sizeof(option), ",cluster_size=%u", cluster);
+	sh("printf 'geheim\\n' >key");
+	return !sh("qemu-img create -q -f %s " QEMU_KEY " -o " QEMU_AES
+		   "%s i.img 3M >/dev/null 2>&1",
+		   format, option);
+}
+
+static const struct {
+	const char *format;
+	unsigned int cluster;
+} encrypted[] = { { "qcow", 0 }, { "qcow2", 512 }, { "qcow2", 65536 } };
+
+static const char *keyed(const char *format, const char *key)
+{
+	static char spec[128];
+
+	snprintf(spec, sizeof(spec), "%s(\"@/i.img\", key=\"file:@/%s\")",
+		 format, key);
+	return spec;
+}
+
+/* What QEMU decrypts is what the model holds. */
+static void compare_encrypted(const struct model *m, const char *format)
+{
+	unsigned char *data = malloc(m->size);
+
+	ck_assert_int_eq(sh("qemu-img convert -O raw " QEMU_KEY
+			    " --image-opts driver=%s," QEMU_AES
+			    ",file.filename=i.img out.raw",
+			    format),
+			 0);
+	file_io("out.raw", 0, data, m->size, false);
+	ck_assert_int_eq(memcmp(data, m->flat, m->size), 0);
+	free(data);
+}
+
+/* Shipped: the key was never set, so ciphertext was served as data; and a new
+ * cluster was set up past the end of a buffer of one cluster. */
+START_TEST(encrypted_image_is_read_and_written_with_its_key)
+{
+	const char *format = encrypted[_i].format;
+	struct model m;
+	int round;
+
+	if (!make_encrypted(format, encrypted[_i].cluster))
+		return;
+	model_init(&m, context, 3 * MIB, 512, seed());
+	for (round = 0; round < 2; round++) {
+		m.disk = open_disk(keyed(format, "key"), 0);
+		model_verify(&m);
+		model_run(&m, 250);
+		model_verify(&m);
+		close_disk(m.disk);
+		compare_encrypted(&m, format);
+	}
+	if (!strcmp(format, "qcow2"))
+		ck_assert_int_eq(sh("qemu-img check -q " QEMU_KEY
+				    " --image-opts driver=qcow2," QEMU_AES
+				    ",file.filename=i.img"),
+				 0);
+	model_fini(&m);
+}
+END_TEST
+
+START_TEST(encrypted_image_is_refused_without_its_key)
+{
+	struct blktap_disk *disk;
+	char message[600];
+
+	if (!make_encrypted("qcow", 0))
+		return;
+	ck_assert_int_eq(try_open("qcow:@/i.img", 0, &disk, message), -ENOKEY);
+	ck_assert_ptr_nonnull(strstr(message, "is encrypted"));
+	ck_assert_int_eq(
+		try_open("qcow:@/i.img", BLKTAP_OPEN_READ_ONLY, &disk, message),
+		-ENOKEY);
+	ck_assert_int_eq(try_open(keyed("qcow", "none"), 0, &disk, message),
+			 -ENOENT);
+	sh("printf 12345678901234567 >long; : >empty");
+	ck_assert_int_eq(try_open(keyed("qcow", "long"), 0, &disk, message),
+			 -EINVAL);
+	ck_assert_int_eq(try_open(keyed("qcow", "empty"), 0, &disk, message),
+			 -EINVAL);
+	ck_assert_int_eq(try_open("qcow(\"@/i.img\", key=\"geheim\")", 0, &disk,
+				  message),
+			 -EINVAL);
+	ck_assert_ptr_null(strstr(message, "geheim"));
+	make("qcow", "plain", MIB, 0, NULL, NULL, NULL, 0);
+	ck_assert_int_eq(try_open("qcow(\"@/plain\", key=\"file:@/key\")", 0,
+				  &disk, message),
+			 -EINVAL);
+	ck_assert_ptr_nonnull(strstr(message, "not encrypted"));
+}
+END_TEST
+
+/* ---- Xen's images --------------------------------------------------------- */
+
+static bool make_xen(void)
+{
+	struct blktap_disk *disk;
+
+	make("qcow", "x.img", 8 * MIB, 0, "xen=true", NULL, NULL, 0);
+	if (get32("x.img", 48) != 0x58454efb)
+		return false; /* no digest in this build */
+	disk = open_disk("qcow:@/x.img", 0);
+	put(disk, 0, 1, 8192);
+	put(disk, 5 * MIB, 2, 8192);
+	close_disk(disk);
+	return true;
+}
+
+/* Shipped: a wrong checksum was warned of, and nothing was looked at. */
+START_TEST(checksum_of_an_l1_table_is_kept_and_believed)
+{
+	struct blktap_disk *disk;
+	char message[600];
+	uint64_t entry;
+	uint32_t sum;
+
+	if (!make_xen())
+		return;
+	close_disk(open_disk("qcow:@/x.img", 0));
+	ck_assert_uint_eq(warnings, 0);
+	/* not closed, and sound */
+	sum = get32("x.img", 52);
+	set64("x.img", 48, (uint64_t)0x58454efb << 32 | (sum ^ 1));
+	close_disk(open_disk("qcow:@/x.img", BLKTAP_OPEN_READ_ONLY));
+	ck_assert_uint_eq(warnings, 1);
+	disk = open_disk("qcow:@/x.img", 0);
+	expect(disk, 5 * MIB, 2, 8192);
+	put(disk, 3 * MIB, 3, 4096);
+	close_disk(disk);
+	ck_assert_uint_eq(warnings, 2);
+	close_disk(open_disk("qcow:@/x.img", 0));
+	ck_assert_uint_eq(warnings, 2);
+	/* damaged */
+	entry = get64("x.img", (off_t)get64("x.img", 40));
+	set64("x.img", (off_t)get64("x.img", 40), entry + 1);
+	ck_assert_int_eq(
+		try_open("qcow:@/x.img", BLKTAP_OPEN_READ_ONLY, &disk, message),
+		-EIO);
+	ck_assert_ptr_nonnull(strstr(message, "L1 entry"));
+}
+END_TEST
+
+static void make_native(void)
+{
+	off_t table = (off_t)get64("x.img", 40);
+	uint32_t flags;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		set64("x.img", table + i * 8,
+		      be64toh(htole64(get64("x.img", table + i * 8))));
+	flags = htobe32(get32("x.img", 60) & ~2u);
+	file_io("x.img", 60, &flags, 4, true);
+}
+
+/* Shipped: the table was converted where the image was only read, and flipped
+ * back every second time. */
+START_TEST(table_in_the_order_of_an_old_machine_is_converted_on_request_alone)
+{
+	struct blktap_disk *disk;
+	char message[600];
+	int round;
+
+	if (!make_xen())
+		return;
+	make_native();
+	sh("cp x.img before.img");
+	disk = open_disk("qcow(\"@/x.img\", convert_l1=true)",
+			 BLKTAP_OPEN_READ_ONLY);
+	expect(disk, 0, 1, 8192);
+	expect(disk, 5 * MIB, 2, 8192);
+	close_disk(disk);
+	ck_assert_int_eq(try_open("qcow:@/x.img", 0, &disk, message), -EROFS);
+	ck_assert_int_eq(sh("cmp x.img before.img"), 0);
+	for (round = 0; round < 3; round++) {
+		disk = open_disk("qcow(\"@/x.img\", convert_l1=true)", 0);
+		expect(disk, 0, 1, 8192);
+		expect(disk, 8192, 0, 4096);
+		expect(disk, 5 * MIB, 2, 8192);
+		put(disk, 7 * MIB, 3 + round, 4096);
+		close_disk(disk);
+		ck_assert_uint_eq(get32("x.img", 60) & 2, 2);
+	}
+	disk = open_disk("qcow:@/x.img", 0);
+	expect(disk, 5 * MIB, 2, 8192);
+	expect(disk, 7 * MIB, 5, 4096);
+	close_disk(disk);
+	ck_assert_uint_eq(warnings, 0);
+	if (have_qemu())
+		ck_assert_int_eq(sh("qemu-io -r -f qcow -c 'read -P 2 5M 8k' "
+				    "x.img | grep -qv failed"),
+				 0);
+}
+END_TEST
+
+/* Shipped: a reserved image had its L2 tables 512 bytes long, over its data. */
+START_TEST(reserved_image_has_room_for_its_tables_and_does_not_grow)
+{
+	struct blktap_disk *disk;
+	uint64_t size, at;
+
+	make("qcow", "r.img", 5 * MIB, 0, "xen=true", NULL, NULL,
+	     BLKTAP_CREATE_RESERVE);
+	size = file_size("r.img");
+	disk = open_disk("qcow:@/r.img", 0);
+	expect(disk, 0, 0, 5 * MIB);
+	for (at = 0; at < 5 * MIB; at += 36864)
+		put(disk, at, (int)(at / 36864), 4096);
+	close_disk(disk);
+	disk = open_disk("qcow:@/r.img", 0);
+	for (at = 0; at < 5 * MIB; at += 36864) {
+		expect(disk, at, (int)(at / 36864), 4096);
+		if (at + 36864 < 5 * MIB)
+			expect(disk, at + 4096, 0, 32768);
+	}
+	close_disk(disk);
+	ck_assert_uint_eq(file_size("r.img"), size);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("qcow-rare");
+	TCase *tc = tcase_create("rare");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 60);
+	tcase_add_loop_test(
+		tc, encrypted_image_is_read_and_written_with_its_key, 0, 3);
+	tcase_add_test(tc, encrypted_image_is_refused_without_its_key);
+	tcase_add_test(tc, checksum_of_an_l1_table_is_kept_and_believed);
+	tcase_add_test(
+		tc,
+		table_in_the_order_of_an_old_machine_is_converted_on_request_alone);
+	tcase_add_test(
+		tc, reserved_image_has_room_for_its_tables_and_does_not_grow);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
