@@ -170,8 +170,8 @@ static int check_unix(const char *text, const struct bt_nbdc_uri *uri,
 static int parse(const char *text, struct bt_nbdc_uri *uri,
 		 struct blktap_error **err)
 {
-	const char *at, *path, *query;
-	bool is_unix;
+	const char *at = text, *path, *query;
+	bool is_unix = false;
 	size_t len;
 	int rc = find_scheme(text, &at, &is_unix, err);
 

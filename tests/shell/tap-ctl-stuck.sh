@@ -1,0 +1,38 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# A disk whose requests do not end keeps nobody waiting but who wants to close it:
+# others in its tapdisk are created, served and destroyed meanwhile.
+. "${srcdir:-.}/tests/shell/functions.sh"
+requires nbdkit qemu-io
+
+nbdkit -f -U "$tmp/far" -P far.pid memory 16M &
+cleanup_fn kill -KILL $!
+wait_for test -s far.pid
+truncate -s 16M near.raw
+tap-ctl create -a "nbd:nbd+unix:///?socket=$tmp/far" >/dev/null
+pid=$(tap-ctl list | sed -n 's/^pid=\([0-9]*\) .*/\1/p')
+cleanup_fn stop_tapdisk "$pid" 0
+
+kill -STOP "$(cat far.pid)"
+qemu-io -f raw -c 'write 0 64k' \
+	"nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.0" >far.log 2>&1 &
+client=$!
+sleep 0.3
+tap-ctl close -p "$pid" -m 0 &
+close=$!
+sleep 0.3
+
+tap-ctl attach -p "$pid" -m 1 2>/dev/null || {
+	tap-ctl allocate >/dev/null
+	tap-ctl attach -p "$pid" -m 1
+}
+timeout 5 tap-ctl open -p "$pid" -m 1 -a "aio:$tmp/near.raw" >/dev/null
+timeout 5 qemu-io -f raw -c 'write 0 64k' -c flush \
+	"nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.1" >/dev/null
+timeout 5 tap-ctl close -p "$pid" -m 1
+kill -0 $close || fail "the stuck disk was closed: $(cat far.log)"
+
+kill -CONT "$(cat far.pid)"
+wait $close || fail "the close failed after the disk went on"
+wait $client || :
+grep -q 'wrote 65536' far.log || fail "the write was lost: $(cat far.log)"
