@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# A disk whose requests do not end keeps nobody waiting but who wants to close it:
-# others in its tapdisk are created, served and destroyed meanwhile.
+# A disk whose requests do not end keeps nobody waiting but who wants to close it,
+# and that is told to who wants to pause it: others in its tapdisk are created,
+# served and destroyed meanwhile.
 . "${srcdir:-.}/tests/shell/functions.sh"
 requires nbdkit qemu-io
 
@@ -18,6 +19,13 @@ qemu-io -f raw -c 'write 0 64k' \
 	"nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.0" >far.log 2>&1 &
 client=$!
 sleep 0.3
+# a pause with a deadline gives up, says who is stuck, and the disk runs on
+rc=0
+tap-ctl pause -p "$pid" -m 0 -t 1 2>pause.err || rc=$?
+[ $rc -ne 0 ] || fail "a stuck disk was paused"
+grep -q "node 'nbd:.*has not finished 1 request" pause.err ||
+	fail "the pause said: $(cat pause.err)"
+tap-ctl list | grep -q "minor=0 state=0 " || fail "$(tap-ctl list)"
 tap-ctl close -p "$pid" -m 0 &
 close=$!
 sleep 0.3
