@@ -5,6 +5,7 @@
 
 struct rough_write {
 	struct rough_write *older;
+	uint64_t number;
 	uint64_t offset, length;
 	bool fua;
 	unsigned char data[];
@@ -27,14 +28,30 @@ uint64_t rough_random(struct rough_world *world, uint64_t below)
 	return world->random % below;
 }
 
-static void forget(struct rough *rough)
-{
-	struct rough_write *write;
+/* A flush makes durable what was complete when it was submitted, and not what came
+ * while it was on its way. */
+struct rough_frame {
+	uint64_t mark;
+};
 
-	while ((write = rough->writes)) {
-		rough->writes = write->older;
-		free(write);
-	}
+static void settle(struct rough *rough, struct rough_write *write)
+{
+	if (!write)
+		return;
+	settle(rough, write->older);
+	memcpy(rough->stable + write->offset, write->data, write->length);
+	free(write);
+}
+
+static void forget(struct rough *rough, uint64_t mark)
+{
+	struct rough_write **at = &rough->writes, *covered;
+
+	while (*at && (*at)->number > mark)
+		at = &(*at)->older;
+	covered = *at;
+	*at = NULL;
+	settle(rough, covered);
 }
 
 static void put(struct rough *rough, const struct bt_request *req)
@@ -46,6 +63,7 @@ static void put(struct rough *rough, const struct bt_request *req)
 	if (req->op == BLKTAP_OP_WRITE)
 		bt_sgl_copy_out(&req->data, write->data, req->length);
 	write->fua = req->flags & BLKTAP_FUA;
+	write->number = ++rough->written;
 	write->older = rough->writes;
 	rough->writes = write;
 	memcpy(rough->now + req->offset, write->data, req->length);
@@ -56,8 +74,11 @@ static void perform(struct rough *rough, struct bt_request *req)
 	struct rough_world *world = rough->world;
 	int error = rough->dead ? -EIO : 0;
 
-	if (world && ++world->events == world->cut_at)
+	if (world && ++world->events >= world->cut_at && world->cut_at &&
+	    (!world->cut_at_flush || req->op == BLKTAP_OP_FLUSH)) {
+		world->cut_at = 0;
 		world->on_cut(world);
+	}
 	rough->seen[req->op]++;
 	if (!error && rough->spoil)
 		error = rough->spoil(rough, req);
@@ -66,10 +87,9 @@ static void perform(struct rough *rough, struct bt_request *req)
 	if (!error && req->op == BLKTAP_OP_READ)
 		bt_sgl_copy_in(&req->data, rough->now + req->offset,
 			       req->length);
-	if (!error && req->op == BLKTAP_OP_FLUSH) {
-		memcpy(rough->stable, rough->now, rough->size);
-		forget(rough);
-	}
+	if (!error && req->op == BLKTAP_OP_FLUSH)
+		forget(rough,
+		       ((struct rough_frame *)bt_request_frame(req))->mark);
 	if (req->op == BLKTAP_OP_BLOCK_STATUS) {
 		req->extents[0].length = req->length;
 		req->extents[0].flags = 0;
@@ -105,6 +125,7 @@ static void rough_submit(struct bt_node *node, struct bt_request *req)
 		  bt_range_within(req->offset, req->length, rough->size));
 	ck_assert_uint_eq(
 		(req->offset | req->length) & (node->limits.block_size - 1), 0);
+	((struct rough_frame *)bt_request_frame(req))->mark = rough->written;
 	bt_list_add_tail(&rough->has, &req->link);
 	bt_loop_defer(node->env->loop, &rough->work);
 }
@@ -129,7 +150,7 @@ static void rough_close(struct bt_node *node)
 
 	ck_assert(bt_list_empty(&rough->has));
 	bt_work_cancel(&rough->work);
-	forget(rough);
+	forget(rough, UINT64_MAX);
 	free(rough->now);
 	free(rough->stable);
 }
@@ -148,6 +169,7 @@ const struct blktap_class rough_class = {
 	.params = params,
 	.operations = BT_OPS_ALL,
 	.node_bytes = sizeof(struct rough),
+	.frame_bytes = sizeof(struct rough_frame),
 	.open = rough_open,
 	.close = rough_close,
 	.get_limits = rough_limits,

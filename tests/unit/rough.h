@@ -16,6 +16,7 @@ struct rough_world {
 	uint64_t random; /* state; not 0 */
 	uint64_t events; /* operations performed so far */
 	uint64_t cut_at; /* on_cut is called before this one; 0: never */
+	bool cut_at_flush; /* rather before the first flush from there on */
 	void (*on_cut)(struct rough_world *world);
 	void *opaque;
 };
@@ -27,6 +28,7 @@ struct rough {
 	unsigned char *now; /* what reads see */
 	unsigned char *stable; /* what the last flush left */
 	struct rough_write *writes; /* since then, newest first */
+	uint64_t written; /* the number of the newest */
 	struct bt_list has; /* requests that are not performed yet */
 	struct bt_work work;
 	uint32_t seen[BLKTAP_OP_COUNT];
