@@ -3,8 +3,6 @@
  * another. */
 #include "image/image.h"
 
-#include <string.h>
-
 #include "driver/driver.h"
 #include "module/module.h"
 #include "util/checked.h"
@@ -43,28 +41,12 @@ const struct blktap_class *blktap_class_next(
 	return NULL;
 }
 
-/* Whether name is one of "a,b,c". */
-static bool is_listed(const char *list, const char *name)
-{
-	size_t len = strlen(name);
-
-	while (list && *list) {
-		size_t part = strcspn(list, ",");
-
-		if (part == len && !memcmp(list, name, len))
-			return true;
-		list += part + (list[part] == ',');
-	}
-	return false;
-}
-
 const struct blktap_class *blktap_class_find(const char *name)
 {
 	size_t i;
 
 	for (i = 0; i < BT_ARRAY_SIZE(classes); i++)
-		if (!strcmp(classes[i]->name, name) ||
-		    is_listed(classes[i]->aliases, name))
+		if (bt_class_is_called(classes[i], name))
 			return classes[i];
 	return NULL;
 }

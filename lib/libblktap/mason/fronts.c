@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The classes that belong to the language itself: the fronts, and the arguments
  * that every node takes (@on_error and its like). The others are the caller's. */
-#include <string.h>
-
 #include "mason/private.h"
 
 static const struct blktap_param front_params[] = {
@@ -82,28 +80,13 @@ const struct blktap_class *bt_mason_next_class(
 	return m->options.next_class ? m->options.next_class(previous) : NULL;
 }
 
-/* Whether name is one of "a,b,c". */
-static bool is_listed(const char *list, const char *name)
-{
-	size_t len = strlen(name);
-
-	while (list && *list) {
-		size_t part = strcspn(list, ",");
-
-		if (part == len && !memcmp(list, name, len))
-			return true;
-		list += part + (list[part] == ',');
-	}
-	return false;
-}
-
 const struct blktap_class *bt_mason_class(struct blktap_mason *m,
 					  const char *name)
 {
 	const struct blktap_class *cls = NULL;
 
 	while ((cls = bt_mason_next_class(m, cls)))
-		if (!strcmp(cls->name, name) || is_listed(cls->aliases, name))
+		if (bt_class_is_called(cls, name))
 			return cls;
 	return NULL;
 }

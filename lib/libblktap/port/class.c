@@ -2,6 +2,8 @@
 /* What <blktap/class.h> tells of a class; the table of them is in image/. */
 #include "port/port.h"
 
+#include <string.h>
+
 const char *blktap_class_get_name(const struct blktap_class *cls)
 {
 	return cls->name;
@@ -41,4 +43,21 @@ bool blktap_class_is_driver(const struct blktap_class *cls)
 		if (!cls->ports[i].optional)
 			return false;
 	return !(cls->flags & BT_CLASS_FRONT);
+}
+
+bool bt_class_is_called(const struct blktap_class *cls, const char *name)
+{
+	const char *list = cls->aliases;
+	size_t len = strlen(name);
+
+	if (!strcmp(cls->name, name))
+		return true;
+	while (list && *list) {
+		size_t part = strcspn(list, ",");
+
+		if (part == len && !memcmp(list, name, len))
+			return true;
+		list += part + (list[part] == ',');
+	}
+	return false;
 }

@@ -198,6 +198,9 @@ struct blktap_class {
 		    struct blktap_error **err);
 };
 
+/* Whether name is the class's, or one of its aliases. */
+bool bt_class_is_called(const struct blktap_class *cls, const char *name);
+
 /* Gates count reads and writes apart, for edits that hold only writes. */
 enum bt_flow { BT_FLOW_READ, BT_FLOW_WRITE, BT_FLOW_COUNT };
 #define BT_HOLD_READS (1u << BT_FLOW_READ)
