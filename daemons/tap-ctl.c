@@ -7,8 +7,9 @@
 #include "tap-ctl.h"
 
 static const struct command *const groups[] = {
-	list_commands, minor_commands,	create_commands, disk_commands,
-	map_commands,  kernel_commands, doctor_commands, mason_commands,
+	list_commands,	 minor_commands, create_commands,
+	disk_commands,	 map_commands,	 kernel_commands,
+	doctor_commands, mason_commands, job_commands,
 };
 
 #define GROUPS (sizeof(groups) / sizeof(*groups))
@@ -108,6 +109,8 @@ int main(int argc, char **argv)
 		printf("tap-ctl (blktap) %s\n", blktap_version());
 		return 0;
 	}
+	if (!strcmp(argv[1], "job"))
+		return run_job(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "mason"))
 		return run_mason(argc - 1, argv + 1);
 	command = find(argv[1]);

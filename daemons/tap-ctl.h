@@ -13,7 +13,11 @@ extern const struct command disk_commands[]; /* attach ... unpause */
 extern const struct command map_commands[]; /* map, unmap */
 extern const struct command kernel_commands[]; /* check, major */
 extern const struct command doctor_commands[];
+extern const struct command job_commands[];
 extern const struct command mason_commands[];
+
+/* The words behind "job": a table of its own. argv[0] is "job". */
+int run_job(int argc, char **argv);
 
 /* The words behind "mason": a table of its own. argv[0] is "mason". */
 int run_mason(int argc, char **argv);

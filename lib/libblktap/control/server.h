@@ -16,6 +16,7 @@
 #define BT_CONTROL_SERVER_H
 
 #include <blktap/control.h>
+#include <blktap/job.h>
 #include <blktap/nbd.h>
 
 #include "control/rundir.h"
@@ -42,6 +43,7 @@ struct bt_tap {
 	struct blktap_disk *disk; /* NULL: no image is open */
 	struct blktap_nbd_server *nbd;
 	struct blktap_nbd_server *tcp; /* or NULL */
+	struct blktap_job *job; /* the last one of the disk, or NULL */
 };
 
 struct blktap_control_server {
@@ -127,6 +129,13 @@ struct bt_verb {
 	const char *help;
 };
 
+/* NULL where the request has no such parameter. */
+const char *bt_verb_param(const struct bt_conn *conn, const char *key);
+/* The disk of tap has no image. */
+int bt_verb_no_image(const struct bt_tap *tap, struct blktap_error **err);
+/* job.c */
+int bt_verb_job(struct bt_conn *conn, struct bt_tap *tap, struct bt_strbuf *out,
+		struct blktap_error **err);
 /* NULL where there is none. */
 const struct bt_verb *bt_verb_find(const char *name);
 /* The answer to an EXT request whose verb is known. */

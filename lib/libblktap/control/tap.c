@@ -201,6 +201,9 @@ int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
 	tap->nbd = NULL;
 	rc = blktap_disk_close(tap->disk);
 	tap->disk = NULL;
+	/* it has ended with its disk */
+	blktap_job_destroy(tap->job);
+	tap->job = NULL;
 	if (rc)
 		return bt_fail(err, rc,
 			       "check the image and what was written last",

@@ -10,7 +10,7 @@
 #include "util/json.h"
 #include "vbd/vbd.h"
 
-static const char *param(const struct bt_conn *conn, const char *key)
+const char *bt_verb_param(const struct bt_conn *conn, const char *key)
 {
 	size_t length;
 	const uint8_t *data = bt_conn_trailer(conn, &length);
@@ -90,7 +90,7 @@ static int verb_info(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
-static int no_image(const struct bt_tap *tap, struct blktap_error **err)
+int bt_verb_no_image(const struct bt_tap *tap, struct blktap_error **err)
 {
 	return bt_fail(err, -ENODEV, "open one first: tap-ctl open",
 		       "minor %d: no image is open: %s", tap->minor,
@@ -103,7 +103,7 @@ static int verb_stats(struct bt_conn *conn, struct bt_tap *tap,
 	char *text;
 
 	if (!tap->disk)
-		return no_image(tap, err);
+		return bt_verb_no_image(tap, err);
 	text = blktap_disk_get_stats_json(tap->disk, false);
 	if (!text)
 		return bt_fail(err, -ENOMEM, NULL, "out of memory");
@@ -115,7 +115,7 @@ static int verb_stats(struct bt_conn *conn, struct bt_tap *tap,
 static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
 		      struct bt_strbuf *out, struct blktap_error **err)
 {
-	const char *address = param(conn, "tcp");
+	const char *address = bt_verb_param(conn, "tcp");
 	struct bt_json json;
 	int rc;
 
@@ -123,7 +123,7 @@ static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
 		return bt_fail(err, -EINVAL, "give tcp=HOST:PORT",
 			       "verb 'serve': no address");
 	if (!tap->disk)
-		return no_image(tap, err);
+		return bt_verb_no_image(tap, err);
 	rc = bt_tap_serve_tcp(tap, address, err);
 	if (rc)
 		return rc;
@@ -138,7 +138,7 @@ static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
 static int snapshot_timeout(const struct bt_conn *conn, uint32_t *ms,
 			    struct blktap_error **err)
 {
-	const char *text = param(conn, "timeout");
+	const char *text = bt_verb_param(conn, "timeout");
 	char *end = NULL;
 	unsigned long s = text ? strtoul(text, &end, 10) : 0;
 
@@ -161,9 +161,9 @@ static int verb_snapshot(struct bt_conn *conn, struct bt_tap *tap,
 	if (rc)
 		return rc;
 	if (!tap->disk)
-		return no_image(tap, err);
-	rc = blktap_disk_snapshot(tap->disk, param(conn, "name"), ms, &path,
-				  err);
+		return bt_verb_no_image(tap, err);
+	rc = blktap_disk_snapshot(tap->disk, bt_verb_param(conn, "name"), ms,
+				  &path, err);
 	if (rc)
 		return rc;
 	blktap_disk_get_stats(tap->disk, &stats);
@@ -184,6 +184,9 @@ static const struct bt_verb verbs[] = {
 	{ "help", verb_help, false, false, "lists the verbs" },
 	{ "info", verb_info, false, false,
 	  "describes the tapdisk, or a minor's disk" },
+	{ "job", bt_verb_job, true, false,
+	  "long work on the disk: do=start|list|pause|resume|cancel|rate, "
+	  "kind=, base=, rate=" },
 	{ "serve", verb_serve, true, true,
 	  "offers the disk on another address: tcp=HOST:PORT" },
 	{ "snapshot", verb_snapshot, true, true,

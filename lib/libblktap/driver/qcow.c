@@ -176,6 +176,7 @@ const struct blktap_class bt_qcow_class = {
 	.get_status = get_status,
 	.create = bt_qcow_create_v1,
 	.relock = relock,
+	.set_parent = bt_qcow_set_parent,
 };
 
 const struct blktap_class bt_qcow2_class = {
@@ -196,4 +197,5 @@ const struct blktap_class bt_qcow2_class = {
 	.get_status = get_status,
 	.create = bt_qcow_create_v2,
 	.relock = relock,
+	.set_parent = bt_qcow_set_parent,
 };

@@ -381,6 +381,10 @@ void bt_qcow_unpack_fini(struct bt_qcow *q);
 void bt_qcow_unpack(struct bt_qcow *q, struct bt_qcow_inflate *wait);
 void bt_qcow_unpack_forget(struct bt_qcow *q, uint64_t host);
 
+/* ---- qcow-relink.c -------------------------------------------------------- */
+int bt_qcow_set_parent(struct bt_node *node, const char *name,
+		       const char *format, struct blktap_error **err);
+
 /* ---- qcow-create.c -------------------------------------------------------- */
 int bt_qcow_create_v1(const struct bt_create *create,
 		      struct blktap_error **err);

@@ -131,16 +131,20 @@ static bool present(struct bt_vhdimg_frame *f)
 	return true;
 }
 
-/* Lends the request, narrowed to the run, to the parent. */
+/* Lends the request, narrowed to the run, to the parent. Its extents begin behind
+ * ours: it must not make one of them longer. */
 static void ask_parent(struct bt_vhdimg_frame *f, uint64_t parent_size)
 {
 	struct bt_request *req = f->req;
 
 	f->run = bt_min_u64(f->run, parent_size - f->at);
-	f->extents = req->extent_count;
+	f->extents = req->op == BLKTAP_OP_BLOCK_STATUS ? req->extent_count : 0;
 	req->offset = f->at;
 	req->length = f->run;
 	req->data = f->data;
+	req->extents += f->extents;
+	req->extent_max -= f->extents;
+	req->extent_count = 0;
 	bt_port_submit(&f->img->node->ports[0], req);
 }
 
@@ -151,6 +155,9 @@ void bt_vhdimg_returned(struct bt_request *req)
 	req->offset = f->offset;
 	req->length = f->end - f->offset;
 	req->data = f->whole;
+	req->extents -= f->extents;
+	req->extent_max += f->extents;
+	req->extent_count += f->extents;
 	if (bt_unlikely(req->error != 0)) {
 		bt_vhdimg_finish(f, req->error);
 		return;

@@ -240,4 +240,5 @@ const struct blktap_class bt_vhd_class = {
 	.get_status = vhd_get_status,
 	.create = bt_vhdimg_create,
 	.relock = vhd_relock,
+	.set_parent = bt_vhdimg_set_parent,
 };

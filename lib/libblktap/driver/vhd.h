@@ -118,6 +118,8 @@ char *bt_vhdimg_read_locator(struct bt_vhdimg *img, unsigned int index);
 /* The footer of a VHD that is not opened. */
 int bt_vhdimg_read_footer(const char *path, struct bt_vhd_footer *footer,
 			  struct bt_fault *fault);
+int bt_vhdimg_set_parent(struct bt_node *node, const char *name,
+			 const char *format, struct blktap_error **err);
 int bt_vhdimg_create(const struct bt_create *create, struct blktap_error **err);
 
 /* ---- requests (vhd-walk.c, vhd-write.c, vhd-grow.c) ----------------------- */

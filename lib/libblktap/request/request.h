@@ -30,6 +30,9 @@ struct bt_port;
 #define BT_REQUEST_LAST \
 	0x20000u /* FLUSH: the graph closes after it; mark the data clean */
 
+#define BT_REQUEST_CORE \
+	0x40000u /* the core's own: not admitted, and only done is told */
+
 /* Operations that change the image. */
 #define BT_OPS_WRITING                                         \
 	((1u << BLKTAP_OP_WRITE) | (1u << BLKTAP_OP_DISCARD) | \

@@ -111,6 +111,7 @@ static bool needs_flush(const struct blktap_disk *disk,
 static void unlock(struct blktap_disk *disk, struct bt_request *req)
 {
 	bt_list_del(&req->life);
+	bt_job_note(disk, &req->range);
 	bt_range_unlock(&disk->ranges, &req->range);
 }
 
@@ -125,7 +126,7 @@ void bt_admit_done(struct bt_port *port, struct bt_request *req)
 {
 	struct blktap_disk *disk = port->opaque;
 
-	if (bt_unlikely(req->pool == disk->internal)) {
+	if (bt_unlikely(req->flags & BT_REQUEST_CORE)) {
 		req->done(req);
 		return;
 	}

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "vbd/edit.h"
+#include "vbd/job.h"
 
 #define DEFAULT_DEADLINE_MS 120000u
 #define MIN_FRAME_BYTES 1024u
@@ -94,6 +95,10 @@ uint32_t bt_disk_get_tops(struct blktap_disk *disk)
 	uint32_t n = 0;
 
 	disk->tops[n++] = &disk->top;
+	if (disk->job) {
+		disk->tops[n++] = &disk->job->source;
+		disk->tops[n++] = &disk->job->target;
+	}
 	return n;
 }
 
@@ -236,7 +241,7 @@ static bool is_idle(void *opaque)
 {
 	struct blktap_disk *disk = opaque;
 
-	return !disk->stats.outstanding && !disk->edit &&
+	return !disk->stats.outstanding && !disk->edit && !disk->job &&
 	       disk->state != BT_VBD_DRAINING && disk->state != BT_VBD_FLUSHING;
 }
 
@@ -277,6 +282,7 @@ int blktap_disk_close(struct blktap_disk *disk)
 		return -EDEADLK;
 	if (!bt_list_empty(&disk->clients))
 		return -EBUSY;
+	bt_job_close(disk);
 	bt_vbd_shut(disk);
 	rc = bt_loop_run_until(loop, is_idle, disk, -1);
 	if (rc < 0)

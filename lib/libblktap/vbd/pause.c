@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "vbd/edit.h"
+#include "vbd/job.h"
 
 static void end(struct blktap_disk *disk, int error, const char *message)
 {
@@ -42,6 +43,7 @@ static void close_image(struct blktap_disk *disk)
 {
 	struct bt_node *root = disk->root;
 
+	bt_job_disk_paused(disk);
 	disk->root = NULL;
 	bt_port_link(&disk->top, NULL);
 	bt_graph_close(disk, root);
@@ -64,12 +66,23 @@ static void swing(struct blktap_disk *disk)
 	blktap_error_destroy(err);
 }
 
+static void target_flushed(struct bt_request *req)
+{
+	struct blktap_disk *disk = req->opaque;
+
+	bt_pool_give(req);
+	bt_loop_defer(disk->context->loop, &disk->close_work);
+}
+
 static void flushed(struct bt_request *req)
 {
 	struct blktap_disk *disk = req->opaque;
 
 	disk->flush_error = req->error;
 	bt_pool_give(req);
+	/* what a job writes to has no background work then, either */
+	if (disk->job && bt_job_flush_target(disk->job, target_flushed))
+		return;
 	/* the image's own code is on the stack: it is closed from the loop */
 	bt_loop_defer(disk->context->loop, &disk->close_work);
 }
@@ -106,7 +119,7 @@ void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 	struct bt_request *req = bt_pool_take(disk->internal);
 
 	req->op = BLKTAP_OP_FLUSH;
-	req->flags = BT_REQUEST_BYPASS | flags;
+	req->flags = BT_REQUEST_BYPASS | BT_REQUEST_CORE | flags;
 	req->done = done;
 	req->opaque = disk;
 	bt_port_submit(&disk->top, req);
@@ -211,7 +224,7 @@ static int open_again(struct blktap_disk *disk, const char *spec,
 	return rc;
 }
 
-static void tell_resized(struct blktap_disk *disk)
+void bt_disk_tell_resized(struct blktap_disk *disk)
 {
 	struct bt_list *pos, *tmp;
 
@@ -255,9 +268,10 @@ int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 	disk->stats.last_pause_ns =
 		bt_loop_refresh(disk->context->loop) - disk->pause_began_ns;
 	if (disk->limits.size != size)
-		tell_resized(disk);
+		bt_disk_tell_resized(disk);
 	bt_gate_release(&disk->gate);
 	bt_disk_event(disk, BLKTAP_EVENT_RESUMED, 0, NULL, "", "resumed");
+	bt_job_disk_resumed(disk);
 	bt_edit_next(disk);
 	return 0;
 }

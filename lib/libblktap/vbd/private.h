@@ -10,6 +10,8 @@
 #include "vbd/vbd.h"
 
 #define BT_PARTS 64u /* parts of split requests under way */
+struct blktap_job;
+
 #define BT_NS_PER_MS 1000000ull
 
 struct blktap_context {
@@ -92,6 +94,8 @@ struct blktap_disk {
 	bool submitting;
 
 	struct bt_list clients;
+
+	struct blktap_job *job; /* or NULL */
 
 	struct bt_edit *edit; /* the one at work */
 	struct bt_list edits; /* those that wait, oldest first */
@@ -180,6 +184,24 @@ void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
  * called with the result. */
 void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 		    void (*done)(struct bt_request *req));
+
+/* Tells clients and events of the disk's new size. */
+void bt_disk_tell_resized(struct blktap_disk *disk);
+
+/* job.c, job-copy.c: what a disk tells its job, where it has one. */
+void bt_job_wrote(struct blktap_disk *disk, uint64_t offset, uint64_t length);
+/* A write is over, and holds its range still. */
+static inline void bt_job_note(struct blktap_disk *disk,
+			       const struct bt_range *range)
+{
+	if (bt_unlikely(disk->job != NULL) && range->held)
+		bt_job_wrote(disk, range->offset, range->length);
+}
+/* The graph is drained, flushed and about to be closed. */
+void bt_job_disk_paused(struct blktap_disk *disk);
+void bt_job_disk_resumed(struct blktap_disk *disk);
+/* The disk is about to be closed: the job ends, from the loop. */
+void bt_job_close(struct blktap_disk *disk);
 
 /* io.c */
 int bt_io_init(struct blktap_disk *disk, uint32_t depth);

@@ -210,6 +210,9 @@ static int check(const struct blktap_disk *disk, struct blktap_error **err)
 	if (disk->state != BT_VBD_RUNNING || disk->edit)
 		return bt_fail(err, -EALREADY, "try again",
 			       "%s: is being changed", disk->name);
+	if (disk->job)
+		return bt_fail(err, -EBUSY, "wait for it, or cancel it",
+			       "%s: has a job", disk->name);
 	if (disk->limits.read_only)
 		return bt_fail(err, -EROFS, NULL, "%s: is read-only",
 			       disk->name);

@@ -11,6 +11,7 @@
 #include <blktap/disk.h>
 #include <blktap/error.h>
 #include <blktap/image.h>
+#include <blktap/job.h>
 #include <blktap/mason.h>
 #include <blktap/nbd.h>
 #include <blktap/ring.h>
