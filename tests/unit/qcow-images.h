@@ -25,6 +25,7 @@
 static struct blktap_context *context;
 static char dir[64];
 static unsigned int warnings;
+static char last_hint[200]; /* of try_open */
 
 static __attribute__((unused)) void count_warnings(void *opaque,
 						   enum blktap_log_level level,
@@ -135,6 +136,8 @@ static __attribute__((unused)) int try_open(const char *spec, uint32_t flags,
 	options.flags = flags;
 	rc = blktap_disk_open(context, text, &options, out, &err);
 	snprintf(message, 600, "%s", err ? blktap_error_get_message(err) : "");
+	snprintf(last_hint, sizeof(last_hint), "%s",
+		 err ? blktap_error_get_hint(err) : "");
 	blktap_error_destroy(err);
 	return rc;
 }
