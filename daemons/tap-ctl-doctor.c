@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* tap-ctl doctor: what this machine can do, and how to make it do the rest. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,14 +122,18 @@ static void look_at_types(struct report *r)
 
 static void look_at_transports(struct report *r)
 {
-	bool module = exists("/dev/xen/blktap-2/control");
+	struct blktap_error *err = NULL;
+	int rc = blktap_ring_probe(&err);
 
 	put(r, true, "nbd", "every open disk has an NBD socket in the rundir",
 	    NULL);
-	put(r, module, "kernel-ring",
-	    module ? "/dev/xen/blktap-2/control"
-		   : "kernel module blktap is not loaded",
-	    "modprobe blktap (built from kernel/ by DKMS)");
+	put(r, !rc, "kernel-ring",
+	    rc ? blktap_error_get_message(err)
+	       : "a disk as a block device: what tap-ctl create prints",
+	    rc == -ENOENT ? "modprobe blktap (built from kernel/ by DKMS)"
+	    : err	  ? blktap_error_get_hint(err)
+			  : NULL);
+	blktap_error_destroy(err);
 	put(r, can_use("/dev/fuse"), "fuse",
 	    "a disk as a file: tap-ctl map IMAGE FILE",
 	    "modprobe fuse, and access to /dev/fuse");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* tap-ctl check and major: what toolstacks of the kernel ring ask first. */
+/* tap-ctl check, major and upgrade: what is about the kernel ring alone. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +65,25 @@ static int major(const struct args *args)
 	return 0;
 }
 
+static int upgrade(const struct args *args)
+{
+	struct blktap_error *err = NULL;
+	struct blktap_control *control;
+	pid_t pid;
+	int rc = open_control(args, &control);
+
+	if (rc)
+		return rc;
+	rc = blktap_control_upgrade(control, arg_number(args, "minor", -1),
+				    &pid, &err);
+	if (rc)
+		rc = report(args, disk_object(args), rc, err);
+	else
+		printf("%d\n", (int)pid);
+	blktap_control_destroy(control);
+	return rc;
+}
+
 #define OPT_JSON                                                    \
 	{                                                           \
 		0, "json", OPT_FLAG, NULL, "as a JSON object", 0, 0 \
@@ -80,11 +99,16 @@ static const struct opt major_options[] = {
 	{ 0 },
 };
 
+static const struct opt upgrade_options[] = { OPT_MINOR, { 0 } };
+
 const struct command kernel_commands[] = {
 	{ "check", NULL, NULL, "say whether the kernel ring is there",
 	  check_options, NULL, EINVAL, check },
 	{ "major", NULL, NULL,
 	  "print the major number of the kernel ring's devices", major_options,
 	  NULL, EINVAL, major },
+	{ "upgrade", NULL, NULL,
+	  "have another tapdisk serve a block device that stays",
+	  upgrade_options, NULL, EINVAL, upgrade },
 	{ 0 },
 };

@@ -83,6 +83,7 @@ int open_control(const struct args *args, struct blktap_control **out)
 	options.rundir = arg_rundir(args);
 	options.tapdisk = getenv("TAPDISK");
 	options.environment = environ;
+	options.no_ring = getenv("BLKTAP_NO_RING");
 	if (debugging) {
 		options.log_level = BLKTAP_LOG_DEBUG;
 		options.log = log_line;

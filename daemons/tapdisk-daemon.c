@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,6 +61,17 @@ static void tell_started(const char *path, int fd)
 	close(fd);
 }
 
+/* Whoever writes to a block device to free memory waits for us, so we must not
+ * wait for that: neither for a page of ours that is on it, nor by asking for
+ * memory that only it can free. */
+static void serve_reclaim(void)
+{
+	if (blktap_ring_probe(NULL))
+		return;
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+}
+
 static int serve(const struct args *args, struct blktap_context *context,
 		 int fd)
 {
@@ -74,6 +87,7 @@ static int serve(const struct args *args, struct blktap_context *context,
 		return report(args, NULL, rc, err);
 	if (fd >= 0 && chdir("/"))
 		rc = -errno;
+	serve_reclaim();
 	tell_started(blktap_control_server_get_path(server), fd);
 	while (!blktap_control_server_is_finished(server) && run_once(context))
 		;

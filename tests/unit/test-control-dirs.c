@@ -42,11 +42,12 @@ START_TEST(lowest_free_minor_is_allocated)
 	int minor, i;
 
 	for (i = 0; i < 3; i++) {
-		ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+		ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, NULL),
+				 0);
 		ck_assert_int_eq(minor, i);
 	}
 	ck_assert_int_eq(bt_minor_free(&dir, 1, NULL), 0);
-	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, NULL), 0);
 	ck_assert_int_eq(minor, 1);
 }
 END_TEST
@@ -57,7 +58,7 @@ START_TEST(marks_are_for_their_owner_alone)
 	char *path;
 	int minor;
 
-	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, NULL), 0);
 	path = bt_rundir_minor_path(&dir, minor);
 	ck_assert_int_eq(stat(path, &st), 0);
 	ck_assert_int_eq(st.st_mode & 07777, 0600);
@@ -81,7 +82,7 @@ START_TEST(two_never_get_the_same_minor)
 		if (pids[i])
 			continue;
 		for (n = 0; n < ROUNDS; n++) {
-			if (bt_minor_allocate(&dir, &minor, NULL) ||
+			if (bt_minor_allocate(&dir, false, &minor, NULL) ||
 			    bt_minor_lock(&dir, minor, &fd, NULL))
 				_exit(1);
 			/* all the eight: no more are ever out at once */
@@ -106,7 +107,7 @@ START_TEST(minor_in_use_is_neither_freed_nor_locked_again)
 {
 	int minor, fd, other;
 
-	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, NULL), 0);
 	ck_assert_int_eq(bt_minor_lock(&dir, minor, &fd, NULL), 0);
 	ck_assert_int_eq(bt_minor_free(&dir, minor, NULL), -EAGAIN);
 	ck_assert_int_eq(bt_minor_lock(&dir, minor, &other, NULL), -EBUSY);
@@ -131,7 +132,7 @@ START_TEST(bad_minors_are_named)
 	char text[32];
 	int fd, minor;
 
-	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, NULL), 0);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		snprintf(text, sizeof(text), "minor %d", bad[i].minor);
 		err = NULL;
@@ -163,7 +164,7 @@ START_TEST(all_minors_taken_is_no_space)
 			 i);
 		ck_assert_int_eq(mknod(name, S_IFREG | 0600, 0), 0);
 	}
-	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, &err), -ENOSPC);
+	ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, &err), -ENOSPC);
 	ck_assert_str_ne(blktap_error_get_hint(err), "");
 	blktap_error_destroy(err);
 }
@@ -184,9 +185,9 @@ START_TEST(strange_files_among_the_marks_do_no_harm)
 			 names[i]);
 		ck_assert_int_eq(mknod(name, S_IFREG | 0600, 0), 0);
 	}
-	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, NULL), 0);
 	ck_assert_int_eq(minor, 0);
-	ck_assert_int_eq(bt_minor_allocate(&dir, &minor, NULL), 0);
+	ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, NULL), 0);
 	ck_assert_int_eq(minor, 1);
 }
 END_TEST

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "control/client.h"
 
+#include <blktap/ring.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "control/socket.h"
 #include "core/error.h"
 #include "util/checked.h"
+#include "util/strbuf.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
 #define ERROR_TEXT_MAX 8192
@@ -45,6 +47,7 @@ int blktap_control_create(const struct blktap_control_options *options,
 	bt_log_set(&control->log, o.log_level, o.log, o.log_opaque, NULL);
 	control->timeout_ms = o.timeout_ms ? o.timeout_ms : DEFAULT_TIMEOUT_MS;
 	control->environment = o.environment;
+	control->no_ring = o.no_ring;
 	control->tapdisk = strdup(o.tapdisk ? o.tapdisk : BLKTAP_TAPDISK);
 	if (!control->tapdisk) {
 		blktap_control_destroy(control);
@@ -71,7 +74,7 @@ const char *blktap_control_get_rundir(const struct blktap_control *control)
 int blktap_control_allocate(struct blktap_control *control, int *minor,
 			    struct blktap_error **err)
 {
-	return bt_minor_allocate(&control->dir, minor, err);
+	return bt_minor_allocate(&control->dir, !control->no_ring, minor, err);
 }
 
 int blktap_control_free(struct blktap_control *control, int minor,
@@ -82,7 +85,17 @@ int blktap_control_free(struct blktap_control *control, int minor,
 
 char *blktap_control_minor_path(struct blktap_control *control, int minor)
 {
-	return bt_rundir_minor_path(&control->dir, minor);
+	struct bt_strbuf sb = BT_STRBUF_INIT;
+	struct bt_mark mark;
+	bool ring;
+
+	bt_minor_get_mark(&control->dir, minor, &mark);
+	ring = mark.ring;
+	bt_mark_fini(&mark);
+	if (!ring)
+		return bt_rundir_minor_path(&control->dir, minor);
+	bt_strbuf_printf(&sb, BLKTAP_RING_DISK "%d", minor);
+	return bt_strbuf_steal(&sb);
 }
 
 /* ---- sessions ------------------------------------------------------------- */

@@ -16,6 +16,7 @@ struct blktap_control {
 	char *tapdisk;
 	char *const *environment; /* the caller's */
 	uint32_t timeout_ms;
+	bool no_ring;
 };
 
 struct bt_session {

@@ -59,7 +59,7 @@ static void attach(struct bt_conn *conn, struct bt_tap *tap)
 	answer(conn, BT_WIRE_ATTACH_RSP, rc, err);
 }
 
-static void finish(struct blktap_control_server *server)
+void bt_command_finish(struct blktap_control_server *server)
 {
 	server->finishing = true;
 	bt_server_stop_listening(server);
@@ -79,7 +79,7 @@ static void detach(struct bt_conn *conn, struct bt_tap *tap)
 		bt_tap_detach(server, tap, false);
 	/* Before the answer: who has it does not find us any more. */
 	if (!rc && bt_list_empty(&server->taps))
-		finish(server);
+		bt_command_finish(server);
 	answer(conn, BT_WIRE_DETACH_RSP, rc, err);
 }
 
@@ -309,7 +309,7 @@ static void end_all(struct bt_conn *conn, struct bt_tap *unused)
 	struct blktap_error *err = NULL;
 	int rc = 0, first = 0;
 
-	finish(server);
+	bt_command_finish(server);
 	while (!bt_list_empty(&server->taps)) {
 		struct bt_tap *tap =
 			bt_list_first(&server->taps, struct bt_tap, link);

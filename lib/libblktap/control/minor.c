@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Marks of minors; the rules stand in rundir.h. */
 #include <blktap/control.h>
+#include <blktap/ring.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -70,46 +71,87 @@ static int set_used(void *opaque, int minor)
 	return 0;
 }
 
-static int make_lowest(const struct bt_rundir *dir, int dirfd, int *minor,
+static int lowest_free(const unsigned char *used, int from)
+{
+	while (from < BLKTAP_MINOR_MAX && used[from])
+		from++;
+	return from;
+}
+
+/* The lowest number that is free here and, with ring, in the kernel. */
+static int find_lowest(const struct bt_rundir *dir, bool ring, int *minor,
 		       struct blktap_error **err)
 {
 	unsigned char used[BLKTAP_MINOR_MAX] = { 0 };
-	char name[32];
-	int fd, rc;
+	struct blktap_error *cause = NULL;
+	int rc, made;
 
 	rc = bt_rundir_each(dir, "tapdisk", "tapdisk-", set_used, used, err);
 	if (rc)
 		return rc;
-	for (*minor = 0; *minor < BLKTAP_MINOR_MAX; ++*minor)
-		if (!used[*minor])
+	for (*minor = lowest_free(used, 0); *minor < BLKTAP_MINOR_MAX;
+	     *minor = lowest_free(used, *minor + 1)) {
+		rc = ring ? blktap_ring_allocate(*minor, &made, &cause) : 0;
+		if (rc != -EEXIST)
 			break;
+		/* Another directory's. */
+		blktap_error_destroy(cause);
+		cause = NULL;
+	}
 	if (*minor == BLKTAP_MINOR_MAX)
 		return bt_fail(err, -ENOSPC, "free some: tap-ctl free -m MINOR",
 			       "%s: all %d minors are allocated", dir->path,
 			       BLKTAP_MINOR_MAX);
-	mark_name(*minor, name);
-	fd = openat(dirfd, name,
-		    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return bt_fail(err, -errno,
-			       errno == ENOSPC ? "make room on its file system"
-					       : NULL,
-			       "%s/tapdisk/%s: cannot be made: %s", dir->path,
-			       name, STRERROR(-errno));
-	close(fd);
-	return 0;
+	if (rc)
+		bt_fail(err, rc, blktap_error_get_hint(cause), "%s",
+			blktap_error_get_message(cause));
+	blktap_error_destroy(cause);
+	return rc;
 }
 
-int bt_minor_allocate(const struct bt_rundir *dir, int *minor,
+static int make_mark(const struct bt_rundir *dir, int dirfd, int minor,
+		     bool ring, struct blktap_error **err)
+{
+	struct bt_mark mark = { .ring = ring };
+	char name[32];
+	int fd, rc;
+
+	mark_name(minor, name);
+	fd = openat(dirfd, name,
+		    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	rc = fd < 0 ? -errno : 0;
+	if (!rc && ring) {
+		rc = bt_mark_write(fd, &mark);
+		if (rc)
+			unlinkat(dirfd, name, 0);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (!rc)
+		return 0;
+	return bt_fail(err, rc,
+		       rc == -ENOSPC ? "make room on its file system" : NULL,
+		       "%s/tapdisk/%s: cannot be made: %s", dir->path, name,
+		       STRERROR(rc));
+}
+
+int bt_minor_allocate(const struct bt_rundir *dir, bool ring, int *minor,
 		      struct blktap_error **err)
 {
 	int dirfd, rc = bt_rundir_make(dir, err);
 
+	/* Who may not use the module has disks over NBD all the same. */
+	ring = ring && !blktap_ring_probe(NULL);
 	if (!rc)
 		rc = lock_marks(dir, &dirfd, err);
 	if (rc)
 		return rc;
-	rc = make_lowest(dir, dirfd, minor, err);
+	rc = find_lowest(dir, ring, minor, err);
+	if (!rc) {
+		rc = make_mark(dir, dirfd, *minor, ring, err);
+		if (rc && ring)
+			blktap_ring_free(*minor, NULL);
+	}
 	close(dirfd);
 	return rc;
 }
@@ -121,6 +163,28 @@ static int check_minor(int minor, struct blktap_error **err)
 	return bt_fail(err, -EINVAL, "tap-ctl list shows those in use",
 		       "minor %d: not in the range 0 to %d", minor,
 		       BLKTAP_MINOR_MAX - 1);
+}
+
+/* The kernel's part of a minor; one that is gone is no error. */
+static int free_ring(int fd, int minor, struct blktap_error **err)
+{
+	struct blktap_error *cause = NULL;
+	struct bt_mark mark;
+	int rc = bt_mark_read(fd, &mark);
+
+	if (!rc && mark.ring)
+		rc = blktap_ring_free(minor, &cause);
+	bt_mark_fini(&mark);
+	if (rc == -EBUSY)
+		rc = bt_fail(err, -EAGAIN, blktap_error_get_hint(cause),
+			     "minor %d: its block device is in use: %s", minor,
+			     STRERROR(-EAGAIN));
+	else if (rc && rc != -ENOENT)
+		bt_fail(err, rc, cause ? blktap_error_get_hint(cause) : NULL,
+			"minor %d: %s", minor,
+			cause ? blktap_error_get_message(cause) : STRERROR(rc));
+	blktap_error_destroy(cause);
+	return rc == -ENOENT ? 0 : rc;
 }
 
 int bt_minor_free(const struct bt_rundir *dir, int minor,
@@ -143,12 +207,32 @@ int bt_minor_free(const struct bt_rundir *dir, int minor,
 		rc = bt_fail(err, -EAGAIN, "detach it first: tap-ctl detach",
 			     "minor %d is in use by a tapdisk: %s", minor,
 			     STRERROR(-EAGAIN));
-	else if (unlinkat(dirfd, name, 0))
+	else
+		rc = free_ring(fd, minor, err);
+	if (!rc && unlinkat(dirfd, name, 0))
 		rc = bt_fail(err, -errno, NULL, "minor %d: %s", minor,
 			     STRERROR(-errno));
 	if (fd >= 0)
 		close(fd);
 	close(dirfd);
+	return rc;
+}
+
+int bt_minor_get_mark(const struct bt_rundir *dir, int minor,
+		      struct bt_mark *mark)
+{
+	char *path = bt_rundir_minor_path(dir, minor);
+	int fd, rc;
+
+	memset(mark, 0, sizeof(*mark));
+	if (!path)
+		return -ENOMEM;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	free(path);
+	if (fd < 0)
+		return -errno;
+	rc = bt_mark_read(fd, mark);
+	close(fd);
 	return rc;
 }
 
@@ -186,8 +270,9 @@ void bt_minor_unlock(const struct bt_rundir *dir, int minor, int fd,
 {
 	char *path = remove ? bt_rundir_minor_path(dir, minor) : NULL;
 
-	/* Our lock is still on it: nobody else can have freed it. */
-	if (path)
+	/* Our lock is still on it: nobody else can have freed it. What the
+	 * kernel cannot give back yet stays, with its mark, for `free`. */
+	if (path && !free_ring(fd, minor, NULL))
 		unlink(path);
 	free(path);
 	close(fd);

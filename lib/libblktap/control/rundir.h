@@ -12,6 +12,7 @@
 #include <blktap/error.h>
 #include <sys/un.h>
 
+#include "control/mark.h"
 #include "core/error.h"
 
 /* The text of a negative errno, for the rest of the block it stands in. */
@@ -40,10 +41,15 @@ void bt_rundir_nbd_path(const struct bt_rundir *dir, pid_t pid, int minor,
 /* NULL where memory is short. */
 char *bt_rundir_minor_path(const struct bt_rundir *dir, int minor);
 
-int bt_minor_allocate(const struct bt_rundir *dir, int *minor,
+/* ring: where the kernel module can be used, with a minor of the module's of the
+ * same number, which free and unlock (remove) take away again. */
+int bt_minor_allocate(const struct bt_rundir *dir, bool ring, int *minor,
 		      struct blktap_error **err);
 int bt_minor_free(const struct bt_rundir *dir, int minor,
 		  struct blktap_error **err);
+/* What its mark says; -ENOENT where it is not allocated. */
+int bt_minor_get_mark(const struct bt_rundir *dir, int minor,
+		      struct bt_mark *mark);
 /* Takes the minor; *fd is the lock. -EINVAL where it is not allocated, -EBUSY
  * where somebody has it. Does not wait. */
 int bt_minor_lock(const struct bt_rundir *dir, int minor, int *fd,

@@ -18,6 +18,7 @@
 #include <blktap/control.h>
 #include <blktap/job.h>
 #include <blktap/nbd.h>
+#include <blktap/ring.h>
 
 #include "control/rundir.h"
 #include "control/wire.h"
@@ -36,6 +37,7 @@ struct bt_tap {
 	struct bt_list link; /* in server->taps, newest first */
 	int minor;
 	int lock_fd; /* on its mark */
+	struct bt_mark mark;
 	bool was_open;
 	bool busy; /* a command is at work on it */
 	struct bt_conn *pauser; /* of these, the one that drains it */
@@ -44,6 +46,7 @@ struct bt_tap {
 	struct blktap_nbd_server *nbd;
 	struct blktap_nbd_server *tcp; /* or NULL */
 	struct blktap_job *job; /* the last one of the disk, or NULL */
+	struct blktap_ring *ring; /* or NULL */
 };
 
 struct blktap_control_server {
@@ -115,6 +118,8 @@ const uint8_t *bt_conn_trailer(const struct bt_conn *conn, size_t *length);
 void bt_command_start(struct bt_conn *conn);
 /* server->run. */
 void bt_command_run_ready(struct bt_work *work);
+/* The tapdisk ends once all are answered. */
+void bt_command_finish(struct blktap_control_server *server);
 /* The tap is not busy any more. */
 void bt_command_wake(struct blktap_control_server *server, struct bt_tap *tap);
 
@@ -155,6 +160,9 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 /* Offers the open disk on "HOST:PORT" too. */
 int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 		     struct blktap_error **err);
+/* Closes the disk and leaves its block device, with the requests that come, to
+ * the tapdisk that opens it next. Waits. */
+int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err);
 /* Waits. force: requests that cannot be finished are failed. */
 int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err);
 /* Opens the image again; params as in the message. */

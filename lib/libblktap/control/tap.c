@@ -39,6 +39,13 @@ int bt_tap_attach(struct blktap_control_server *server, int minor,
 		free(tap);
 		return rc;
 	}
+	rc = bt_mark_read(tap->lock_fd, &tap->mark);
+	if (rc) {
+		bt_minor_unlock(&server->dir, minor, tap->lock_fd, false);
+		free(tap);
+		return bt_fail(err, rc, NULL, "minor %d: its mark: %s", minor,
+			       STRERROR(rc));
+	}
 	tap->minor = minor;
 	bt_list_init(&tap->waiting);
 	bt_list_add(&server->taps, &tap->link);
@@ -52,6 +59,7 @@ void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
 	bt_command_wake(server, tap);
 	bt_list_del(&tap->link);
 	bt_minor_unlock(&server->dir, tap->minor, tap->lock_fd, remove);
+	bt_mark_fini(&tap->mark);
 	free(tap);
 }
 
@@ -103,10 +111,65 @@ static int serve_unix(struct blktap_control_server *server, struct bt_tap *tap,
 	return blktap_nbd_server_create(tap->disk, &options, &tap->nbd, err);
 }
 
+/* ---- the kernel's block device -------------------------------------------- */
+
+/* What is open now is what a device that outlives us was made for. NULL: none.
+ */
+static int record(struct bt_tap *tap, const struct bt_wire_params *params,
+		  const char *spec, struct blktap_error **err)
+{
+	char *copy = spec ? strdup(spec) : NULL;
+	int rc = spec && !copy ? -ENOMEM : 0;
+
+	free(tap->mark.spec);
+	tap->mark.spec = copy;
+	if (params) {
+		tap->mark.flags = params->flags;
+		tap->mark.timeout_s = params->req_timeout;
+	}
+	if (tap->mark.ring && !rc)
+		rc = bt_mark_write(tap->lock_fd, &tap->mark);
+	return rc ? bt_fail(err, rc, NULL, "minor %d: its mark: %s", tap->minor,
+			    STRERROR(rc))
+		  : 0;
+}
+
+/* A device whose tapdisk died is somebody's disk: it takes no other image. */
+static int check_heir(const struct bt_tap *tap, const char *spec,
+		      struct blktap_error **err)
+{
+	if (!tap->mark.spec || !strcmp(tap->mark.spec, spec))
+		return 0;
+	return bt_fail(err, -EEXIST,
+		       "open that again, or detach and free the minor",
+		       "minor %d: its tapdisk died with %s open", tap->minor,
+		       tap->mark.spec);
+}
+
+static int serve_ring(struct bt_tap *tap, struct blktap_error **err)
+{
+	struct blktap_ring_options options;
+
+	if (!tap->mark.ring)
+		return 0;
+	blktap_ring_options_init(&options);
+	options.minor = tap->minor;
+	return blktap_ring_create(tap->disk, &options, &tap->ring, err);
+}
+
+static void undo_open(struct bt_tap *tap)
+{
+	blktap_nbd_server_destroy(tap->nbd);
+	tap->nbd = NULL;
+	blktap_disk_close(tap->disk);
+	tap->disk = NULL;
+}
+
 int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 		const struct bt_wire_params *params, struct blktap_error **err)
 {
 	struct blktap_disk_options options;
+	bool is_heir = tap->mark.spec;
 	int rc;
 
 	if (tap->disk)
@@ -115,6 +178,8 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 			       blktap_disk_get_spec(tap->disk),
 			       STRERROR(-EALREADY));
 	rc = refuse_flags(params->flags, err);
+	if (!rc)
+		rc = check_heir(tap, params->path, err);
 	if (rc)
 		return rc;
 	blktap_disk_options_init(&options);
@@ -128,9 +193,15 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 	if (rc)
 		return rc;
 	rc = serve_unix(server, tap, err);
+	/* The mark first: a device is never without a word of what it is. */
+	if (!rc)
+		rc = record(tap, params, params->path, err);
+	if (!rc)
+		rc = serve_ring(tap, err);
 	if (rc) {
-		blktap_disk_close(tap->disk);
-		tap->disk = NULL;
+		undo_open(tap);
+		if (!is_heir)
+			record(tap, NULL, NULL, NULL);
 		return rc;
 	}
 	tap->was_open = true;
@@ -140,7 +211,7 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 		     struct blktap_error **err)
 {
-	const char *colon = strrchr(address, ':');
+	const char *colon = strrchr(address, ':'), *whole = address;
 	struct blktap_nbd_options options;
 	size_t length = colon ? (size_t)(colon - address) : 0;
 	char *host;
@@ -170,6 +241,11 @@ int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 	options.any_name = true;
 	rc = blktap_nbd_server_create(tap->disk, &options, &tap->tcp, err);
 	free(host);
+	if (!rc && tap->mark.ring) {
+		free(tap->mark.tcp);
+		tap->mark.tcp = strdup(whole);
+		bt_mark_write(tap->lock_fd, &tap->mark);
+	}
 	return rc;
 }
 
@@ -185,16 +261,10 @@ static bool is_paused(const struct bt_tap *tap)
 	return info.paused;
 }
 
-int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
+static int close_disk(struct bt_tap *tap, struct blktap_error **err)
 {
 	int rc;
 
-	if (!tap->disk)
-		return 0;
-	/* Requests that wait at the gate of a paused disk would never end, nor
-	 * would the servers that wait for them. */
-	if (force || is_paused(tap))
-		bt_vbd_shut(tap->disk);
 	blktap_nbd_server_destroy(tap->tcp);
 	tap->tcp = NULL;
 	blktap_nbd_server_destroy(tap->nbd);
@@ -213,6 +283,58 @@ int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
 	return 0;
 }
 
+int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
+{
+	bool paused = is_paused(tap);
+	int rc;
+
+	if (!tap->disk)
+		return 0;
+	/* Requests that wait at the gate of a paused disk would never end, nor
+	 * would the servers that wait for them. */
+	if (force && paused)
+		bt_vbd_shut(tap->disk);
+	/* Before the rest: what is dirty is still written, or it is in use. */
+	rc = blktap_ring_destroy(tap->ring, force ? BLKTAP_RING_END_FORCE
+						  : BLKTAP_RING_END_UNUSED);
+	if (rc)
+		return bt_fail(err, rc,
+			       "unmount it, and close what has it open; or "
+			       "tap-ctl close --force",
+			       "minor %d: %s is in use: %s", tap->minor,
+			       blktap_ring_get_path(tap->ring), STRERROR(rc));
+	tap->ring = NULL;
+	record(tap, NULL, NULL, NULL);
+	if (force || paused)
+		bt_vbd_shut(tap->disk);
+	return close_disk(tap, err);
+}
+
+int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
+{
+	int rc;
+
+	if (!tap->ring)
+		return bt_fail(err, -ENOTSUP,
+			       "only the kernel's block devices outlive their "
+			       "tapdisk",
+			       "minor %d: has no block device", tap->minor);
+	if (is_paused(tap))
+		return bt_fail(err, -EBUSY, "tap-ctl unpause",
+			       "minor %d is paused", tap->minor);
+	rc = blktap_ring_destroy(tap->ring, BLKTAP_RING_END_KEEP);
+	if (rc)
+		return bt_fail(err, rc,
+			       rc == -ENOTSUP
+				       ? "write the time it may take, in ms, "
+					 "to recovery_ms in sysfs"
+				       : NULL,
+			       "minor %d: cannot be handed over: %s",
+			       tap->minor, STRERROR(rc));
+	tap->ring = NULL;
+	return close_disk(tap, err);
+}
+
 int bt_tap_resume(struct bt_tap *tap, const struct bt_wire_params *params,
 		  struct blktap_error **err)
 {
@@ -225,8 +347,10 @@ int bt_tap_resume(struct bt_tap *tap, const struct bt_wire_params *params,
 		rc = refuse_flags(params->flags, err);
 	if (rc)
 		return rc;
-	return blktap_disk_resume(
+	rc = blktap_disk_resume(
 		tap->disk, params && *params->path ? params->path : NULL, err);
+	return rc ? rc
+		  : record(tap, NULL, blktap_disk_get_spec(tap->disk), err);
 }
 
 uint32_t bt_tap_get_state(const struct bt_tap *tap)

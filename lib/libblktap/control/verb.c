@@ -30,6 +30,27 @@ static void put_state(struct bt_json *json, const struct bt_tap *tap)
 							      : "attached");
 }
 
+static void put_ring(struct bt_json *json, const struct blktap_ring *ring)
+{
+	struct blktap_ring_info info = { .size = sizeof(info) };
+
+	blktap_ring_get_info(ring, &info);
+	bt_json_string(json, "device", blktap_ring_get_path(ring));
+	bt_json_object(json, "ring");
+	bt_json_string(json, "state",
+		       info.state == BLKTAP_RING_SERVING  ? "serving"
+		       : info.state == BLKTAP_RING_FAILED ? "failed"
+							  : "removed");
+	bt_json_bool(json, "taken_over", info.taken_over);
+	bt_json_u64(json, "queues", info.queues);
+	bt_json_u64(json, "depth", info.depth);
+	bt_json_u64(json, "slot_bytes", info.slot_bytes);
+	bt_json_u64(json, "recovery_ms", info.recovery_ms);
+	bt_json_u64(json, "requests", info.requests);
+	bt_json_u64(json, "enters", info.enters);
+	bt_json_object_end(json);
+}
+
 static void put_disk(struct bt_json *json, const struct bt_tap *tap)
 {
 	struct blktap_disk_stats stats = { .size = sizeof(stats) };
@@ -53,6 +74,8 @@ static void put_disk(struct bt_json *json, const struct bt_tap *tap)
 	}
 	bt_json_array_end(json);
 	bt_json_u64(json, "clients", clients);
+	if (tap->ring)
+		put_ring(json, tap->ring);
 }
 
 static void put_tapdisk(struct bt_json *json,
@@ -177,10 +200,28 @@ static int verb_snapshot(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
+/* The minor is free for another tapdisk once this is answered. */
+static int verb_handover(struct bt_conn *conn, struct bt_tap *tap,
+			 struct bt_strbuf *out, struct blktap_error **err)
+{
+	struct blktap_control_server *server = conn->server;
+	int rc = bt_tap_hand_over(tap, err);
+
+	if (tap->disk)
+		return rc;
+	bt_tap_detach(server, tap, false);
+	if (bt_list_empty(&server->taps))
+		bt_command_finish(server);
+	bt_strbuf_puts(out, "{}");
+	return rc;
+}
+
 static int verb_help(struct bt_conn *conn, struct bt_tap *tap,
 		     struct bt_strbuf *out, struct blktap_error **err);
 
 static const struct bt_verb verbs[] = {
+	{ "handover", verb_handover, true, true,
+	  "leaves the block device to the next tapdisk, and detaches" },
 	{ "help", verb_help, false, false, "lists the verbs" },
 	{ "info", verb_info, false, false,
 	  "describes the tapdisk, or a minor's disk" },

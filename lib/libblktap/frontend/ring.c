@@ -428,8 +428,8 @@ int bt_ring_create_on(struct blktap_disk *disk,
 	ring->opaque = opaque;
 	ring->fd = -1;
 	ring->minor = o.minor;
-	snprintf(ring->path, sizeof(ring->path),
-		 BT_RING_DIR "/" BLKTAP_DISK_NAME "%d", o.minor);
+	snprintf(ring->path, sizeof(ring->path), BLKTAP_RING_DISK "%d",
+		 o.minor);
 	rc = start(ring, &o, err);
 	if (rc) {
 		/* A device that was just made is nobody's yet. */

@@ -57,6 +57,8 @@ struct blktap_control_options {
 	enum blktap_log_level log_level;
 	blktap_log_fn *log; /* what goes over the socket; NULL: nobody */
 	void *log_opaque;
+	/* Minors are for NBD alone, even where the kernel module is. */
+	bool no_ring;
 };
 
 /* Fills options with the defaults, size included. Since 0.1. */
@@ -77,7 +79,9 @@ BLKTAP_API void blktap_control_destroy(struct blktap_control *control);
 BLKTAP_API const char *blktap_control_get_rundir(
 	const struct blktap_control *control);
 
-/* Allocates the lowest free minor, whoever else does so at the same time.
+/* Allocates the lowest free minor, whoever else does so at the same time. Where
+ * the kernel module can be used, it has that minor, too, and what is opened there
+ * is a block device (see <blktap/ring.h>).
  * -ENOSPC where there is none or the directory is full. Since 0.1. */
 BLKTAP_API int blktap_control_allocate(struct blktap_control *control,
 				       int *minor, struct blktap_error **err);
@@ -87,8 +91,9 @@ BLKTAP_API int blktap_control_allocate(struct blktap_control *control,
 BLKTAP_API int blktap_control_free(struct blktap_control *control, int minor,
 				   struct blktap_error **err);
 
-/* The name that stands for an allocated minor,
- * "<rundir>/tapdisk/tapdisk-<minor>"; the caller frees it. NULL where memory is
+/* The name that stands for an allocated minor; the caller frees it:
+ * "/dev/xen/blktap-2/tapdev<minor>" where the kernel has it, too, else
+ * "<rundir>/tapdisk/tapdisk-<minor>". NULL where memory is
  * short. Since 0.1. */
 BLKTAP_API char *blktap_control_minor_path(struct blktap_control *control,
 					   int minor);
@@ -162,6 +167,14 @@ BLKTAP_API int blktap_control_resume(
 	struct blktap_control *control, pid_t pid, int minor, const char *spec,
 	const struct blktap_control_open_options *options,
 	struct blktap_error **err);
+
+/* Has the block device of a minor served by a new tapdisk, whose process id is
+ * *pid: from the old one, where that lives, without an error to its users; or
+ * from the image that was open when it died. -ENOTSUP where it is no block
+ * device, -ENODATA where no image was open. Where it fails half-way, requests wait
+ * and it can be called again. Since 0.1. */
+BLKTAP_API int blktap_control_upgrade(struct blktap_control *control, int minor,
+				      pid_t *pid, struct blktap_error **err);
 
 /* The statistics of a disk: one line of JSON without a newline, with the keys
  * that toolstacks know; the caller frees it. Since 0.1. */

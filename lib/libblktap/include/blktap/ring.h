@@ -15,6 +15,9 @@ BLKTAP_BEGIN_DECLS
 
 struct blktap_ring;
 
+/* The name of a minor's block device, without the minor. */
+#define BLKTAP_RING_DISK "/dev/xen/blktap-2/tapdev"
+
 /* ---- minors --------------------------------------------------------------- */
 
 /* Asks the module whether it is there and can be used. 0 or a negative errno:

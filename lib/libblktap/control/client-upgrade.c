@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Another tapdisk for a block device that stays. What was open, and how, stands
+ * in the minor's mark, so it does not matter how the old tapdisk ended. The new
+ * one is there before the old one is asked to leave. */
+#include <blktap/ring.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "control/client.h"
+#include "core/error.h"
+
+static void take_pid(void *opaque, const struct blktap_control_row *row)
+{
+	if (row->pid >= 0)
+		*(pid_t *)opaque = row->pid;
+}
+
+/* -1: nobody has it. */
+static int find_tapdisk(struct blktap_control *control, int minor, pid_t *pid,
+			struct blktap_error **err)
+{
+	struct blktap_control_filter filter;
+
+	blktap_control_filter_init(&filter);
+	filter.minor = minor;
+	*pid = -1;
+	return blktap_control_list(control, &filter, take_pid, pid, err);
+}
+
+static int read_mark(struct blktap_control *control, int minor,
+		     struct bt_mark *mark, struct blktap_error **err)
+{
+	int rc = bt_minor_get_mark(&control->dir, minor, mark);
+
+	if (rc)
+		return bt_fail(err, rc, "tap-ctl list shows those that are",
+			       "minor %d is not allocated: %s", minor,
+			       STRERROR(rc));
+	if (!mark->ring)
+		rc = bt_fail(err, -ENOTSUP,
+			     "only the kernel's block devices outlive their "
+			     "tapdisk",
+			     "minor %d: has no block device", minor);
+	else if (!mark->spec)
+		rc = bt_fail(err, -ENODATA, "open one: tap-ctl open",
+			     "minor %d: no image was open", minor);
+	if (rc)
+		bt_mark_fini(mark);
+	return rc;
+}
+
+/* A tapdisk without a minor would stay for ever. */
+static void dismiss(struct blktap_control *control, pid_t pid)
+{
+	struct bt_message msg = { .type = BT_WIRE_EXIT };
+	struct bt_message answer;
+
+	bt_session_run(control, pid, control->timeout_ms, &msg, BT_WIRE_EXIT,
+		       &answer, NULL);
+}
+
+static int hand_over(struct blktap_control *control, pid_t pid, int minor,
+		     struct blktap_error **err)
+{
+	char *json = NULL;
+	int rc = blktap_control_call(control, pid, minor, "handover", NULL,
+				     &json, err);
+
+	free(json);
+	return rc;
+}
+
+static int open_again(struct blktap_control *control, pid_t pid, int minor,
+		      const struct bt_mark *mark, struct blktap_error **err)
+{
+	struct blktap_control_open_options o;
+	int rc;
+
+	blktap_control_open_options_init(&o);
+	o.request_timeout_s = mark->timeout_s;
+	o.tcp = mark->tcp;
+	if (mark->flags & BT_WIRE_RDONLY)
+		o.flags |= BLKTAP_CONTROL_READ_ONLY;
+	if (mark->flags & BT_WIRE_NO_O_DIRECT)
+		o.flags |= BLKTAP_CONTROL_BUFFERED;
+	rc = blktap_control_attach(control, pid, minor, err);
+	if (rc)
+		return rc;
+	rc = blktap_control_open(control, pid, minor, mark->spec, &o, err);
+	if (rc) {
+		bt_error_prefix(err,
+				"requests to " BLKTAP_RING_DISK
+				"%d wait; once this is mended, tap-ctl upgrade "
+				"goes on",
+				minor);
+		blktap_control_detach(control, pid, minor, NULL);
+	}
+	return rc;
+}
+
+int blktap_control_upgrade(struct blktap_control *control, int minor,
+			   pid_t *pid, struct blktap_error **err)
+{
+	struct bt_mark mark;
+	pid_t old, new;
+	int rc = read_mark(control, minor, &mark, err);
+
+	if (rc)
+		return rc;
+	rc = find_tapdisk(control, minor, &old, err);
+	if (!rc)
+		rc = blktap_control_spawn(control, &new, err);
+	if (rc) {
+		bt_mark_fini(&mark);
+		return rc;
+	}
+	if (old >= 0)
+		rc = hand_over(control, old, minor, err);
+	if (!rc)
+		rc = open_again(control, new, minor, &mark, err);
+	if (rc)
+		dismiss(control, new);
+	else if (pid)
+		*pid = new;
+	bt_mark_fini(&mark);
+	return rc;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control/mark.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util/strbuf.h"
+
+#define MARK_MAX 4096
+
+static int set_text(char **to, const char *value)
+{
+	free(*to);
+	*to = strdup(value);
+	return *to ? 0 : -ENOMEM;
+}
+
+/* Line is "key=value" without its newline. */
+static int take_line(struct bt_mark *mark, char *line)
+{
+	char *value = strchr(line, '=');
+
+	if (!value)
+		return 0;
+	*value++ = '\0';
+	if (!strcmp(line, "ring"))
+		mark->ring = !strcmp(value, "1");
+	else if (!strcmp(line, "flags"))
+		mark->flags = (uint32_t)strtoul(value, NULL, 0);
+	else if (!strcmp(line, "timeout"))
+		mark->timeout_s = (uint32_t)strtoul(value, NULL, 0);
+	else if (!strcmp(line, "args"))
+		return set_text(&mark->spec, value);
+	else if (!strcmp(line, "tcp"))
+		return set_text(&mark->tcp, value);
+	return 0;
+}
+
+int bt_mark_read(int fd, struct bt_mark *mark)
+{
+	char text[MARK_MAX + 1], *line, *rest = text;
+	ssize_t n = pread(fd, text, MARK_MAX, 0);
+	int rc = n < 0 ? -errno : 0;
+
+	memset(mark, 0, sizeof(*mark));
+	text[n < 0 ? 0 : n] = '\0';
+	/* What has no newline was not written to its end. */
+	while (!rc && strchr(rest, '\n')) {
+		line = strsep(&rest, "\n");
+		rc = take_line(mark, line);
+	}
+	if (rc)
+		bt_mark_fini(mark);
+	return rc;
+}
+
+/* A name with a newline in it cannot stand in a line: it is left away, and who
+ * goes on has to be told it. */
+static void put_text(struct bt_strbuf *sb, const char *key, const char *value)
+{
+	if (value && !strchr(value, '\n'))
+		bt_strbuf_printf(sb, "%s=%s\n", key, value);
+}
+
+int bt_mark_write(int fd, const struct bt_mark *mark)
+{
+	struct bt_strbuf sb = BT_STRBUF_INIT;
+	int rc = 0;
+
+	if (mark->ring)
+		bt_strbuf_puts(&sb, "ring=1\n");
+	if (mark->spec)
+		bt_strbuf_printf(&sb, "flags=%#x\ntimeout=%u\n",
+				 (unsigned int)mark->flags,
+				 (unsigned int)mark->timeout_s);
+	put_text(&sb, "tcp", mark->tcp);
+	put_text(&sb, "args", mark->spec);
+	if (sb.failed)
+		rc = -ENOMEM;
+	else if (sb.len > MARK_MAX)
+		rc = -ENAMETOOLONG;
+	/* The tail goes last: a reader finds the old lines or the new. */
+	else if (pwrite(fd, bt_strbuf_str(&sb), sb.len, 0) != (ssize_t)sb.len ||
+		 ftruncate(fd, (off_t)sb.len))
+		rc = errno ? -errno : -EIO;
+	bt_strbuf_fini(&sb);
+	return rc;
+}
+
+void bt_mark_fini(struct bt_mark *mark)
+{
+	free(mark->spec);
+	free(mark->tcp);
+	memset(mark, 0, sizeof(*mark));
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What stands in the mark of a minor. That of a minor which has NBD alone is
+ * empty. Where the kernel has a minor of the same number, lines "key=value" say
+ * so, and what is open there: that is what a tapdisk needs to go on where
+ * another died. Only who holds the lock on a mark writes it. */
+#ifndef BT_CONTROL_MARK_H
+#define BT_CONTROL_MARK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bt_mark {
+	bool ring; /* the kernel module has it, too */
+	uint32_t flags; /* BT_WIRE_*, as it was opened */
+	uint32_t timeout_s;
+	char *spec; /* NULL: no image is open */
+	char *tcp; /* served there, too; or NULL */
+};
+
+/* 0 or a negative errno; mark is empty then. Unknown lines are skipped. */
+int bt_mark_read(int fd, struct bt_mark *mark);
+int bt_mark_write(int fd, const struct bt_mark *mark);
+void bt_mark_fini(struct bt_mark *mark);
+
+#endif
