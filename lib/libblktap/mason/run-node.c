@@ -83,26 +83,28 @@ int bt_run_make(struct bt_run *run, const struct bt_mason_node *g,
 	if (rc < 0)
 		return rc;
 	node->stays = true;
+	node->in_graph = true;
 	link_lowers(g, node, lowers);
 	if (open)
 		rc = bt_run_open(run, g, node, flags, err);
 	if (rc < 0) {
-		bt_run_drop(g, node);
+		bt_run_drop(node);
 		return rc;
 	}
 	*out = node;
 	return 0;
 }
 
-void bt_run_drop(const struct bt_mason_node *g, struct bt_node *node)
+void bt_run_drop(struct bt_node *node)
 {
-	const struct bt_mason_link *link;
+	uint32_t i;
 
 	if (!node)
 		return;
 	/* the class closes while its ports still lead somewhere */
 	bt_node_close(node);
-	for (link = g->links; link; link = link->next)
-		bt_port_link(bt_node_port(node, link->port, link->slot), NULL);
+	for (i = 0; i < node->port_count; i++)
+		if (node->ports[i].lower && node->ports[i].lower->in_graph)
+			bt_port_link(&node->ports[i], NULL);
 	bt_node_destroy(node);
 }

@@ -23,6 +23,7 @@ int bt_run_create(struct bt_env *env, const struct bt_run_ops *ops,
 		run->env = env;
 		run->ops = ops;
 		run->generation = 1;
+		bt_run_retire_init(run);
 		run->path = strdup(path);
 		run->nodes =
 			calloc(file->graph->count + 1, sizeof(*run->nodes));
@@ -42,8 +43,10 @@ void bt_run_destroy(struct bt_run *run)
 {
 	if (!run)
 		return;
+	bt_run_retire_all(run);
 	bt_list_del(&run->link);
 	bt_mason_file_destroy(run->file);
+	free(run->dying);
 	free(run->nodes);
 	free(run->path);
 	free(run);
@@ -215,7 +218,7 @@ static int open_for(struct bt_run *run, uint32_t index, uint32_t flags,
 	while (rc < 0 && count) {
 		uint32_t i = made[--count];
 
-		bt_run_drop(graph->nodes[i], run->nodes[i]);
+		bt_run_drop(run->nodes[i]);
 		run->nodes[i] = NULL;
 	}
 	free(made);
@@ -227,7 +230,12 @@ int bt_run_enter(struct bt_run *run, struct bt_front *front, const char *name,
 		 struct bt_node **root, struct blktap_error **err)
 {
 	const struct bt_mason_node *g = NULL;
-	int rc = find_front(run, name, &g, err);
+	int rc;
+
+	if (run->busy)
+		return bt_fail(err, -EBUSY, "try again", "%s: is being changed",
+			       run->path);
+	rc = find_front(run, name, &g, err);
 
 	if (!rc)
 		rc = check_free(run, g, err);
@@ -295,6 +303,7 @@ void bt_run_leave(struct bt_front *front)
 	free(front->name);
 	front->name = NULL;
 	/* from the top: what the last edge has left can go */
+	bt_run_sweep(run);
 	for (i = 0; i < graph->count; i++) {
 		const struct bt_mason_node *g = graph->order[i];
 		struct bt_node *node = run->nodes[g->index];
@@ -302,6 +311,6 @@ void bt_run_leave(struct bt_front *front)
 		if (!node || is_wanted(node))
 			continue;
 		run->nodes[g->index] = NULL;
-		bt_run_drop(g, node);
+		bt_run_drop(node);
 	}
 }

@@ -11,8 +11,32 @@
 
 struct bt_run;
 
-/* What a run asks of who owns it. */
+struct bt_front;
+
+/* Flags of bt_run_ops.prepare. */
+#define BT_RUN_SHRINK 0x1u /* the disk may become smaller */
+
+/* What a run asks of who owns it. Of the fronts: */
 struct bt_run_ops {
+	/* Whether it can be edited now. */
+	int (*check)(struct bt_front *front, struct blktap_error **err);
+	/* Whether it could go on with root and its limits; makes room for them.
+	 * Nothing changes. */
+	int (*prepare)(struct bt_front *front, const struct bt_node *root,
+		       bool read_only, uint32_t flags,
+		       struct blktap_error **err);
+	/* It stands on root from now on; does not fail, allocate or wait. */
+	void (*commit)(struct bt_front *front, struct bt_node *root);
+	/* The edit is over; text describes it. */
+	void (*done)(struct bt_front *front, uint64_t pause_ns,
+		     const char *text);
+	/* The node that has its oldest request; "". */
+	const char *(*where)(const struct bt_front *front);
+	/* An edit is about to do a step, "open a", "gate", "rename": 0, or a
+	 * negative errno as if the step had failed. For tests; NULL: none. */
+	int (*step)(void *opaque, const char *name);
+	void *step_opaque;
+
 	/* Opens a driver's node, with the images it stands on where the graph
 	 * links none to it. */
 	int (*open_leaf)(struct bt_node *node, uint32_t flags,
@@ -41,6 +65,12 @@ struct bt_run {
 	struct bt_node **nodes; /* by index in the graph; NULL: not in use */
 	struct bt_list fronts;
 	uint64_t generation;
+	bool busy; /* an edit is under way */
+	/* of former graphs: closed when the last request that names them is
+	 * gone, see retire.c */
+	struct bt_node **dying;
+	uint32_t dying_count;
+	struct bt_timer sweep;
 };
 
 /* Takes file over, on failure too. */
@@ -83,6 +113,15 @@ int bt_run_open(struct bt_run *run, const struct bt_mason_node *g,
 /* How g is opened for a front's flags. */
 uint32_t bt_run_flags(const struct bt_mason_node *g, uint32_t flags);
 /* Frees a node but nothing that the graph has below it. */
-void bt_run_drop(const struct bt_mason_node *g, struct bt_node *node);
+void bt_run_drop(struct bt_node *node);
+
+/* retire.c: room for count more nodes that go; then each goes by bt_run_retire,
+ * and bt_run_sweep closes those that can be, now and later. */
+int bt_run_reserve(struct bt_run *run, uint32_t count);
+void bt_run_retire(struct bt_run *run, struct bt_node *node);
+void bt_run_sweep(struct bt_run *run);
+void bt_run_retire_init(struct bt_run *run);
+/* Waits for what is left. */
+void bt_run_retire_all(struct bt_run *run);
 
 #endif

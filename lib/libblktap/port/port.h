@@ -242,6 +242,7 @@ struct bt_node {
 	bool is_open;
 	/* It goes on when the graph above it ends: it sees no BT_REQUEST_LAST. */
 	bool stays;
+	bool in_graph; /* a part of a graph of a file, not of an image's chain */
 	uint32_t refs; /* ports that point here */
 	uint64_t has; /* requests that are in it or below it for it */
 };

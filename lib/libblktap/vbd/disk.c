@@ -63,9 +63,11 @@ void bt_vbd_pool_destroy(struct blktap_disk *disk, struct bt_pool *pool)
 
 /* ---- the graph ------------------------------------------------------------ */
 
-static void take_limits(struct blktap_disk *disk, const struct bt_node *root)
+void bt_disk_take_limits(struct blktap_disk *disk, const struct bt_node *root)
 {
 	disk->limits = root->limits;
+	if (disk->front.run)
+		bt_front_round(&disk->limits);
 	disk->graph_operations = root->limits.operations;
 	/* zeroes can always be written as data */
 	if (disk->graph_operations & (1u << BLKTAP_OP_WRITE))
@@ -105,14 +107,17 @@ uint32_t bt_disk_get_tops(struct blktap_disk *disk)
 int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
 		  struct blktap_error **err)
 {
+	struct bt_limits limits = root->limits;
 	int rc = bt_disk_reserve(disk, root);
 
+	if (disk->front.run)
+		bt_front_round(&limits);
 	/* last: it cannot be taken back */
 	if (!rc)
-		rc = bt_split_set_block_size(disk, root->limits.block_size);
+		rc = bt_split_set_block_size(disk, limits.block_size);
 	if (rc < 0)
 		return bt_fail(err, rc, NULL, "%s: out of memory", disk->name);
-	take_limits(disk, root);
+	bt_disk_take_limits(disk, root);
 	disk->root = root;
 	bt_port_link(&disk->top, root);
 	bt_graph_linked(disk);

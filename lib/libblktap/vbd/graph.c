@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "image/image.h"
+#include "mason/state.h"
 
 static const struct blktap_param params[] = {
 	{ .name = "path",
@@ -50,22 +51,53 @@ static struct bt_run *find_run(struct blktap_context *context, const char *path)
 	return NULL;
 }
 
-static int start_run(struct blktap_context *context, const char *path,
-		     struct bt_run **out, struct blktap_error **err)
+/* What ran last, where the graph was ever changed; else what the file says. */
+static int load(struct blktap_context *context, const char *path,
+		struct bt_mason_file **file, uint64_t *generation,
+		struct blktap_error **err)
 {
 	struct bt_mason_source source = {
 		.name = path,
 		.next_class = context->run_ops.next_class,
 	};
+	struct bt_state state;
+	int rc = bt_state_read(path, &state, err);
+
+	*generation = 1;
+	if (rc < 0)
+		return rc;
+	if (!rc)
+		return bt_mason_file_create(&source, file, err);
+	if (bt_state_is_stale(path, &state))
+		bt_log(&context->log, BLKTAP_LOG_WARNING,
+		       "%s: has changed since generation %llu, which runs: "
+		       "apply it",
+		       path, (unsigned long long)state.generation);
+	*generation = state.generation;
+	source.name = state.texts[0].name;
+	source.texts = state.texts;
+	source.text_count = state.count;
+	source.defines = (const char *const *)state.defines;
+	rc = bt_mason_file_create(&source, file, err);
+	bt_state_fini(&state);
+	return rc;
+}
+
+static int start_run(struct blktap_context *context, const char *path,
+		     struct bt_run **out, struct blktap_error **err)
+{
 	struct bt_mason_file *file;
-	int rc = bt_mason_file_create(&source, &file, err);
+	uint64_t generation;
+	int rc = load(context, path, &file, &generation, err);
 
 	if (!rc)
 		rc = bt_run_create(&context->env, &context->run_ops, path, file,
 				   out, err);
-	if (!rc)
-		bt_list_add_tail(&context->runs, &(*out)->link);
-	return rc;
+	if (rc < 0)
+		return rc;
+	(*out)->generation = generation;
+	bt_list_add_tail(&context->runs, &(*out)->link);
+	return 0;
 }
 
 static void drop_unused(struct bt_run *run)
@@ -145,6 +177,13 @@ void bt_graph_close(struct blktap_disk *disk, struct bt_node *root)
 void bt_graphs_init(struct blktap_context *context)
 {
 	bt_list_init(&context->runs);
-	context->run_ops.open_leaf = bt_image_open_node;
-	context->run_ops.next_class = blktap_class_next;
+	context->run_ops = (struct bt_run_ops){
+		.check = bt_front_check,
+		.prepare = bt_front_prepare,
+		.commit = bt_front_commit,
+		.done = bt_front_done,
+		.where = bt_front_where,
+		.open_leaf = bt_image_open_node,
+		.next_class = blktap_class_next,
+	};
 }

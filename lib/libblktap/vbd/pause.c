@@ -186,6 +186,8 @@ int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 {
 	int rc = 0;
 
+	if (disk->front.run && disk->front.run->busy)
+		return -EBUSY;
 	if (disk->pause_waits || (disk->state != BT_VBD_RUNNING && !disk->edit))
 		return -EALREADY;
 	if (disk->edit) {

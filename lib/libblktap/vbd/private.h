@@ -61,8 +61,8 @@ struct blktap_disk {
 	enum blktap_error_policy on_no_space;
 
 	struct bt_node *root;
-	struct bt_front
-		front; /* its place in a graph that is shared; or none */
+	struct bt_front front; /* in a graph that is shared; or none */
+	uint64_t size_before; /* that graph's last change */
 	struct bt_port top;
 	struct bt_port *tops[3]; /* for the gate: see bt_disk_get_tops */
 	struct bt_limits limits; /* operations: what is emulated included */
@@ -149,6 +149,16 @@ void bt_late_watch(struct blktap_disk *disk);
 /* stats.c */
 void bt_stats_count(struct blktap_disk *disk, const struct bt_request *req);
 
+/* front.c: see struct bt_run_ops */
+int bt_front_check(struct bt_front *front, struct blktap_error **err);
+int bt_front_prepare(struct bt_front *front, const struct bt_node *root,
+		     bool read_only, uint32_t flags, struct blktap_error **err);
+void bt_front_commit(struct bt_front *front, struct bt_node *root);
+void bt_front_done(struct bt_front *front, uint64_t pause_ns,
+		   const char *text);
+const char *bt_front_where(const struct bt_front *front);
+void bt_front_round(struct bt_limits *limits);
+
 /* graph.c */
 void bt_graphs_init(struct blktap_context *context);
 /* Opens what spec names: an image with its parents, or a disk of a file. */
@@ -160,7 +170,9 @@ void bt_graph_leaving(struct blktap_disk *disk);
 /* Closes what bt_graph_open opened; the top leads nowhere. */
 void bt_graph_close(struct blktap_disk *disk, struct bt_node *root);
 
-/* disk.c */
+/* disk.c, pause.c */
+void bt_disk_take_limits(struct blktap_disk *disk, const struct bt_node *root);
+void bt_disk_tell_resized(struct blktap_disk *disk);
 /* Takes over the limits of a newly opened graph and makes room for its frames.
  */
 int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,

@@ -209,7 +209,8 @@ enum blktap_event_type {
 	BLKTAP_EVENT_UNPARKED,
 	BLKTAP_EVENT_PAUSED,
 	BLKTAP_EVENT_RESUMED,
-	BLKTAP_EVENT_RESIZED
+	BLKTAP_EVENT_RESIZED,
+	BLKTAP_EVENT_CHANGED /* the graph: text says how */
 };
 
 struct blktap_event {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Block Mason: graphs described in a file. See blktap-mason(5) for the
- * language. What is here needs no running disk: a text is checked, printed in
- * its canonical form, or drawn. */
+ * language. A text is checked, printed in its canonical form, or drawn without a
+ * disk; and a disk that was opened as mason:FILE is changed while it runs. */
 #ifndef BLKTAP_MASON_H
 #define BLKTAP_MASON_H
 
@@ -91,6 +91,49 @@ BLKTAP_API int blktap_mason_dot(const struct blktap_mason *mason, char **out,
 BLKTAP_API int blktap_mason_format(const char *name, const char *text,
 				   size_t length, char **out,
 				   struct blktap_error **err);
+
+/* ---- running disks -------------------------------------------------------- */
+
+struct blktap_disk;
+
+struct blktap_mason_change {
+	size_t size; /* sizeof(struct blktap_mason_change) */
+	uint64_t if_generation; /* the one that must run; 0: any */
+	uint32_t deadline_ms; /* for requests under way to finish; 0: 5000 */
+	bool allow_shrink; /* disks may become smaller */
+	bool plan_only; /* only say what would be done */
+	const char *const *defines; /* "name=value", ended by NULL; or NULL */
+};
+
+/* Fills change with the defaults, size included. Since 0.1. */
+BLKTAP_API void blktap_mason_change_init(struct blktap_mason_change *change);
+
+/* Changes the graph that disk stands on, and all other disks of its file, to
+ * what a text says: all of it or nothing. New nodes are opened while requests go
+ * on; only the edges into what changes are held, and where only filters come or
+ * go none is. The new text is durable, in FILE.state, before anything moves.
+ *
+ * text NULL: it is read from the file called name. *answer, where answer is not
+ * NULL, is a JSON object for the caller to free: what was kept, added and
+ * removed, and pause_us. Waits, up to the deadline; callbacks run meanwhile. Not
+ * from inside a callback (-EDEADLK). -EINVAL what would lose data or shrink a
+ * disk, -ENOTSUP what would take an operation from a disk that has it, -ESTALE
+ * another generation runs, -ETIMEDOUT requests did not finish, -EAGAIN an assert
+ * did not hold; others from opening what is new. Since 0.1. */
+BLKTAP_API int blktap_mason_apply(struct blktap_disk *disk, const char *name,
+				  const char *text, size_t length,
+				  const struct blktap_mason_change *change,
+				  char **answer, struct blktap_error **err);
+
+/* The same with the text that ran before the last change. -ENOENT where there is
+ * none. Since 0.1. */
+BLKTAP_API int blktap_mason_undo(struct blktap_disk *disk,
+				 const struct blktap_mason_change *change,
+				 char **answer, struct blktap_error **err);
+
+/* How many graphs have run under that file, this one included; 0 where disk is
+ * none of a file, or paused. Since 0.1. */
+BLKTAP_API uint64_t blktap_mason_get_generation(const struct blktap_disk *disk);
 
 BLKTAP_END_DECLS
 

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A plan, carried out, all or nothing:
+ *
+ *   prepare   new nodes are opened from the bottom up, names and arguments
+ *             copied, generation N+1 written beside N; I/O runs
+ *   gate      edges into what changes are held, upper ones first, each until
+ *             what entered it has left; what goes is flushed for the last time
+ *   late      modules that must see every write from their first are opened
+ *   commit    asserts, then N+1 is renamed over N: from here on nothing can
+ *             fail, allocates or waits; edges swing
+ *   release   gates open, lower ones first; disks are told
+ *   retire    old nodes close when nothing names them any more
+ *
+ * What fails before the rename is undone in reverse, and the old graph goes on:
+ * it was never touched. */
+#include "mason/apply.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "mason/state.h"
+#include "util/checked.h"
+
+#define NS_PER_MS 1000000ull
+
+struct apply {
+	struct bt_plan *plan;
+	struct bt_run *run;
+	const struct bt_apply_options *options;
+	uint32_t *made; /* in the new graph, in order of opening */
+	uint32_t made_count;
+	uint32_t held; /* edges whose gates are held */
+	bool saved; /* N+1 lies beside N */
+	bool any_late;
+	uint64_t held_at_ns;
+	uint64_t deadline_ns;
+};
+
+static int step(const struct apply *a, const char *fmt, const char *name,
+		struct blktap_error **err)
+{
+	const struct bt_run_ops *ops = a->run->ops;
+	char text[96], reason[BT_STRERROR_MAX];
+	int rc;
+
+	if (!ops->step)
+		return 0;
+	snprintf(text, sizeof(text), "%s%s", fmt, name);
+	rc = ops->step(ops->step_opaque, text);
+	return rc < 0 ? bt_fail(err, rc, NULL, "%s: %s", text,
+				bt_strerror(rc, reason))
+		      : 0;
+}
+
+/* ---- prepare --------------------------------------------------------------- */
+
+/* With what flags the disks were opened that reach the new nodes: read-only and
+ * unlocked only where all of them are. */
+static uint32_t open_flags(const struct bt_run *run)
+{
+	uint32_t flags = ~0u;
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &run->fronts)
+		flags &= bt_list_entry(pos, struct bt_front, link)->flags;
+	return bt_list_empty(&run->fronts) ? 0 : flags;
+}
+
+static int open_new(struct apply *a, bool late, struct blktap_error **err)
+{
+	struct bt_plan *plan = a->plan;
+	const struct bt_mason_graph *graph = plan->file->graph;
+	uint32_t i, flags = open_flags(a->run);
+	int rc = 0;
+
+	for (i = graph->count; i-- > 0 && !rc;) {
+		const struct bt_mason_node *g = graph->order[i];
+		const struct bt_plan_node *n = &plan->nodes[g->index];
+
+		if (n->change == BT_CHANGE_IDLE || bt_plan_is_kept(n))
+			continue;
+		a->any_late |= n->late;
+		if (n->late != late)
+			continue;
+		rc = step(a, late ? "late " : "open ", g->name, err);
+		if (!rc)
+			rc = bt_run_make(a->run, g, plan->running, flags, true,
+					 &plan->running[g->index], err);
+		if (!rc)
+			a->made[a->made_count++] = g->index;
+	}
+	return rc;
+}
+
+static int copy_names(struct apply *a, struct blktap_error **err)
+{
+	const struct bt_mason_graph *graph = a->plan->file->graph;
+	uint32_t i, going = a->plan->removed + a->plan->replaced;
+	int rc = bt_run_reserve(a->run, going);
+
+	for (i = 0; i < graph->count && !rc; i++) {
+		struct bt_plan_node *n = &a->plan->nodes[i];
+		const struct bt_mason_node *g = graph->nodes[i];
+
+		if (!bt_plan_is_kept(n))
+			continue;
+		if (n->change == BT_CHANGE_RECONFIGURE)
+			rc = bt_args_copy(g->args, &n->args);
+		if (strcmp(g->name, a->plan->running[i]->name)) {
+			n->name = strdup(g->name);
+			rc = n->name ? rc : -ENOMEM;
+		}
+	}
+	return rc < 0 ? bt_fail(err, rc, NULL, "out of memory") : 0;
+}
+
+static int check_fronts(const struct bt_run *run, struct blktap_error **err)
+{
+	struct bt_list *pos;
+	int rc = 0;
+
+	bt_list_for_each (pos, &run->fronts)
+		if (!rc)
+			rc = run->ops->check(
+				bt_list_entry(pos, struct bt_front, link), err);
+	return rc;
+}
+
+static int prepare(struct apply *a, struct blktap_error **err)
+{
+	int rc = check_fronts(a->run, err);
+
+	a->made = calloc(a->plan->node_count + 1, sizeof(*a->made));
+	if (!a->made)
+		rc = bt_fail(err, -ENOMEM, NULL, "out of memory");
+	if (!rc)
+		rc = copy_names(a, err);
+	if (!rc)
+		rc = open_new(a, false, err);
+	if (!rc)
+		rc = step(a, "save", "", err);
+	if (!rc)
+		rc = bt_state_write(a->run, a->plan->file, err);
+	a->saved = !rc;
+	if (!rc && !a->any_late)
+		rc = step(a, "limits", "", err);
+	if (!rc && !a->any_late)
+		rc = bt_apply_limits(a->plan, a->options->flags, err);
+	return rc;
+}
+
+/* ---- gate ------------------------------------------------------------------ */
+
+static uint32_t time_left(const struct apply *a)
+{
+	uint64_t now = bt_loop_refresh(a->run->env->loop);
+
+	if (!a->deadline_ns)
+		return 0;
+	if (now >= a->deadline_ns)
+		return 1;
+	return (uint32_t)((a->deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS);
+}
+
+static bool goes(const struct bt_plan *plan, const struct bt_plan_edge *edge)
+{
+	return plan->kept_as[edge->from] == BT_PLAN_NONE;
+}
+
+/* Those who go see that it is their last flush. */
+static void set_stays(struct bt_plan *plan, bool stays)
+{
+	uint32_t i;
+
+	for (i = 0; i < plan->run->file->graph->count; i++)
+		if (plan->run->nodes[i] && plan->kept_as[i] == BT_PLAN_NONE)
+			plan->run->nodes[i]->stays = stays;
+}
+
+static int hold_one(struct apply *a, uint32_t i, struct blktap_error **err)
+{
+	struct bt_plan_edge *edge = &a->plan->edges[i];
+	int rc = step(a, "gate ", edge->upper, err);
+
+	if (rc < 0)
+		return rc;
+	if (!a->held_at_ns)
+		a->held_at_ns = bt_loop_refresh(a->run->env->loop);
+	a->held = i + 1;
+	rc = bt_drain_edge(a->run, edge, time_left(a), err);
+	if (rc < 0 || !goes(a->plan, edge))
+		return rc;
+	rc = step(a, "flush ", edge->old_lower->name, err);
+	if (!rc)
+		rc = bt_drain_flush(a->run, edge->old_lower, time_left(a), err);
+	return rc;
+}
+
+static int hold(struct apply *a, struct blktap_error **err)
+{
+	uint32_t i;
+	int rc = 0;
+
+	if (a->options->deadline_ms)
+		a->deadline_ns = bt_loop_refresh(a->run->env->loop) +
+				 a->options->deadline_ms * NS_PER_MS;
+	set_stays(a->plan, false);
+	for (i = 0; i < a->plan->edge_count && !rc; i++)
+		if (a->plan->edges[i].pause != BT_PAUSE_NONE)
+			rc = hold_one(a, i, err);
+	if (!rc && a->any_late)
+		rc = open_new(a, true, err);
+	if (!rc && a->any_late)
+		rc = step(a, "limits", "", err);
+	if (!rc && a->any_late)
+		rc = bt_apply_limits(a->plan, a->options->flags, err);
+	if (!rc)
+		rc = step(a, "assert", "", err);
+	if (!rc)
+		rc = bt_apply_asserts(a->plan, err);
+	return rc;
+}
+
+/* Lower ones first, so that what comes from above finds all open. */
+static void release(struct apply *a)
+{
+	while (a->held)
+		bt_gate_release(&a->plan->edges[--a->held].gate);
+}
+
+/* ---- commit ---------------------------------------------------------------- */
+
+static void keep(struct bt_plan_node *n, struct bt_node *node)
+{
+	struct bt_args *args = node->args;
+	char *name = node->name;
+
+	node->limits = n->limits;
+	node->frame_sum = n->frame_sum;
+	if (n->name) {
+		node->name = n->name;
+		n->name = name;
+	}
+	if (n->change != BT_CHANGE_RECONFIGURE)
+		return;
+	node->args = n->args;
+	n->args = args;
+	if (node->cls->reconfigure)
+		node->cls->reconfigure(node, node->args);
+}
+
+static void move_fronts(struct bt_plan *plan)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &plan->run->fronts) {
+		struct bt_front *front =
+			bt_list_entry(pos, struct bt_front, link);
+		const struct bt_mason_node *g;
+
+		front->index = plan->fronts[front->index];
+		g = plan->file->graph->nodes[front->index];
+		front->read_only = bt_args_bool(g->args, "ro") ||
+				   front->flags & BLKTAP_OPEN_READ_ONLY;
+		plan->run->ops->commit(front,
+				       plan->running[g->links->lower->index]);
+	}
+}
+
+static void swing(struct bt_plan *plan)
+{
+	struct bt_run *run = plan->run;
+	struct bt_mason_file *file = run->file;
+	struct bt_node **nodes = run->nodes;
+	uint32_t i;
+
+	for (i = 0; i < plan->edge_count; i++) {
+		struct bt_plan_edge *edge = &plan->edges[i];
+
+		bt_port_link(edge->port, plan->running[edge->to]);
+		edge->port->entry = edge->entry;
+	}
+	for (i = 0; i < plan->node_count; i++)
+		if (plan->running[i])
+			keep(&plan->nodes[i], plan->running[i]);
+	for (i = 0; i < file->graph->count; i++)
+		if (nodes[i] && plan->kept_as[i] == BT_PLAN_NONE)
+			bt_run_retire(run, nodes[i]);
+	move_fronts(plan);
+	run->file = plan->file;
+	plan->file = file;
+	run->nodes = plan->running;
+	plan->running = nodes;
+	run->generation++;
+}
+
+static void tell(struct apply *a, uint64_t pause_ns)
+{
+	const struct bt_plan *plan = a->plan;
+	struct bt_list *pos, *tmp;
+	char text[160];
+
+	snprintf(text, sizeof(text),
+		 "generation %llu: pause %llu us, %u kept, %u reconfigured, %u "
+		 "replaced, %u added, %u removed",
+		 (unsigned long long)a->run->generation,
+		 (unsigned long long)(pause_ns / 1000), plan->kept,
+		 plan->reconfigured, plan->replaced, plan->added,
+		 plan->removed);
+	bt_list_for_each_safe (pos, tmp, &a->run->fronts)
+		a->run->ops->done(bt_list_entry(pos, struct bt_front, link),
+				  pause_ns, text);
+}
+
+static void undo(struct apply *a)
+{
+	set_stays(a->plan, true);
+	while (a->made_count) {
+		uint32_t i = a->made[--a->made_count];
+
+		bt_run_drop(a->plan->running[i]);
+		a->plan->running[i] = NULL;
+	}
+	release(a);
+	if (a->saved)
+		bt_state_drop(a->run);
+}
+
+static void commit(struct apply *a, struct bt_apply_result *result)
+{
+	uint64_t now;
+
+	step(a, "swing", "", NULL);
+	swing(a->plan);
+	release(a);
+	now = bt_loop_refresh(a->run->env->loop);
+	result->pause_ns = a->held_at_ns ? now - a->held_at_ns : 0;
+	result->generation = a->run->generation;
+	step(a, "release", "", NULL);
+	bt_run_sweep(a->run);
+	tell(a, result->pause_ns);
+}
+
+int bt_apply(struct bt_plan *plan, const struct bt_apply_options *options,
+	     struct bt_apply_result *result, struct blktap_error **err)
+{
+	struct bt_run *run = plan->run;
+	struct apply a = { .plan = plan, .run = run, .options = options };
+	int rc;
+
+	if (bt_loop_is_running(run->env->loop))
+		return bt_fail(err, -EDEADLK, NULL,
+			       "a graph is not changed from a callback");
+	if (run->busy)
+		return bt_fail(err, -EBUSY, "try again",
+			       "%s: is being changed already", run->path);
+	run->busy = true;
+	rc = prepare(&a, err);
+	if (!rc)
+		rc = hold(&a, err);
+	if (!rc)
+		rc = step(&a, "rename", "", err);
+	if (!rc)
+		rc = bt_state_commit(run, err);
+	if (rc < 0)
+		undo(&a);
+	else
+		commit(&a, result);
+	run->busy = false;
+	free(a.made);
+	return rc;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Nodes of former graphs. A request that was in flight when the edges swung ends
+ * by its frames, so its nodes and their ports stay until nothing names them:
+ *
+ *   retired -> no edge ends here, nothing is in it or below it -> closed
+ *
+ * Looked at right after the edit, and then by a timer. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mason/run.h"
+#include "util/checked.h"
+
+#define SWEEP_NS (10 * 1000000ull)
+
+int bt_run_reserve(struct bt_run *run, uint32_t count)
+{
+	size_t room = (size_t)run->dying_count + count + 1;
+	struct bt_node **dying =
+		realloc(run->dying, room * sizeof(struct bt_node *));
+
+	if (!dying)
+		return -ENOMEM;
+	run->dying = dying;
+	return 0;
+}
+
+void bt_run_retire(struct bt_run *run, struct bt_node *node)
+{
+	run->dying[run->dying_count++] = node;
+}
+
+static bool is_idle(const struct bt_node *node)
+{
+	uint32_t i;
+
+	if (node->refs || node->has)
+		return false;
+	for (i = 0; i < node->port_count; i++)
+		if (bt_port_in_flight(&node->ports[i]) ||
+		    !bt_list_empty(&node->ports[i].held))
+			return false;
+	return true;
+}
+
+/* One that goes may free the one below it. */
+static void drop_idle(struct bt_run *run)
+{
+	uint32_t i = 0;
+
+	while (i < run->dying_count) {
+		struct bt_node *node = run->dying[i];
+
+		if (!is_idle(node)) {
+			i++;
+			continue;
+		}
+		run->dying[i] = run->dying[--run->dying_count];
+		bt_run_drop(node);
+		i = 0;
+	}
+}
+
+void bt_run_sweep(struct bt_run *run)
+{
+	drop_idle(run);
+	if (run->dying_count && !run->sweep.loop)
+		bt_timer_arm(run->env->loop, &run->sweep,
+			     bt_loop_refresh(run->env->loop) + SWEEP_NS);
+}
+
+static void sweep(struct bt_timer *timer)
+{
+	bt_run_sweep(bt_container_of(timer, struct bt_run, sweep));
+}
+
+void bt_run_retire_init(struct bt_run *run)
+{
+	bt_timer_init(&run->sweep, sweep);
+}
+
+/* No disk is left, so whatever they still have is their own business. */
+void bt_run_retire_all(struct bt_run *run)
+{
+	bt_timer_cancel(&run->sweep);
+	drop_idle(run);
+	while (run->dying_count) {
+		struct bt_node *node = run->dying[--run->dying_count];
+		uint32_t i;
+
+		for (i = 0; i < run->dying_count && node->refs; i++) {
+			struct bt_node *other = run->dying[i];
+
+			if (other->refs)
+				continue;
+			run->dying[i] = node;
+			node = other;
+		}
+		bt_run_drop(node);
+	}
+}

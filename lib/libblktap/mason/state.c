@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Generations on disk. FILE.state holds every text of the graph that runs, and of
+ * the one before it, so that neither depends on files that may change:
+ *
+ *   FILE.state        generation N
+ *   FILE.state.new    N + 1, written and synced while N runs
+ *   rename            the commit: a crash before it starts N, after it N + 1
+ *
+ * The file ends with a checksum over the rest; one that is torn or strange is
+ * refused, since a graph made of it might be no one's. There is none before the
+ * first change of a graph: until then FILE itself is what runs. */
+#include "mason/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "util/path.h"
+#include "util/strbuf.h"
+
+#define MAGIC "blktap mason state 1\n"
+#define STATE_MAX ((size_t)80 << 20)
+#define ITEMS_MAX 4096u
+
+static uint64_t checksum(const char *data, size_t length)
+{
+	uint64_t h = 14695981039346656037ull;
+	size_t i;
+
+	for (i = 0; i < length; i++)
+		h = (h ^ (unsigned char)data[i]) * 1099511628211ull;
+	return h;
+}
+
+static int fail(const char *path, int rc, struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+
+	return bt_fail(err, rc, NULL, "%s.state: %s", path,
+		       bt_strerror(rc, text));
+}
+
+/* ---- files ----------------------------------------------------------------- */
+
+static int slurp(const char *path, size_t max, struct bt_strbuf *out)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;
+	char buf[16384];
+	ssize_t n = 1;
+
+	if (fd < 0)
+		return -errno;
+	while (!rc && n) {
+		n = read(fd, buf, sizeof(buf));
+		if (n < 0 && errno != EINTR)
+			rc = -errno;
+		if (n > 0)
+			bt_strbuf_add(out, buf, (size_t)n);
+		if (out->len > max)
+			rc = -EFBIG;
+	}
+	close(fd);
+	return out->failed ? -ENOMEM : rc;
+}
+
+static int spill(int fd, const char *data, size_t length)
+{
+	while (length) {
+		ssize_t n = write(fd, data, length);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		data += n;
+		length -= (size_t)n;
+	}
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+/* The new name is on disk when the directory is. */
+static int sync_directory(const char *path)
+{
+	char *dir = NULL;
+	int fd, rc = bt_path_resolve(path, ".", &dir);
+
+	if (rc < 0)
+		return rc;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (fd < 0)
+		return -errno;
+	rc = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+static uint64_t source_of(const char *path)
+{
+	struct bt_strbuf sb = BT_STRBUF_INIT;
+	uint64_t sum = 0;
+
+	if (slurp(path, STATE_MAX, &sb) == 0)
+		sum = checksum(bt_strbuf_str(&sb), sb.len);
+	bt_strbuf_fini(&sb);
+	return sum;
+}
+
+/* ---- writing --------------------------------------------------------------- */
+
+static void put_file(struct bt_strbuf *out, const char *what,
+		     const struct bt_mason_file *file)
+{
+	uint32_t i, defines = 0;
+
+	while (file && file->defines && file->defines[defines])
+		defines++;
+	bt_strbuf_printf(out, "%s %u %u\n", what, file ? file->count : 0,
+			 defines);
+	for (i = 0; i < defines; i++)
+		bt_strbuf_printf(out, "%zu\n%s\n", strlen(file->defines[i]),
+				 file->defines[i]);
+	for (i = 0; file && i < file->count; i++) {
+		const struct bt_mason_text *t = &file->texts[i];
+
+		bt_strbuf_printf(out, "%zu\n%s\n%zu\n", strlen(t->name),
+				 t->name, t->length);
+		bt_strbuf_add(out, t->text, t->length);
+		bt_strbuf_putc(out, '\n');
+	}
+}
+
+static int write_state(const struct bt_run *run, const char *suffix,
+		       uint64_t generation, const struct bt_mason_file *file,
+		       const struct bt_mason_file *before)
+{
+	struct bt_strbuf sb = BT_STRBUF_INIT;
+	char *name = NULL;
+	int fd = -1, rc = 0;
+
+	bt_strbuf_printf(&sb, MAGIC "%" PRIu64 " %016" PRIx64 "\n", generation,
+			 source_of(run->path));
+	put_file(&sb, "current", file);
+	put_file(&sb, "previous", before);
+	bt_strbuf_printf(&sb, "end %016" PRIx64 "\n",
+			 checksum(bt_strbuf_str(&sb), sb.len));
+	if (sb.failed || asprintf(&name, "%s%s", run->path, suffix) < 0)
+		rc = -ENOMEM;
+	if (!rc)
+		fd = open(name,
+			  O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+			  0600);
+	if (!rc)
+		rc = fd < 0 ? -errno : spill(fd, sb.data, sb.len);
+	if (fd >= 0)
+		close(fd);
+	if (rc < 0 && fd >= 0)
+		unlink(name);
+	bt_strbuf_fini(&sb);
+	free(name);
+	return rc;
+}
+
+static int rename_state(const struct bt_run *run)
+{
+	char *from = NULL, *to = NULL;
+	int rc = 0;
+
+	if (asprintf(&from, "%s.state.new", run->path) < 0)
+		from = NULL;
+	if (asprintf(&to, "%s.state", run->path) < 0)
+		to = NULL;
+	if (!from || !to)
+		rc = -ENOMEM;
+	else if (rename(from, to) < 0)
+		rc = -errno;
+	free(from);
+	free(to);
+	return rc;
+}
+
+static bool has_state(const struct bt_run *run)
+{
+	char *name = NULL;
+	bool found;
+
+	if (asprintf(&name, "%s.state", run->path) < 0)
+		return true;
+	found = access(name, F_OK) == 0;
+	free(name);
+	return found;
+}
+
+int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
+		   struct blktap_error **err)
+{
+	int rc = 0;
+
+	if (!has_state(run)) {
+		rc = write_state(run, ".state.new", run->generation, run->file,
+				 NULL);
+		if (!rc)
+			rc = rename_state(run);
+	}
+	if (!rc)
+		rc = write_state(run, ".state.new", run->generation + 1, next,
+				 run->file);
+	if (!rc)
+		rc = sync_directory(run->path);
+	return rc < 0 ? fail(run->path, rc, err) : 0;
+}
+
+int bt_state_commit(struct bt_run *run, struct blktap_error **err)
+{
+	int rc = rename_state(run);
+
+	if (rc < 0)
+		return fail(run->path, rc, err);
+	/* a failure here leaves open which of both a crash would find: both are
+	 * whole, and the new one is what runs */
+	sync_directory(run->path);
+	return 0;
+}
+
+void bt_state_drop(struct bt_run *run)
+{
+	char *name = NULL;
+
+	if (asprintf(&name, "%s.state.new", run->path) < 0)
+		return;
+	unlink(name);
+	free(name);
+}
+
+/* ---- reading --------------------------------------------------------------- */
+
+struct reader {
+	const char *at, *end;
+	bool bad;
+};
+
+static uint64_t get_number(struct reader *r, int base, char after)
+{
+	char *end;
+	uint64_t n;
+
+	if (r->bad || r->at == r->end || *r->at == ' ' || *r->at == '-') {
+		r->bad = true;
+		return 0;
+	}
+	errno = 0;
+	n = strtoull(r->at, &end, base); /* the buffer ends with a NUL */
+	r->bad = errno || end == r->at || end >= r->end || *end != after;
+	r->at = r->bad ? r->end : end + 1;
+	return n;
+}
+
+static char *get_bytes(struct reader *r, size_t *length)
+{
+	uint64_t n = get_number(r, 10, '\n');
+	char *out;
+
+	if (r->bad || n >= (uint64_t)(r->end - r->at) || r->at[n] != '\n') {
+		r->bad = true;
+		return NULL;
+	}
+	out = strndup(r->at, (size_t)n);
+	r->bad = !out || strlen(out) != n;
+	r->at += n + 1;
+	*length = (size_t)n;
+	return out;
+}
+
+static void get_word(struct reader *r, const char *word)
+{
+	size_t n = strlen(word);
+
+	if (r->bad || (size_t)(r->end - r->at) < n || memcmp(r->at, word, n))
+		r->bad = true;
+	else
+		r->at += n;
+}
+
+static void get_file(struct reader *r, struct bt_mason_text **texts,
+		     uint32_t *count, char ***defines)
+{
+	uint64_t i, n = get_number(r, 10, ' ');
+	uint64_t d = get_number(r, 10, '\n');
+	size_t length;
+
+	if (r->bad || n > ITEMS_MAX || d > ITEMS_MAX) {
+		r->bad = true;
+		return;
+	}
+	*defines = calloc(d + 1, sizeof(char *));
+	*texts = calloc(n + 1, sizeof(**texts));
+	r->bad = !*defines || !*texts;
+	for (i = 0; i < d && !r->bad; i++)
+		(*defines)[i] = get_bytes(r, &length);
+	for (i = 0; i < n && !r->bad; i++) {
+		struct bt_mason_text *t = &(*texts)[i];
+
+		*count = (uint32_t)i + 1;
+		t->name = get_bytes(r, &length);
+		if (!r->bad)
+			t->text = get_bytes(r, &t->length);
+	}
+}
+
+static bool parse(const struct bt_strbuf *sb, struct bt_state *state)
+{
+	struct reader r = { sb->data, sb->data + sb->len, !sb->len };
+	uint64_t sum;
+
+	get_word(&r, MAGIC);
+	state->generation = get_number(&r, 10, ' ');
+	state->source = get_number(&r, 16, '\n');
+	get_word(&r, "current ");
+	get_file(&r, &state->texts, &state->count, &state->defines);
+	get_word(&r, "previous ");
+	get_file(&r, &state->old_texts, &state->old_count, &state->old_defines);
+	sum = checksum(sb->data, (size_t)(r.at - sb->data));
+	get_word(&r, "end ");
+	return get_number(&r, 16, '\n') == sum && !r.bad && r.at == r.end &&
+	       state->count && state->generation;
+}
+
+int bt_state_read(const char *path, struct bt_state *state,
+		  struct blktap_error **err)
+{
+	struct bt_strbuf sb = BT_STRBUF_INIT;
+	char *name = NULL;
+	int rc = 0;
+
+	memset(state, 0, sizeof(*state));
+	if (asprintf(&name, "%s.state", path) < 0)
+		return fail(path, -ENOMEM, err);
+	rc = slurp(name, STATE_MAX, &sb);
+	if (rc == -ENOENT) {
+		rc = 0;
+	} else if (rc < 0) {
+		fail(path, rc, err);
+	} else {
+		bt_strbuf_putc(&sb, '\0');
+		sb.len--;
+		rc = 1;
+		if (!parse(&sb, state)) {
+			bt_state_fini(state);
+			rc = bt_fail(err, -EBADMSG,
+				     "remove it to start from the file itself",
+				     "%s: is not a whole state", name);
+		}
+	}
+	bt_strbuf_fini(&sb);
+	free(name);
+	return rc;
+}
+
+static void free_texts(struct bt_mason_text *texts, uint32_t count,
+		       char **defines)
+{
+	uint32_t i;
+
+	for (i = 0; i < count; i++) {
+		free(texts[i].name);
+		free(texts[i].text);
+	}
+	free(texts);
+	for (i = 0; defines && defines[i]; i++)
+		free(defines[i]);
+	free(defines);
+}
+
+void bt_state_fini(struct bt_state *state)
+{
+	free_texts(state->texts, state->count, state->defines);
+	free_texts(state->old_texts, state->old_count, state->old_defines);
+	memset(state, 0, sizeof(*state));
+}
+
+bool bt_state_is_stale(const char *path, const struct bt_state *state)
+{
+	uint64_t now = source_of(path);
+
+	return now != state->source &&
+	       now != checksum(state->texts[0].text, state->texts[0].length);
+}

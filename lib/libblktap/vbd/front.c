@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a disk answers when the graph below it is to change: whether it could go
+ * on with what that will take, and that it does. What was promised to who has the
+ * disk stays: its size, its operations, its blocks. */
+#include "vbd/private.h"
+
+#include <errno.h>
+
+#include "core/error.h"
+
+static struct blktap_disk *disk_of(const struct bt_front *front)
+{
+	return front->owner;
+}
+
+int bt_front_check(struct bt_front *front, struct blktap_error **err)
+{
+	struct blktap_disk *disk = disk_of(front);
+
+	if (disk->state == BT_VBD_RUNNING && !disk->edit && !disk->closing &&
+	    !disk->pause_waits)
+		return 0;
+	return bt_fail(err, -EBUSY, "try again when that is over",
+		       "disk '%s' is being paused, changed or closed",
+		       front->name);
+}
+
+/* What every disk of a file promises, however its graph may change. */
+void bt_front_round(struct bt_limits *limits)
+{
+	limits->block_size = (uint32_t)bt_max_u64(limits->block_size, 512);
+	limits->max_transfer = bt_min_u64(limits->max_transfer, 1u << 20);
+	limits->max_unmap = bt_min_u64(limits->max_unmap, 1u << 30);
+}
+
+static int check_size(const struct blktap_disk *disk,
+		      const struct bt_limits *now, uint32_t flags,
+		      struct blktap_error **err)
+{
+	if (now->size >= disk->limits.size || flags & BT_RUN_SHRINK)
+		return 0;
+	return bt_fail(err, -EINVAL, "allow it: --allow-shrink",
+		       "disk '%s' would shrink from %llu to %llu bytes",
+		       disk->front.name, (unsigned long long)disk->limits.size,
+		       (unsigned long long)now->size);
+}
+
+static int check_operations(const struct blktap_disk *disk,
+			    const struct bt_node *root, bool read_only,
+			    struct blktap_error **err)
+{
+	static const char *const names[BLKTAP_OP_COUNT] = {
+		"reads",   "writes",	   "flushes",	  "discards",
+		"zeroing", "block status", "prefetching",
+	};
+	uint32_t has = root->limits.operations, op;
+
+	if (has & (1u << BLKTAP_OP_WRITE))
+		has |= 1u << BLKTAP_OP_WRITE_ZEROES;
+	if (read_only || root->limits.read_only)
+		has &= ~BT_OPS_WRITING;
+	for (op = 0; op < BLKTAP_OP_COUNT; op++)
+		if (disk->limits.operations & ~has & (1u << op))
+			return bt_fail(err, -ENOTSUP,
+				       "who uses the disk was promised that",
+				       "disk '%s' would lose %s: '%s' (%s) "
+				       "has none",
+				       disk->front.name, names[op], root->name,
+				       root->cls->name);
+	return 0;
+}
+
+static int check_blocks(const struct blktap_disk *disk,
+			const struct bt_node *root, struct blktap_error **err)
+{
+	struct bt_limits now = root->limits;
+
+	bt_front_round(&now);
+	if (now.block_size > disk->limits.block_size)
+		return bt_fail(err, -EINVAL, "pause and resume it instead",
+			       "disk '%s' has blocks of %u bytes, and '%s' "
+			       "takes %u at least",
+			       disk->front.name, disk->limits.block_size,
+			       root->name, now.block_size);
+	if (now.max_transfer < disk->limits.max_transfer ||
+	    now.max_unmap < disk->limits.max_unmap)
+		return bt_fail(err, -EINVAL, "pause and resume it instead",
+			       "disk '%s' takes requests that are too large "
+			       "for '%s'",
+			       disk->front.name, root->name);
+	return 0;
+}
+
+int bt_front_prepare(struct bt_front *front, const struct bt_node *root,
+		     bool read_only, uint32_t flags, struct blktap_error **err)
+{
+	struct blktap_disk *disk = disk_of(front);
+	int rc = check_size(disk, &root->limits, flags, err);
+
+	if (!rc && !disk->limits.read_only)
+		rc = check_operations(disk, root, read_only, err);
+	if (!rc)
+		rc = check_blocks(disk, root, err);
+	if (!rc)
+		rc = bt_disk_reserve(disk, root);
+	return rc < 0 ? bt_fail(err, rc, NULL, "out of memory") : 0;
+}
+
+void bt_front_commit(struct bt_front *front, struct bt_node *root)
+{
+	struct blktap_disk *disk = disk_of(front);
+	uint32_t block_size = disk->limits.block_size;
+
+	disk->size_before = disk->limits.size;
+	disk->root = root;
+	bt_disk_take_limits(disk, root);
+	disk->limits.block_size = block_size;
+}
+
+void bt_front_done(struct bt_front *front, uint64_t pause_ns, const char *text)
+{
+	struct blktap_disk *disk = disk_of(front);
+
+	disk->stats.last_pause_ns = pause_ns;
+	if (disk->limits.size != disk->size_before)
+		bt_disk_tell_resized(disk);
+	bt_disk_event(disk, BLKTAP_EVENT_CHANGED, 0, NULL, "", "%s", text);
+}
+
+const char *bt_front_where(const struct bt_front *front)
+{
+	const struct blktap_disk *disk = disk_of(front);
+	const char *where = "";
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &disk->life) {
+		where = bt_request_where(
+			bt_list_entry(pos, struct bt_request, life));
+		if (*where)
+			break;
+	}
+	return where;
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Graphs that change while their disks run. */
+#include "mason-run.h"
+
+#include "vbd/private.h"
+
+static char *answer;
+
+static int apply(struct blktap_disk *disk, const char *text,
+		 struct blktap_error **err)
+{
+	char full[2048];
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	snprintf(full, sizeof(full), text, dir, dir, dir, dir);
+#pragma GCC diagnostic pop
+	free(answer);
+	answer = NULL;
+	return blktap_mason_apply(disk, in_dir("new.mason"), full, strlen(full),
+				  NULL, &answer, err);
+}
+
+static void must_apply(struct blktap_disk *disk, const char *text,
+		       const char *part)
+{
+	struct blktap_error *err = NULL;
+	int rc = apply(disk, text, &err);
+
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	ck_assert_ptr_nonnull(answer);
+	ck_assert_msg(strstr(answer, part) != NULL, "%s", answer);
+}
+
+static void must_refuse(struct blktap_disk *disk, const char *text, int code,
+			const char *part)
+{
+	uint64_t generation = blktap_mason_get_generation(disk);
+	struct blktap_error *err = NULL;
+	int rc = apply(disk, text, &err);
+
+	ck_assert_ptr_nonnull(err);
+	ck_assert_msg(strstr(blktap_error_get_message(err), part) != NULL, "%s",
+		      blktap_error_get_message(err));
+	ck_assert_int_eq(rc, code);
+	blktap_error_destroy(err);
+	ck_assert_uint_eq(blktap_mason_get_generation(disk), generation);
+}
+
+static struct blktap_disk *start(const char *text)
+{
+	put("x.mason", text);
+	return open_disk("x.mason", NULL);
+}
+
+static void end(struct blktap_disk *disk)
+{
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	free(answer);
+	answer = NULL;
+}
+
+static void fill(struct blktap_disk *disk, uint64_t offset, char byte)
+{
+	char data[4096];
+
+	memset(data, byte, sizeof(data));
+	ck_assert_int_eq(io(disk, BLKTAP_OP_WRITE, offset, data, 4096), 0);
+}
+
+static void expect(struct blktap_disk *disk, uint64_t offset, char byte)
+{
+	char data[4096];
+
+	memset(data, ~byte, sizeof(data));
+	ck_assert_int_eq(io(disk, BLKTAP_OP_READ, offset, data, 4096), 0);
+	ck_assert_int_eq(data[0], byte);
+	ck_assert_int_eq(data[4095], byte);
+}
+
+#define DISK "d :: disk(\"x\") -> "
+
+START_TEST(the_same_graph_again_changes_nothing)
+{
+	struct blktap_disk *disk = start(DISK "r :: ram(1M);");
+
+	fill(disk, 0, 1);
+	must_apply(disk, DISK "r :: ram(1M);",
+		   "1 kept, 0 reconfigured, 0 replaced, 0 added, 0 removed; "
+		   "pause: none");
+	ck_assert_uint_eq(blktap_mason_get_generation(disk), 2);
+	expect(disk, 0, 1);
+	end(disk);
+}
+END_TEST
+
+START_TEST(a_filter_comes_and_goes_and_nothing_is_held)
+{
+	struct blktap_disk *disk = start(DISK "r :: ram(1M);");
+
+	fill(disk, 0, 1);
+	must_apply(disk, DISK "t :: throttle(iops=100000/s) -> r :: ram(1M);",
+		   "1 added, 0 removed; pause: none");
+	expect(disk, 0, 1);
+	fill(disk, 4096, 2);
+	must_apply(disk, DISK "t :: throttle(iops=200000/s) -> r :: ram(1M);",
+		   "1 reconfigured");
+	must_apply(disk, DISK "r :: ram(1M);",
+		   "0 added, 1 removed; pause: none");
+	expect(disk, 4096, 2);
+	end(disk);
+}
+END_TEST
+
+START_TEST(a_node_that_was_called_otherwise_is_the_same)
+{
+	struct blktap_disk *disk = start(DISK "r :: ram(1M);");
+
+	fill(disk, 0, 5);
+	must_apply(disk, DISK "new :: ram(1M) was r;", "1 kept");
+	ck_assert_str_eq(disk->root->name, "new");
+	expect(disk, 0, 5);
+	must_apply(disk, DISK "other :: ram(1M);", "1 added, 1 removed");
+	expect(disk, 0, 0);
+	end(disk);
+}
+END_TEST
+
+START_TEST(anonymous_nodes_are_known_by_what_they_are)
+{
+	struct blktap_disk *disk =
+		start(DISK "slice(offset=0, size=1M) -> ram(2M);");
+
+	fill(disk, 0, 7);
+	must_apply(disk,
+		   DISK "throttle(iops=9999/s) -> slice(offset=0, size=1M) -> "
+			"ram(2M);",
+		   "2 kept, 0 reconfigured, 0 replaced, 1 added");
+	expect(disk, 0, 7);
+	end(disk);
+}
+END_TEST
+
+START_TEST(what_would_shrink_or_lose_data_is_refused_and_named)
+{
+	struct blktap_disk *disk = start(DISK "r :: ram(2M);");
+	struct blktap_mason_change change;
+
+	must_refuse(disk, DISK "s :: slice(offset=0, size=1M) -> r :: ram(2M);",
+		    -EINVAL,
+		    "disk 'x' would shrink from 2097152 to 1048576 bytes");
+	must_refuse(disk, "e :: disk(\"y\") -> r :: ram(2M);", -EBUSY,
+		    "disk 'x' is in use, and not in the new graph");
+	must_refuse(disk, DISK "r :: ram(2M) -> q;", -EINVAL, "new.mason:1:");
+	must_refuse(disk, DISK "raw(%s/none.raw);", -ENOENT, "none.raw");
+	blktap_mason_change_init(&change);
+	change.allow_shrink = true;
+	ck_assert_int_eq(blktap_mason_apply(disk, "new",
+					    DISK "s :: slice(offset=0, "
+						 "size=1M) -> r :: ram(2M);",
+					    60, &change, NULL, NULL),
+			 -EINVAL);
+	end(disk);
+}
+END_TEST
+
+START_TEST(a_disk_grows_and_those_who_serve_it_are_told)
+{
+	struct blktap_disk *disk =
+		start(DISK "s :: slice(offset=0, size=1M) -> r :: ram(2M);");
+
+	fill(disk, 0, 3);
+	must_apply(disk, DISK "r :: ram(2M);", "1 removed; pause: all");
+	ck_assert_uint_eq(size_of(disk), 2 * M);
+	expect(disk, 0, 3);
+	end(disk);
+}
+END_TEST
+
+START_TEST(undo_goes_back_and_a_restart_finds_what_ran_last)
+{
+	struct blktap_disk *disk;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	disk = start(DISK "r :: raw(%s/a.raw);");
+	fill(disk, 0, 1);
+	must_apply(disk, DISK "r :: raw(%s/b.raw);", "1 replaced");
+	fill(disk, 0, 2);
+	end(disk);
+	disk = open_disk("x.mason", NULL);
+	ck_assert_uint_eq(blktap_mason_get_generation(disk), 2);
+	expect(disk, 0, 2);
+	ck_assert_int_eq(blktap_mason_undo(disk, NULL, NULL, NULL), 0);
+	expect(disk, 0, 1);
+	ck_assert_uint_eq(blktap_mason_get_generation(disk), 3);
+	end(disk);
+	disk = open_disk("x.mason", NULL);
+	ck_assert_uint_eq(blktap_mason_get_generation(disk), 3);
+	expect(disk, 0, 1);
+	end(disk);
+}
+END_TEST
+
+START_TEST(a_change_is_planned_without_being_made)
+{
+	struct blktap_disk *disk = start(DISK "r :: ram(1M);");
+	struct blktap_mason_change change;
+	const char *text = DISK "q :: ram(1M);";
+	char *out = NULL;
+
+	fill(disk, 0, 9);
+	blktap_mason_change_init(&change);
+	change.plan_only = true;
+	ck_assert_int_eq(blktap_mason_apply(disk, "new", text, strlen(text),
+					    &change, &out, NULL),
+			 0);
+	ck_assert_ptr_nonnull(strstr(out, "\"pause\":\"all\""));
+	ck_assert_ptr_nonnull(strstr(out, "\"applied\":false"));
+	free(out);
+	expect(disk, 0, 9);
+	change.if_generation = 7;
+	ck_assert_int_eq(blktap_mason_apply(disk, "new", text, strlen(text),
+					    &change, &out, NULL),
+			 -ESTALE);
+	end(disk);
+}
+END_TEST
+
+START_TEST(an_assert_that_does_not_hold_stops_the_change)
+{
+	struct blktap_disk *disk = start(DISK "r :: ram(1M);");
+
+	must_refuse(disk, "assert run.r.size == 2M; " DISK "q :: ram(1M);",
+		    -EAGAIN, "assert: run.r.size is 1048576, and not == 2M");
+	must_refuse(disk, "assert run.z.size == 2M; " DISK "q :: ram(1M);",
+		    -ENOENT, "the node of 'run.z.size' does not run");
+	must_apply(disk, "assert run.r.size == 1M; " DISK "q :: ram(1M);",
+		   "1 added, 1 removed");
+	end(disk);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("mason-apply");
+	TCase *tc = tcase_create("apply");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, the_same_graph_again_changes_nothing);
+	tcase_add_test(tc, a_filter_comes_and_goes_and_nothing_is_held);
+	tcase_add_test(tc, a_node_that_was_called_otherwise_is_the_same);
+	tcase_add_test(tc, anonymous_nodes_are_known_by_what_they_are);
+	tcase_add_test(tc, what_would_shrink_or_lose_data_is_refused_and_named);
+	tcase_add_test(tc, a_disk_grows_and_those_who_serve_it_are_told);
+	tcase_add_test(tc, undo_goes_back_and_a_restart_finds_what_ran_last);
+	tcase_add_test(tc, a_change_is_planned_without_being_made);
+	tcase_add_test(tc, an_assert_that_does_not_hold_stops_the_change);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
