@@ -34,6 +34,18 @@ uint64_t record_tick(void)
 	return ++record.now;
 }
 
+struct record_op *record_add(void)
+{
+	struct record_op *op;
+
+	record.ops =
+		realloc(record.ops, (record.count + 1) * sizeof(*record.ops));
+	op = &record.ops[record.count++];
+	memset(op, 0, sizeof(*op));
+	op->submitted = record_tick();
+	return op;
+}
+
 static uint32_t keep(const struct bt_slot *slot)
 {
 	struct bt_sgl sgl = { .iov = slot->iov, .count = slot->iov_count };
@@ -41,19 +53,15 @@ static uint32_t keep(const struct bt_slot *slot)
 
 	if (slot->op == BT_IO_READ)
 		return UINT32_MAX;
-	record.ops =
-		realloc(record.ops, (record.count + 1) * sizeof(*record.ops));
-	op = &record.ops[record.count];
-	memset(op, 0, sizeof(*op));
-	op->op = slot->op;
+	op = record_add();
+	op->op = (int)slot->op;
 	op->offset = slot->offset;
 	op->length = slot->length;
-	op->submitted = record_tick();
 	if (slot->op == BT_IO_WRITE) {
 		op->data = malloc(slot->length);
 		bt_sgl_copy_out(&sgl, op->data, slot->length);
 	}
-	return record.count++;
+	return record.count - 1;
 }
 
 static int record_init(struct bt_loop *loop, uint32_t queue_depth,
@@ -122,7 +130,7 @@ const struct bt_backend record_backend = {
 /* ---- the cut -------------------------------------------------------------- */
 
 /* The submission of the last sync that had completed. */
-static uint64_t last_sync(uint64_t at)
+static uint64_t last_sync(uint32_t file, uint64_t at)
 {
 	uint64_t last = 0;
 	uint32_t i;
@@ -130,7 +138,7 @@ static uint64_t last_sync(uint64_t at)
 	for (i = 0; i < record.count; i++) {
 		const struct record_op *op = &record.ops[i];
 
-		if (op->op == BT_IO_SYNC && op->completed &&
+		if (op->op == BT_IO_SYNC && op->file == file && op->completed &&
 		    op->completed <= at && op->submitted > last)
 			last = op->submitted;
 	}
@@ -142,6 +150,12 @@ static void put(const struct record_op *op, uint64_t from, uint64_t length,
 {
 	uint64_t at = op->offset + from;
 
+	if (op->op == RECORD_TRUNCATE) {
+		if (op->length < *size)
+			memset(image + op->length, 0, *size - op->length);
+		*size = op->length;
+		return;
+	}
 	if (at + length > max)
 		abort();
 	if (op->op == BT_IO_WRITE) {
@@ -156,7 +170,14 @@ uint64_t record_cut(uint64_t at, enum record_model model,
 		    uint64_t (*random)(void), unsigned char *image,
 		    uint64_t size, uint64_t max)
 {
-	uint64_t synced = last_sync(at), n;
+	return record_cut_file(0, at, model, random, image, size, max);
+}
+
+uint64_t record_cut_file(uint32_t file, uint64_t at, enum record_model model,
+			 uint64_t (*random)(void), unsigned char *image,
+			 uint64_t size, uint64_t max)
+{
+	uint64_t synced = last_sync(file, at), n;
 	uint32_t i;
 
 	memset(image + size, 0, max - size);
@@ -164,14 +185,14 @@ uint64_t record_cut(uint64_t at, enum record_model model,
 		const struct record_op *op = &record.ops[i];
 		bool durable = op->completed && op->completed < synced;
 
-		if (op->op == BT_IO_SYNC)
+		if (op->op == BT_IO_SYNC || op->file != file)
 			continue;
 		if (durable || model == RECORD_ALL ||
 		    (model == RECORD_SOME && random() % 2)) {
 			put(op, 0, op->length, image, &size, max);
 			continue;
 		}
-		if (model != RECORD_TORN)
+		if (model != RECORD_TORN || op->op == RECORD_TRUNCATE)
 			continue;
 		for (n = 0; n < op->length; n += SECTOR)
 			if (random() % 2)

@@ -13,11 +13,15 @@
 #include "engine/engine.h"
 
 struct record_op {
-	enum bt_io_op op; /* WRITE, SYNC, PUNCH, ZERO */
+	/* WRITE, SYNC, PUNCH, ZERO, or RECORD_TRUNCATE to length */
+	int op;
+	uint32_t file; /* of several, see record-calls.h */
 	uint64_t offset, length;
 	unsigned char *data; /* WRITE; the record's */
 	uint64_t submitted, completed; /* completed 0: not yet */
 };
+
+#define RECORD_TRUNCATE BT_IO_OP_COUNT
 
 struct record {
 	struct record_op *ops; /* in the order of submission */
@@ -33,6 +37,9 @@ enum record_model {
 	RECORD_MODELS
 };
 
+/* One more at the end, all zeroes but the time it was submitted at. */
+struct record_op *record_add(void);
+
 extern struct record record;
 extern const struct bt_backend record_backend;
 
@@ -45,5 +52,9 @@ uint64_t record_tick(void);
 uint64_t record_cut(uint64_t at, enum record_model model,
 		    uint64_t (*random)(void), unsigned char *image,
 		    uint64_t size, uint64_t max);
+/* The same of one file among several: a sync is of one file. */
+uint64_t record_cut_file(uint32_t file, uint64_t at, enum record_model model,
+			 uint64_t (*random)(void), unsigned char *image,
+			 uint64_t size, uint64_t max);
 
 #endif
