@@ -193,3 +193,36 @@ exits 22 "$u" key -c -n k.vhd -k other 2>err
 exits 17 "$u" key -s -n k.vhd -k other 2>err
 "$u" scan -M -m k.vhd >out
 contains out "keyhash=$hash"
+# a child has the key of its parent
+"$u" snapshot -n kc.vhd -p k.vhd -e
+equal "$("$u" key -p -n kc.vhd)" "$nonce $hash"
+
+# a fixed disk tells its holes
+truncate -s 8M sparse.raw
+qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on sparse.raw h.vhd
+start_tapdisk "vhd:$tmp/h.vhd"
+qemu-io -f raw -c 'write -P 5 4M 64k' -c flush "$uri" >/dev/null
+qemu-img map -f raw --output=json "$uri" >map
+tap-ctl destroy -p "$pid" -m "$minor"
+contains map '"zero": true'
+contains map '"zero": false'
+
+# A coalesce under a chain that is read: what it adds to the parent is no damage to
+# the reader.
+"$u" create -n base.vhd -s 20
+change base.vhd -c 'write -P 1 0 64k'
+"$u" snapshot -n mid.vhd -p base.vhd
+change mid.vhd -c 'write -P 2 10M 64k'
+"$u" snapshot -n top.vhd -p mid.vhd
+start_tapdisk "vhd:$tmp/top.vhd"
+qemu-io -f raw -c 'read -P 2 10M 64k' "$uri" >/dev/null
+equal "$("$u" coalesce -n mid.vhd)" 'Coalesced 128 sectors'
+qemu-io -f raw -c 'read -P 2 10M 64k' -c 'read -P 0 11M 64k' \
+	-c 'read -P 1 0 64k' -c 'write -P 3 12M 4k' "$uri" >out
+if grep -q failed out; then
+	fail "read beside a coalesce: $(cat out)"
+fi
+tap-ctl destroy -p "$pid" -m "$minor"
+"$u" modify -n top.vhd -p base.vhd
+equal "$("$u" read -n top.vhd -R 10485760 -c 2 | od -An -tx1)" ' 02 02'
+"$u" check -n top.vhd -p >/dev/null

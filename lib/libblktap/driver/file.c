@@ -244,3 +244,25 @@ int bt_image_file_sync(struct bt_image_file *f)
 {
 	return fdatasync(f->file.fd) < 0 ? -errno : 0;
 }
+
+uint64_t bt_image_file_extent(const struct bt_image_file *f, uint64_t at,
+			      uint64_t end, bool *hole)
+{
+	int fd = f->file.fd;
+	off_t data, next;
+
+	*hole = false;
+	if (f->is_device)
+		return end;
+	data = lseek(fd, (off_t)at, SEEK_DATA);
+	if (data < 0 && errno != ENXIO)
+		return end;
+	if (data < 0 || (uint64_t)data > at) {
+		*hole = true;
+		return data < 0 ? end : bt_min_u64((uint64_t)data, end);
+	}
+	next = lseek(fd, (off_t)at, SEEK_HOLE);
+	if (next < 0 || (uint64_t)next <= at)
+		return end;
+	return bt_min_u64((uint64_t)next, end);
+}

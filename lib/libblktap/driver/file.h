@@ -43,6 +43,11 @@ int bt_image_file_write(struct bt_image_file *f, uint64_t offset,
 			const void *buf, size_t length);
 int bt_image_file_sync(struct bt_image_file *f);
 
+/* The extent at `at`: its end, at most end, and whether it is a hole. A device, and
+ * a file system without SEEK_DATA, are all data. */
+uint64_t bt_image_file_extent(const struct bt_image_file *f, uint64_t at,
+			      uint64_t end, bool *hole);
+
 /* "path: cause", with a hint where one helps; returns rc. */
 int bt_image_file_fail(const char *path, int rc, struct blktap_error **err);
 

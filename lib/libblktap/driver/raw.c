@@ -177,29 +177,6 @@ static void flush(struct raw *raw, struct bt_request *req)
 		submit_io(raw, req, BT_IO_SYNC);
 }
 
-/* The extent at `at`: its end, and whether it is a hole. A file system without
- * SEEK_DATA is all data. */
-static uint64_t extent_end(const struct raw *raw, uint64_t at, uint64_t end,
-			   bool *hole)
-{
-	off_t data = raw->file.is_device
-			     ? (off_t)at
-			     : lseek(raw->file.file.fd, (off_t)at, SEEK_DATA);
-	off_t next;
-
-	*hole = false;
-	if (raw->file.is_device || (data < 0 && errno != ENXIO))
-		return end;
-	if (data < 0 || (uint64_t)data > at) {
-		*hole = true;
-		return data < 0 ? end : bt_min_u64((uint64_t)data, end);
-	}
-	next = lseek(raw->file.file.fd, (off_t)at, SEEK_HOLE);
-	if (next < 0 || (uint64_t)next <= at)
-		return end;
-	return bt_min_u64((uint64_t)next, end);
-}
-
 static void block_status(struct raw *raw, struct bt_request *req)
 {
 	uint64_t at = req->offset, end = req->offset + req->length;
@@ -208,7 +185,8 @@ static void block_status(struct raw *raw, struct bt_request *req)
 		struct blktap_extent *extent =
 			&req->extents[req->extent_count++];
 		bool hole;
-		uint64_t next = extent_end(raw, at, end, &hole);
+		uint64_t next =
+			bt_image_file_extent(&raw->file, at, end, &hole);
 
 		extent->length = next - at;
 		extent->depth = 0;

@@ -13,7 +13,7 @@
 #include <blktap/image.h>
 
 #include "core/error.h"
-#include "driver/vhd.h"
+#include "driver/vhd-tool.h"
 #include "libvhd/geometry.h"
 #include "libvhd/layout.h"
 #include "libvhd/locator.h"
@@ -32,6 +32,7 @@ struct making {
 	/* of a differencing disk */
 	uint8_t parent_uuid[BT_VHD_UUID_SIZE];
 	uint32_t parent_time;
+	struct bt_vhd_keyhash parent_key;
 	uint8_t text[LOCATORS][BT_VHD_LOCATOR_LEN_MAX];
 };
 
@@ -117,6 +118,19 @@ static int read_options(struct making *m, struct blktap_error **err)
 
 /* ---- the parent ----------------------------------------------------------- */
 
+/* A child is encrypted with the key of what it stands on. */
+static void copy_key(struct making *m)
+{
+	struct bt_vhd_batmap batmap;
+	struct blktap_vhd parent;
+
+	if (bt_vhdtool_look(&parent, m->create->backing_path, NULL))
+		return;
+	if (bt_vhdtool_read_batmap(parent.img, &batmap))
+		m->parent_key = batmap.keyhash;
+	bt_vhdtool_close(&parent);
+}
+
 static int look_at_parent(struct making *m, struct blktap_error **err)
 {
 	const char *path = m->create->backing_path;
@@ -136,6 +150,7 @@ static int look_at_parent(struct making *m, struct blktap_error **err)
 	if (!rc && !strcmp(m->create->backing_format, "vhd")) {
 		rc = bt_vhdimg_read_footer(path, &footer, &fault);
 		memcpy(m->parent_uuid, footer.uuid, sizeof(footer.uuid));
+		copy_key(m);
 	}
 	if (rc < 0)
 		return bt_fail(err, rc, NULL, "%s: its parent %s: %s",
@@ -218,6 +233,7 @@ static int plan(struct making *m, struct blktap_error **err)
 		return 0;
 	bt_vhd_layout_header(&m->layout, &m->header);
 	bt_vhd_layout_batmap(&m->layout, &m->batmap);
+	m->batmap.keyhash = m->parent_key;
 	if (m->create->backing)
 		rc = set_parent(m, &fault);
 	return rc ? refuse(m, rc, &fault, err) : 0;

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 
 #include "core/log.h"
 
@@ -226,6 +227,21 @@ static bool with_bitmap(struct bt_vhdimg_frame *f, struct bt_meta_block *bm)
 	return here ? present(f) : absent(f);
 }
 
+/* A parent that is only read may get longer meanwhile: a coalesce puts new blocks
+ * behind those it had. */
+static bool has_grown(struct bt_vhdimg *img)
+{
+	uint64_t end = img->data_end;
+	struct stat st;
+
+	if (!img->read_only || img->f.is_device ||
+	    fstat(img->f.file.fd, &st) < 0)
+		return false;
+	img->data_end = bt_max_u64(
+		end, bt_align_down((uint64_t)st.st_size, BT_VHD_SECTOR));
+	return img->data_end > end;
+}
+
 static bool check_entry(struct bt_vhdimg_frame *f)
 {
 	struct bt_vhdimg *img = f->img;
@@ -233,6 +249,9 @@ static bool check_entry(struct bt_vhdimg_frame *f)
 
 	if (bt_likely(!bt_vhd_entry_check(&img->blocks, f->entry, img->data_end,
 					  &fault)))
+		return true;
+	if (has_grown(img) &&
+	    !bt_vhd_entry_check(&img->blocks, f->entry, img->data_end, &fault))
 		return true;
 	bt_log(img->node->env->log, BLKTAP_LOG_ERROR,
 	       "%s: BAT entry of block %" PRIu32 " is %" PRIu32 ": %s",

@@ -92,12 +92,22 @@ static void fixed_submit(struct bt_vhdimg *img, struct bt_vhdimg_frame *f,
 	bt_vhdimg_submit_io(f, op, f->req->offset, fixed_done);
 }
 
-static void fixed_status(struct bt_request *req)
+static void fixed_status(const struct bt_vhdimg *img, struct bt_request *req)
 {
-	req->extents[0].length = req->length;
-	req->extents[0].flags = 0;
-	req->extents[0].depth = 0;
-	req->extent_count++;
+	uint64_t at = req->offset, end = req->offset + req->length;
+
+	while (at < end && req->extent_count < req->extent_max) {
+		struct blktap_extent *extent =
+			&req->extents[req->extent_count++];
+		bool hole;
+		uint64_t next = bt_image_file_extent(&img->f, at, end, &hole);
+
+		extent->length = next - at;
+		extent->depth = 0;
+		extent->flags =
+			hole ? BLKTAP_EXTENT_HOLE | BLKTAP_EXTENT_ZERO : 0;
+		at = next;
+	}
 	bt_request_complete(req, 0);
 }
 
@@ -129,7 +139,7 @@ static void fixed(struct bt_vhdimg *img, struct bt_request *req)
 		fixed_submit(img, f, unmap ? BT_IO_PUNCH : BT_IO_ZERO);
 		break;
 	default: /* BLOCK_STATUS */
-		fixed_status(req);
+		fixed_status(img, req);
 		break;
 	}
 }
