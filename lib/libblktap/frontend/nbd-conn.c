@@ -105,6 +105,7 @@ static void conn_free(struct bt_nbd_conn *conn)
 	bt_nbd_haggle_destroy(conn->haggle);
 	bt_list_del(&conn->link);
 	server->conn_count--;
+	bt_nbd_meta_forget(conn);
 	free(conn);
 	bt_nbd_cache_trim_soon(&server->cache);
 	bt_nbd_accept_resume(server);

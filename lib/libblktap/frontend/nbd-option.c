@@ -6,46 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frontend/nbd-cursor.h"
 #include "util/bytes.h"
-
-#define META_NAME "base:allocation"
-
-/* What is left of an option's data. */
-struct cursor {
-	const uint8_t *at;
-	uint32_t left;
-};
-
-static bool take_u16(struct cursor *c, uint16_t *out)
-{
-	if (c->left < 2)
-		return false;
-	*out = bt_load_be16(c->at);
-	c->at += 2;
-	c->left -= 2;
-	return true;
-}
-
-static bool take_u32(struct cursor *c, uint32_t *out)
-{
-	if (c->left < 4)
-		return false;
-	*out = bt_load_be32(c->at);
-	c->at += 4;
-	c->left -= 4;
-	return true;
-}
-
-/* A length and as many bytes, which are not ended by a NUL. */
-static bool take_string(struct cursor *c, const char **out, uint32_t *len)
-{
-	if (!take_u32(c, len) || *len > NBD_STRING_MAX || *len > c->left)
-		return false;
-	*out = (const char *)c->at;
-	c->at += *len;
-	c->left -= *len;
-	return true;
-}
 
 static void invalid(struct bt_nbd_conn *conn, const char *text)
 {
@@ -57,8 +19,7 @@ static void ack(struct bt_nbd_conn *conn)
 	bt_nbd_option_reply(conn, NBD_REP_ACK, NULL, 0);
 }
 
-/* The empty name stands for the default export, and there is but one. */
-static bool is_export(const struct bt_nbd_conn *conn, const char *name,
+bool bt_nbd_is_export(const struct bt_nbd_conn *conn, const char *name,
 		      uint32_t len)
 {
 	const struct blktap_nbd_server *server = conn->server;
@@ -103,7 +64,7 @@ static void go(struct bt_nbd_conn *conn, const char *name, uint32_t len)
 
 	if (conn->meta &&
 	    (len != haggle->meta_len || memcmp(name, haggle->meta_name, len)))
-		conn->meta = false;
+		bt_nbd_meta_forget(conn);
 	haggle->go = true;
 }
 
@@ -114,7 +75,7 @@ static void opt_export_name(struct bt_nbd_conn *conn, struct cursor c)
 
 	/* this option has no way to say no */
 	if (c.left > NBD_STRING_MAX ||
-	    !is_export(conn, (const char *)c.at, c.left)) {
+	    !bt_nbd_is_export(conn, (const char *)c.at, c.left)) {
 		bt_nbd_conn_kill(conn, "unknown export name");
 		return;
 	}
@@ -232,7 +193,7 @@ static void opt_info(struct bt_nbd_conn *conn, struct cursor c)
 		invalid(conn, "lengths do not fit the option");
 		return;
 	}
-	if (!is_export(conn, name, len)) {
+	if (!bt_nbd_is_export(conn, name, len)) {
 		bt_nbd_option_error(conn, NBD_REP_ERR_UNKNOWN,
 				    "no export of that name");
 		return;
@@ -250,81 +211,9 @@ static void opt_info(struct bt_nbd_conn *conn, struct cursor c)
 		go(conn, name, len);
 }
 
-/* ---- meta contexts -------------------------------------------------------- */
-
-/* LIST may ask for a whole namespace, SET only for a context by its name. */
-static bool matches(const char *query, uint32_t len, bool listing)
-{
-	if (len == strlen(META_NAME) && !memcmp(query, META_NAME, len))
-		return true;
-	return listing && len == 5 && !memcmp(query, "base:", 5);
-}
-
-/* -EINVAL where the data is malformed; else whether base:allocation is meant. */
-static int scan_queries(struct cursor *c, bool listing, bool *chosen)
-{
-	const char *query;
-	uint32_t count, len;
-
-	if (!take_u32(c, &count))
-		return -EINVAL;
-	*chosen = listing && !count;
-	while (count--) {
-		if (!take_string(c, &query, &len))
-			return -EINVAL;
-		*chosen |= matches(query, len, listing);
-	}
-	return c->left ? -EINVAL : 0;
-}
-
-static bool meta_choose(struct bt_nbd_conn *conn, const char *name,
-			uint32_t len)
-{
-	struct bt_nbd_haggle *haggle = conn->haggle;
-	char *copy = malloc(len + 1);
-
-	if (!copy)
-		return false;
-	memcpy(copy, name, len);
-	free(haggle->meta_name);
-	haggle->meta_name = copy;
-	haggle->meta_len = len;
-	conn->meta = true;
-	return true;
-}
-
 static void opt_meta(struct bt_nbd_conn *conn, struct cursor c)
 {
-	bool listing = conn->haggle->option == NBD_OPT_LIST_META_CONTEXT;
-	uint8_t answer[4 + sizeof(META_NAME) - 1];
-	const char *name;
-	bool chosen;
-	uint32_t len;
-
-	/* a choice that fails leaves none */
-	if (!listing)
-		conn->meta = false;
-	if (!conn->structured) {
-		invalid(conn, "contexts need structured replies");
-		return;
-	}
-	if (!take_string(&c, &name, &len) ||
-	    scan_queries(&c, listing, &chosen)) {
-		invalid(conn, "lengths do not fit the option");
-		return;
-	}
-	if (!is_export(conn, name, len)) {
-		bt_nbd_option_error(conn, NBD_REP_ERR_UNKNOWN,
-				    "no export of that name");
-		return;
-	}
-	if (chosen && (listing || meta_choose(conn, name, len))) {
-		bt_store_be32(answer, listing ? 0 : BT_NBD_META_ID);
-		memcpy(answer + 4, META_NAME, sizeof(META_NAME) - 1);
-		bt_nbd_option_reply(conn, NBD_REP_META_CONTEXT, answer,
-				    sizeof(answer));
-	}
-	ack(conn);
+	bt_nbd_option_meta(conn, c.at, c.left);
 }
 
 /* ---- the table ------------------------------------------------------------ */

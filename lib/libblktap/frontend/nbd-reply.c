@@ -238,21 +238,60 @@ static uint32_t descriptors(struct bt_nbd_request *item)
 	return n;
 }
 
+/* What a bitmap says of the range. */
+static uint32_t dirty_descriptors(const struct bt_nbd_request *item,
+				  const char *name, uint8_t *to)
+{
+	uint64_t at = item->req.offset, left = item->length, length;
+	uint32_t n = 0, max = BT_NBD_STATUS_ROOM / 8;
+	bool dirty;
+
+	if (item->flags & NBD_CMD_FLAG_REQ_ONE)
+		max = 1;
+	for (; left && n < max; n++) {
+		length = bt_vbd_get_dirty(item->conn->server->disk, name, at,
+					  left, &dirty);
+		bt_store_be32(to + 8 * n, (uint32_t)length);
+		bt_store_be32(to + 8 * n + 4, dirty ? NBD_STATE_DIRTY : 0);
+		at += length;
+		left -= length;
+	}
+	return n;
+}
+
+/* One chunk for each context; the last one of the reply is marked. */
+static void out_context(struct bt_nbd_request *item, uint8_t *head, uint32_t id,
+			const uint8_t *bytes, uint32_t n, bool last)
+{
+	chunk(item, head, last ? NBD_REPLY_FLAG_DONE : 0,
+	      NBD_REPLY_TYPE_BLOCK_STATUS, 4 + 8 * (size_t)n);
+	bt_store_be32(head + NBD_CHUNK_LEN, id);
+	out(item, head, NBD_CHUNK_LEN + 4);
+	out(item, bytes, 8 * (size_t)n);
+}
+
 static void reply_status(struct bt_nbd_request *item)
 {
-	uint32_t n = descriptors(item);
+	const struct bt_nbd_conn *conn = item->conn;
+	uint8_t *head = item->head, *bytes = item->buffer;
+	uint32_t n = descriptors(item), i;
 
 	/* "data" is never wrong, and a reply must have something */
 	if (!n) {
-		bt_store_be32(item->buffer, item->length);
-		bt_store_be32((uint8_t *)item->buffer + 4, 0);
+		bt_store_be32(bytes, item->length);
+		bt_store_be32(bytes + 4, 0);
 		n = 1;
 	}
-	chunk(item, item->head, NBD_REPLY_FLAG_DONE,
-	      NBD_REPLY_TYPE_BLOCK_STATUS, 4 + 8 * (size_t)n);
-	bt_store_be32(item->head + NBD_CHUNK_LEN, BT_NBD_META_ID);
-	out(item, item->head, NBD_CHUNK_LEN + 4);
-	out(item, item->buffer, 8 * (size_t)n);
+	if (conn->meta_base)
+		out_context(item, head, BT_NBD_META_ID, bytes, n,
+			    !conn->meta_bitmaps);
+	for (i = 0; i < conn->meta_bitmaps; i++) {
+		head += BT_NBD_HOLE_LEN;
+		bytes += BT_NBD_STATUS_ROOM;
+		n = dirty_descriptors(item, conn->meta_names[i], bytes);
+		out_context(item, head, BT_NBD_META_ID + 1 + i, bytes, n,
+			    i + 1 == conn->meta_bitmaps);
+	}
 }
 
 /* ---- the way out ---------------------------------------------------------- */

@@ -15,7 +15,7 @@
 #define APPETITE_ALL BT_NBD_ARENA_ROOM
 #define APPETITE_HEADER 4096u
 
-#define EXTENTS_MAX (4096 / sizeof(struct blktap_extent))
+#define EXTENTS_MAX (BT_NBD_STATUS_ROOM / sizeof(struct blktap_extent))
 
 struct header {
 	uint16_t flags;
@@ -209,10 +209,12 @@ static int prepare_write(struct bt_nbd_request *item)
 	return 0;
 }
 
-/* The extents are turned into the reply where they lie. */
+/* The extents are turned into the reply where they lie; what bitmaps say comes
+ * behind them. */
 static int prepare_status(struct bt_nbd_request *item)
 {
-	int rc = take_buffer(item, EXTENTS_MAX * sizeof(struct blktap_extent));
+	int rc = take_buffer(item, BT_NBD_STATUS_ROOM *
+					   (1 + item->conn->meta_bitmaps));
 
 	item->req.extents = item->buffer;
 	item->req.extent_max =

@@ -118,7 +118,9 @@ void bt_nbd_accept_stop(struct blktap_nbd_server *server);
 /* ---- a request (nbd-request.c, nbd-reply.c) ------------------------------- */
 
 #define BT_NBD_CHUNKS 8 /* content chunks a reply is made of at most */
-#define BT_NBD_META_ID 1 /* of base:allocation */
+#define BT_NBD_META_ID 1 /* of base:allocation; bitmaps follow */
+#define BT_NBD_BITMAPS 7 /* that a client may choose: a chunk each */
+#define BT_NBD_STATUS_ROOM 4096u /* bytes of descriptors in a chunk at most */
 #define BT_NBD_HOLE_LEN (NBD_CHUNK_LEN + 12)
 
 #define BT_NBD_POOL_SMALL 16 /* requests every connection has */
@@ -175,7 +177,10 @@ struct bt_nbd_conn {
 	enum bt_nbd_stage stage;
 	bool is_tcp;
 	bool structured;
-	bool meta; /* base:allocation is chosen for this export */
+	bool meta; /* a context is chosen for this export: base:allocation, */
+	bool meta_base;
+	uint32_t meta_bitmaps; /* and so many bitmaps */
+	char *meta_names[BT_NBD_BITMAPS];
 
 	struct bt_nbd_haggle *haggle; /* HAGGLE only */
 
@@ -264,6 +269,13 @@ void bt_nbd_option_reply(struct bt_nbd_conn *conn, uint32_t type,
 /* An error reply with a text for people. */
 void bt_nbd_option_error(struct bt_nbd_conn *conn, uint32_t type,
 			 const char *text);
+/* The answer to LIST_META_CONTEXT and SET_META_CONTEXT (nbd-meta.c). */
+void bt_nbd_option_meta(struct bt_nbd_conn *conn, const uint8_t *data,
+			uint32_t len);
+void bt_nbd_meta_forget(struct bt_nbd_conn *conn);
+/* The empty name stands for the default export, and there is but one. */
+bool bt_nbd_is_export(const struct bt_nbd_conn *conn, const char *name,
+		      uint32_t len);
 /* The transmission flags of the export for this connection. */
 uint16_t bt_nbd_flags(const struct bt_nbd_conn *conn);
 

@@ -17,6 +17,7 @@ static const struct blktap_class *const classes[] = {
 	&bt_null_class,
 	&bt_nbd_class,
 	/* modules that change or keep data */
+	&bt_bitmap_class,
 	&bt_crypt_class,
 	&bt_snap_class,
 	/* modules */

@@ -354,7 +354,7 @@ const struct blktap_class bt_crypt_class = {
 	.operations = 1u << BLKTAP_OP_READ | 1u << BLKTAP_OP_WRITE |
 		      1u << BLKTAP_OP_DISCARD | 1u << BLKTAP_OP_BLOCK_STATUS,
 	.passes = 1u << BLKTAP_OP_FLUSH | 1u << BLKTAP_OP_PREFETCH,
-	.flags = BT_CLASS_ENCRYPTS,
+	.flags = BT_CLASS_ENCRYPTS | BT_CLASS_SAME_BYTES,
 	.legacy_type = -1,
 	.pause = BT_PAUSE_ALL,
 	.open = crypt_open,

@@ -6,6 +6,7 @@
 
 #include "port/port.h"
 
+extern const struct blktap_class bt_bitmap_class;
 extern const struct blktap_class bt_concat_class;
 extern const struct blktap_class bt_cow_class;
 extern const struct blktap_class bt_crypt_class;

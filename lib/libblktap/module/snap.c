@@ -237,6 +237,7 @@ const struct blktap_class bt_snap_class = {
 	.ports = ports,
 	.uppers = uppers,
 	.operations = BT_OPS_ALL,
+	.flags = BT_CLASS_SAME_BYTES,
 	.legacy_type = -1,
 	.pause = BT_PAUSE_WRITES,
 	.node_bytes = sizeof(struct bt_snap),

@@ -229,6 +229,7 @@ const struct blktap_class bt_throttle_class = {
 	.operations = BT_OPS_WRITING | 1u << BLKTAP_OP_READ,
 	.passes = 1u << BLKTAP_OP_FLUSH | 1u << BLKTAP_OP_BLOCK_STATUS |
 		  1u << BLKTAP_OP_PREFETCH,
+	.flags = BT_CLASS_SAME_BYTES,
 	.legacy_type = -1,
 	.node_bytes = sizeof(struct throttle),
 	.open = throttle_open,

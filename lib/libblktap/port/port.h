@@ -105,6 +105,8 @@ struct bt_create {
 #define BT_CLASS_ENCRYPTS 0x4u /* what is below sees ciphertext */
 #define BT_CLASS_PART 0x8u /* shows `size` bytes at `offset` of what is below */
 #define BT_CLASS_REDUNDANT 0x10u /* one edge left is enough for the data */
+#define BT_CLASS_SAME_BYTES \
+	0x20u /* its first upper port shows what is behind the first edge */
 
 /* What stands still above a node of the class while it comes or goes. */
 enum bt_pause {
@@ -180,6 +182,12 @@ struct blktap_class {
 	bool (*get_value)(const struct bt_node *node, const char *name,
 			  char *text, size_t size);
 	const char *values; /* their names, "state,dirty"; or NULL */
+	/* Change tracking. The name of the index-th bitmap, NULL after the last.
+	 * And of the bytes from offset on, at most length and at least 1, how
+	 * many are alike. NULL: the class tracks nothing. */
+	const char *(*get_bitmap)(const struct bt_node *node, uint32_t index);
+	uint64_t (*get_dirty)(const struct bt_node *node, uint32_t index,
+			      uint64_t offset, uint64_t length, bool *dirty);
 	/* Another lock on the node's file, in place of the one it has; -EBUSY
 	 * where somebody else stands against it: then it has none. NULL: the
 	 * class has no files. */

@@ -101,6 +101,7 @@ enum bt_nbd_command {
 #define NBD_CONTEXT_ALLOCATION "base:allocation"
 #define NBD_STATE_HOLE 0x1u
 #define NBD_STATE_ZERO 0x2u
+#define NBD_STATE_DIRTY 0x1u /* of qemu:dirty-bitmap: */
 
 /* Errors on the wire are numbers of the protocol, not of this system. */
 #define NBD_EPERM 1u

@@ -47,6 +47,14 @@ int bt_vbd_check(const struct blktap_disk *disk, enum blktap_op op,
  * the admission emulates, too. */
 const struct bt_limits *bt_vbd_get_limits(const struct blktap_disk *disk);
 
+/* Bitmaps of what has changed, which nodes of the disk's graph keep (vbd/bitmap.c).
+ * The name of the index-th, NULL after the last; valid until the graph changes. */
+const char *bt_vbd_get_bitmap(const struct blktap_disk *disk, uint32_t index);
+/* How many of the bytes from offset on, at most length, are alike: changed or not.
+ * A bitmap that is not there (the disk is paused, say) has everything changed. */
+uint64_t bt_vbd_get_dirty(const struct blktap_disk *disk, const char *name,
+			  uint64_t offset, uint64_t length, bool *dirty);
+
 struct bt_env *bt_vbd_get_env(const struct blktap_disk *disk);
 const struct bt_log *bt_vbd_get_log(const struct blktap_disk *disk);
 
