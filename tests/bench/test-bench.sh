@@ -30,6 +30,13 @@ if command -v qemu-nbd >/dev/null; then
 	contains out '"ours_to_it":'
 fi
 fails grep -E '"(iops|value)":(0|-)' out
+"$run" --quick --formats --size 4M --dirs "$tmp/images" >formats 2>log ||
+	fail "$(cat log)"
+equal "$(ls -A images)" ""
+for mode in qcow2 qcow vhd chain MiB/s start; do
+	contains formats "images, $mode"
+done
+contains formats 16T-KiB
 if command -v python3 >/dev/null; then
 	python3 -m json.tool out >/dev/null
 fi
