@@ -26,6 +26,11 @@ static const struct blktap_class *const classes[] = {
 	&bt_slice_class,
 	&bt_stripe_class,
 	&bt_throttle_class,
+	/* for testing */
+	&bt_delay_class,
+	&bt_fault_class,
+	&bt_log_class,
+	&bt_retry_class,
 };
 /* clang-format on */
 

@@ -10,9 +10,13 @@ extern const struct blktap_class bt_bitmap_class;
 extern const struct blktap_class bt_concat_class;
 extern const struct blktap_class bt_cow_class;
 extern const struct blktap_class bt_crypt_class;
+extern const struct blktap_class bt_delay_class;
+extern const struct blktap_class bt_fault_class;
+extern const struct blktap_class bt_log_class;
+extern const struct blktap_class bt_retry_class;
 extern const struct blktap_class bt_slice_class;
-extern const struct blktap_class bt_stripe_class;
 extern const struct blktap_class bt_snap_class;
+extern const struct blktap_class bt_stripe_class;
 extern const struct blktap_class bt_throttle_class;
 
 #endif
