@@ -5,6 +5,7 @@
 #include "driver/nbd.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,8 +176,8 @@ static void settle(struct bt_nbdc *nbd, bool read_only)
 		bt_nbdc_start(&nbd->conns[i]);
 }
 
-static int nbd_open(struct bt_node *node, const struct bt_args *args,
-		    uint32_t flags, struct blktap_error **err)
+int bt_nbdc_prepare(struct bt_node *node, const struct bt_args *args,
+		    struct blktap_error **err)
 {
 	struct bt_nbdc *nbd = node->data;
 	int rc = check_args(args, err);
@@ -190,8 +191,20 @@ static int nbd_open(struct bt_node *node, const struct bt_args *args,
 		nbd->export = nbd->uri.export;
 	if (!rc)
 		rc = allocate(nbd, args, err);
-	if (!rc)
-		rc = bt_nbdc_resolve(nbd, err);
+	if (rc < 0)
+		release(nbd);
+	return rc;
+}
+
+static int nbd_open(struct bt_node *node, const struct bt_args *args,
+		    uint32_t flags, struct blktap_error **err)
+{
+	struct bt_nbdc *nbd = node->data;
+	int rc = bt_nbdc_prepare(node, args, err);
+
+	if (rc < 0)
+		return rc;
+	rc = bt_nbdc_resolve(nbd, err);
 	if (!rc)
 		rc = bt_nbdc_connect_first(&nbd->conns[0], err);
 	if (rc < 0) {
@@ -239,6 +252,24 @@ static void nbd_get_status(struct bt_node *node, struct bt_json *json,
 	bt_json_object_end(json);
 }
 
+static bool nbd_get_value(const struct bt_node *node, const char *name,
+			  char *text, size_t size)
+{
+	const struct bt_nbdc *nbd = node->data;
+	uint64_t value;
+
+	if (!strcmp(name, "connected"))
+		value = nbd->up;
+	else if (!strcmp(name, "reconnects"))
+		value = nbd->reconnects;
+	else if (!strcmp(name, "replays"))
+		value = nbd->replays;
+	else
+		return false;
+	snprintf(text, size, "%llu", (unsigned long long)value);
+	return true;
+}
+
 const struct blktap_class bt_nbd_class = {
 	.name = "nbd",
 	.summary = "a disk that another program serves over NBD",
@@ -253,4 +284,6 @@ const struct blktap_class bt_nbd_class = {
 	.get_status = nbd_get_status,
 	.check_args = check_args,
 	.get_memory = nbd_get_memory,
+	.get_value = nbd_get_value,
+	.values = "connected,reconnects,replays",
 };

@@ -187,6 +187,12 @@ struct bt_nbdc {
 	uint64_t reconnects, replays, violations;
 };
 
+/* ---- nbd.c ---------------------------------------------------------------- */
+
+/* The first part of open: all but the connection. On failure nothing is left. */
+int bt_nbdc_prepare(struct bt_node *node, const struct bt_args *args,
+		    struct blktap_error **err);
+
 /* ---- nbd-link.c: connections come and go ---------------------------------- */
 
 /* The URI's addresses; asks the resolver, which may block. */
