@@ -128,7 +128,10 @@ static int query(const struct args *args)
 	int rc = blktap_vhd_get_info(name, &info, &err);
 
 	if (rc) {
-		printf("error opening %s: %d\n", name, rc);
+		/* each program has always had words of its own */
+		printf("%s opening %s: %d\n",
+		       strcmp(args->program, "td-util") ? "error" : "failed",
+		       name, rc);
 		return report(args, name, rc, err);
 	}
 	if (arg_is_set(args, "json")) {

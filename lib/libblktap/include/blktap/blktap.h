@@ -4,6 +4,7 @@
 #define BLKTAP_BLKTAP_H
 
 #include <blktap/base.h>
+#include <blktap/cbt.h>
 #include <blktap/class.h>
 #include <blktap/context.h>
 #include <blktap/control.h>
