@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* tap-ctl attach, detach, open, close, pause and unpause. */
+/* tap-ctl attach, detach, open, close, pause, unpause, snapshot, resize. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,6 +260,51 @@ static int snapshot(const struct args *args)
 	return rc;
 }
 
+static int put_size(const struct args *args, const char *json)
+{
+	const char *size = strstr(json, "\"size\":");
+	const char *us = strstr(json, "\"pause_us\":");
+
+	if (arg_is_set(args, "json") || !size || !us) {
+		puts(json);
+		return 0;
+	}
+	printf("%llu\n", strtoull(size + strlen("\"size\":"), NULL, 10));
+	fprintf(stderr, "paused for %.3f ms\n",
+		(double)strtoul(us + strlen("\"pause_us\":"), NULL, 10) / 1000);
+	return 0;
+}
+
+static int resize(const struct args *args)
+{
+	struct blktap_control *control;
+	struct blktap_error *err = NULL;
+	const char *params[3] = { NULL };
+	char size[64], timeout[32];
+	char *json = NULL;
+	int rc = open_control(args, &control);
+
+	if (rc)
+		return rc;
+	snprintf(size, sizeof(size), "size=%s", arg_text(args, "size"));
+	params[0] = size;
+	if (arg_text(args, "timeout")) {
+		snprintf(timeout, sizeof(timeout), "timeout=%d",
+			 arg_number(args, "timeout", 0));
+		params[1] = timeout;
+	}
+	rc = blktap_control_call(control, arg_number(args, "pid", -1),
+				 arg_number(args, "minor", -1), "resize",
+				 params, &json, &err);
+	if (rc)
+		rc = report(args, disk_object(args), rc, err);
+	else
+		rc = put_size(args, json);
+	free(json);
+	blktap_control_destroy(control);
+	return rc;
+}
+
 static const struct opt attach_options[] = { OPT_PID, OPT_MINOR, { 0 } };
 
 static const struct opt open_options[] = {
@@ -313,6 +358,16 @@ static const struct opt snapshot_options[] = {
 	{ 0 },
 };
 
+static const struct opt resize_options[] = {
+	OPT_PID,
+	OPT_MINOR,
+	{ 's', "size", OPT_TEXT, "SIZE", "bytes, or 10G", OPT_REQUIRED, 0 },
+	{ 't', "timeout", OPT_NUMBER, "SECONDS",
+	  "give up after so long, and let the disk run", 0, UINT16_MAX },
+	{ 0, "json", OPT_FLAG, NULL, "print an object", 0, 0 },
+	{ 0 },
+};
+
 const struct command disk_commands[] = {
 	{ "attach", NULL, NULL, "attach a minor to a tapdisk", attach_options,
 	  NULL, EINVAL, attach },
@@ -331,5 +386,7 @@ const struct command disk_commands[] = {
 	{ "snapshot", NULL, NULL,
 	  "keep what is in the image under another name", snapshot_options,
 	  NULL, EINVAL, snapshot },
+	{ "resize", NULL, "SIZE", "make the disk larger while it is in use",
+	  resize_options, "size", EINVAL, resize },
 	{ 0 },
 };

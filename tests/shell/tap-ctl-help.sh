@@ -8,7 +8,7 @@ tap-ctl --help >help
 verbs=$(sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p' help)
 [ "$(echo "$verbs" | wc -l)" -ge 15 ] || fail "verbs: $verbs"
 for verb in list allocate free create destroy spawn attach detach open close \
-	pause unpause stats major check upgrade doctor mason job; do
+	pause unpause stats major check upgrade doctor mason job resize; do
 	echo "$verbs" | grep -qx "$verb" || fail "$verb is missing"
 done
 

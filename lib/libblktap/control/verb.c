@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "control/server.h"
+#include "port/args.h"
 #include "util/checked.h"
 #include "util/json.h"
 #include "vbd/vbd.h"
@@ -158,8 +159,8 @@ static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
 }
 
 /* timeout is in seconds. */
-static int snapshot_timeout(const struct bt_conn *conn, uint32_t *ms,
-			    struct blktap_error **err)
+static int read_timeout(const struct bt_conn *conn, uint32_t *ms,
+			struct blktap_error **err)
 {
 	const char *text = bt_verb_param(conn, "timeout");
 	char *end = NULL;
@@ -169,7 +170,7 @@ static int snapshot_timeout(const struct bt_conn *conn, uint32_t *ms,
 	if (!text || (*text >= '0' && *text <= '9' && !*end && s <= UINT16_MAX))
 		return 0;
 	return bt_fail(err, -EINVAL, "give seconds",
-		       "verb 'snapshot': timeout '%s' is no number", text);
+		       "timeout '%s' is no number", text);
 }
 
 static int verb_snapshot(struct bt_conn *conn, struct bt_tap *tap,
@@ -179,7 +180,7 @@ static int verb_snapshot(struct bt_conn *conn, struct bt_tap *tap,
 	struct bt_json json;
 	char *path = NULL;
 	uint32_t ms;
-	int rc = snapshot_timeout(conn, &ms, err);
+	int rc = read_timeout(conn, &ms, err);
 
 	if (rc)
 		return rc;
@@ -216,6 +217,38 @@ static int verb_handover(struct bt_conn *conn, struct bt_tap *tap,
 	return rc;
 }
 
+static int verb_resize(struct bt_conn *conn, struct bt_tap *tap,
+		       struct bt_strbuf *out, struct blktap_error **err)
+{
+	struct blktap_disk_stats stats = { .size = sizeof(stats) };
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	const char *text = bt_verb_param(conn, "size");
+	struct bt_json json;
+	uint64_t size;
+	uint32_t ms;
+	int rc = read_timeout(conn, &ms, err);
+
+	if (rc)
+		return rc;
+	if (!text || bt_parse_size(text, &size))
+		return bt_fail(err, -EINVAL, "give bytes, or e.g. 10G",
+			       "verb 'resize': '%s' is no size",
+			       text ? text : "");
+	if (!tap->disk)
+		return bt_verb_no_image(tap, err);
+	rc = blktap_disk_resize(tap->disk, size, ms, err);
+	if (rc)
+		return rc;
+	blktap_disk_get_info(tap->disk, &info);
+	blktap_disk_get_stats(tap->disk, &stats);
+	bt_json_init(&json, out, false);
+	bt_json_object(&json, NULL);
+	bt_json_u64(&json, "size", info.length);
+	bt_json_u64(&json, "pause_us", stats.last_pause_ns / 1000);
+	bt_json_object_end(&json);
+	return 0;
+}
+
 static int verb_help(struct bt_conn *conn, struct bt_tap *tap,
 		     struct bt_strbuf *out, struct blktap_error **err);
 
@@ -228,6 +261,8 @@ static const struct bt_verb verbs[] = {
 	{ "job", bt_verb_job, true, false,
 	  "long work on the disk: do=start|list|pause|resume|cancel|rate, "
 	  "kind=, base=, rate=" },
+	{ "resize", verb_resize, true, true,
+	  "makes the disk larger: size=, timeout=" },
 	{ "serve", verb_serve, true, true,
 	  "offers the disk on another address: tcp=HOST:PORT" },
 	{ "snapshot", verb_snapshot, true, true,

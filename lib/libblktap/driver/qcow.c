@@ -177,6 +177,7 @@ const struct blktap_class bt_qcow_class = {
 	.create = bt_qcow_create_v1,
 	.relock = relock,
 	.set_parent = bt_qcow_set_parent,
+	.grow = bt_qcow_resize,
 };
 
 const struct blktap_class bt_qcow2_class = {
@@ -198,4 +199,5 @@ const struct blktap_class bt_qcow2_class = {
 	.create = bt_qcow_create_v2,
 	.relock = relock,
 	.set_parent = bt_qcow_set_parent,
+	.grow = bt_qcow_resize,
 };

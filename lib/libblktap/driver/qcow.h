@@ -385,6 +385,10 @@ void bt_qcow_unpack_forget(struct bt_qcow *q, uint64_t host);
 int bt_qcow_set_parent(struct bt_node *node, const char *name,
 		       const char *format, struct blktap_error **err);
 
+/* ---- qcow-resize.c -------------------------------------------------------- */
+int bt_qcow_resize(struct bt_node *node, uint64_t size,
+		   struct blktap_error **err);
+
 /* ---- qcow-create.c -------------------------------------------------------- */
 int bt_qcow_create_v1(const struct bt_create *create,
 		      struct blktap_error **err);

@@ -259,6 +259,21 @@ static void raw_get_status(struct bt_node *node, struct bt_json *json,
 	bt_json_object_end(json);
 }
 
+static int raw_grow(struct bt_node *node, uint64_t size,
+		    struct blktap_error **err)
+{
+	struct raw *raw = node->data;
+	int fd = raw->file.file.fd;
+
+	if (raw->file.is_device)
+		return bt_fail(err, -ENOTSUP, "make the device larger first",
+			       "%s: is a device of %llu bytes", raw->file.path,
+			       (unsigned long long)raw->file.size);
+	if (ftruncate(fd, (off_t)size) < 0 || fsync(fd) < 0)
+		return bt_image_file_fail(raw->file.path, -errno, err);
+	return 0;
+}
+
 static int raw_relock(struct bt_node *node, enum bt_lock_mode mode,
 		      struct blktap_error **err)
 {
@@ -299,4 +314,5 @@ const struct blktap_class bt_raw_class = {
 	.get_status = raw_get_status,
 	.create = raw_create,
 	.relock = raw_relock,
+	.grow = raw_grow,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What a differencing disk that runs stands on, changed. Another parent takes a new
+/* What a differencing disk that runs stands on, and its size, changed. Another parent takes a new
  * header behind the data (vhd-move.c). To stand alone it needs no more than another
  * type, which both footers have: the end first, as the end is believed where both
  * are whole. */
@@ -59,4 +59,20 @@ int bt_vhdimg_set_parent(struct bt_node *node, const char *name,
 	/* what is written behind new blocks from now on */
 	bt_vhd_footer_encode(&img->footer, img->footer_bytes);
 	return rc;
+}
+
+/* The node is closed after it: its tables may be in another place now. */
+int bt_vhdimg_grow_disk(struct bt_node *node, uint64_t size,
+			struct blktap_error **err)
+{
+	struct bt_vhdimg *img = node->data;
+	struct blktap_vhd vhd = { .node = node, .img = img };
+	const struct bt_node *parent = node->ports[0].lower;
+
+	if (parent && parent->limits.size > img->size)
+		return bt_fail(err, -ENOTSUP, "stream it first: tap-ctl job",
+			       "%s: stands on a larger image, whose data would "
+			       "be seen",
+			       img->f.path);
+	return blktap_vhd_resize(&vhd, size, NULL, 0, err);
 }

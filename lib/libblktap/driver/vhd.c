@@ -251,4 +251,5 @@ const struct blktap_class bt_vhd_class = {
 	.create = bt_vhdimg_create,
 	.relock = vhd_relock,
 	.set_parent = bt_vhdimg_set_parent,
+	.grow = bt_vhdimg_grow_disk,
 };

@@ -120,6 +120,8 @@ int bt_vhdimg_read_footer(const char *path, struct bt_vhd_footer *footer,
 			  struct bt_fault *fault);
 int bt_vhdimg_set_parent(struct bt_node *node, const char *name,
 			 const char *format, struct blktap_error **err);
+int bt_vhdimg_grow_disk(struct bt_node *node, uint64_t size,
+			struct blktap_error **err);
 int bt_vhdimg_create(const struct bt_create *create, struct blktap_error **err);
 
 /* ---- requests (vhd-walk.c, vhd-write.c, vhd-grow.c) ----------------------- */

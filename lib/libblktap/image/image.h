@@ -39,6 +39,11 @@ int bt_xchain_open(struct bt_env *env, const char *spec, uint32_t flags,
 int bt_image_open_node(struct bt_node *node, uint32_t flags,
 		       struct blktap_error **err);
 
+/* Makes the image that spec names at least so long. exact: -EINVAL where it is
+ * longer. Nobody has it open. Blocks. */
+int bt_image_grow(const char *spec, uint64_t length, bool exact,
+		  struct blktap_error **err);
+
 /* Makes the new name of a file in its directory durable. */
 int bt_sync_directory(const char *path);
 

@@ -201,7 +201,8 @@ struct blktap_class {
 			  const char *backing_format,
 			  struct blktap_error **err);
 	/* Makes the open image larger, durably: -ENOTSUP where its tables have
-	 * no room. As above; the caller plans the graph anew. */
+	 * no room. As above; the caller closes the node after it. NULL: it
+	 * cannot. */
 	int (*grow)(struct bt_node *node, uint64_t size,
 		    struct blktap_error **err);
 };

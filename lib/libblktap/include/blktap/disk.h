@@ -178,6 +178,14 @@ BLKTAP_API int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
 				    uint32_t timeout_ms, char **path,
 				    struct blktap_error **err);
 
+/* Makes a running disk larger: it is paused, its image is resized as by
+ * blktap_image_resize, and it is resumed; its clients are told. Where that fails
+ * it goes on with the size it had. Waits; not from inside a callback (-EDEADLK).
+ * Since 0.1. */
+BLKTAP_API int blktap_disk_resize(struct blktap_disk *disk, uint64_t length,
+				  uint32_t timeout_ms,
+				  struct blktap_error **err);
+
 /* Counters since the disk was opened. */
 struct blktap_disk_stats {
 	size_t size; /* sizeof(struct blktap_disk_stats), set by the caller */

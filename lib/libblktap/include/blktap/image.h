@@ -39,6 +39,14 @@ BLKTAP_API int blktap_image_create(const char *format, const char *path,
 				   const struct blktap_image_options *options,
 				   struct blktap_error **err);
 
+/* Makes the image that spec names (`qcow2:/img/a.qcow2`) larger; what is new reads
+ * as zeroes. A crash at any point leaves it whole, with the one size or the other.
+ * -EINVAL for a smaller size, -EBUSY where somebody has it open: see
+ * blktap_disk_resize. -ENOTSUP where its tables have no room. Blocks. Since 0.1.
+ */
+BLKTAP_API int blktap_image_resize(const char *spec, uint64_t length,
+				   struct blktap_error **err);
+
 BLKTAP_END_DECLS
 
 #endif

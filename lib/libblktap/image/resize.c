@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Larger images. */
+#include <blktap/image.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "core/error.h"
+#include "engine/engine.h"
+#include "image/image.h"
+
+#define SECTOR 512u
+
+static int grow(struct bt_node *node, uint64_t length, bool exact,
+		struct blktap_error **err)
+{
+	uint64_t size = node->limits.size;
+
+	if (length % SECTOR || length > INT64_MAX)
+		return bt_fail(err, -EINVAL, "give whole sectors, e.g. 10G",
+			       "%s: a disk cannot have %" PRIu64 " bytes",
+			       node->name, length);
+	if (length < size && exact)
+		return bt_fail(err, -EINVAL, "copy it to a smaller one",
+			       "%s: has %" PRIu64
+			       " bytes, and is not made smaller",
+			       node->name, size);
+	if (length <= size)
+		return 0;
+	if (!node->cls->grow)
+		return bt_fail(err, -ENOTSUP, NULL,
+			       "a disk of type '%s' has one size",
+			       node->cls->name);
+	return node->cls->grow(node, length, err);
+}
+
+int bt_image_grow(const char *spec, uint64_t length, bool exact,
+		  struct blktap_error **err)
+{
+	struct bt_env env = { .log = NULL };
+	struct bt_node *node = NULL;
+	int rc = bt_loop_create(BT_CLOCK_MONOTONIC, NULL, &env.loop);
+
+	if (!rc)
+		rc = bt_engine_create(env.loop, NULL, BLKTAP_ENGINE_SYNC, 0,
+				      &env.engine, err);
+	if (!rc)
+		rc = bt_image_open(&env, spec, 0, &node, err);
+	if (!rc)
+		rc = grow(node, length, exact, err);
+	bt_node_destroy(node);
+	bt_engine_destroy(env.engine);
+	bt_loop_destroy(env.loop);
+	return rc < 0 ? bt_fail(err, rc, NULL, "%s: cannot be resized", spec)
+		      : 0;
+}
+
+int blktap_image_resize(const char *spec, uint64_t length,
+			struct blktap_error **err)
+{
+	return bt_image_grow(spec, length, true, err);
+}
