@@ -29,6 +29,24 @@ cmp a.raw b.raw
 # a hole stays a hole
 [ "$(du -k b.raw | cut -f1)" -lt 6000 ] || fail "b.raw: $(du -k b.raw)"
 
+# sizes that are no whole cluster, page or sector, down to the smallest
+for bytes in 2 511 512 513 4096 4608 65537 1000001; do
+	tail -c +720897 a.raw | head -c $bytes >s.raw
+	for f in qcow qcow2; do
+		img2qcow -f $f --force s.img s.raw
+		qcow2raw -S $f --force s.back s.img 2>/dev/null
+		cmp -n $bytes s.raw s.back
+		[ "$(stat -c %s s.back)" -lt $((bytes + 512)) ] ||
+			fail "$bytes bytes became $(stat -c %s s.back)"
+	done
+done
+
+# a target that is full: told of, and nothing is left
+exits 1 sh -c 'ulimit -f 2000; trap "" XFSZ
+	exec img2qcow -f qcow2 full.qcow2 a.raw 2>err'
+contains err EFBIG
+equal "$(ls full* 2>/dev/null)" ""
+
 # a target that is there is asked about, and kept
 echo kept >there
 exits 1 qcow2raw there a.qcow </dev/null 2>err
