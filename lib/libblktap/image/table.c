@@ -23,6 +23,7 @@ static const struct blktap_class *const classes[] = {
 	/* modules */
 	&bt_concat_class,
 	&bt_cow_class,
+	&bt_mirror_class,
 	&bt_slice_class,
 	&bt_stripe_class,
 	&bt_throttle_class,

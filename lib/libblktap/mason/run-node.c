@@ -84,6 +84,7 @@ int bt_run_make(struct bt_run *run, const struct bt_mason_node *g,
 		return rc;
 	node->stays = true;
 	node->in_graph = true;
+	node->degrade = !strcmp(bt_args_string(g->core, "on_error"), "degrade");
 	link_lowers(g, node, lowers);
 	if (open)
 		rc = bt_run_open(run, g, node, flags, err);

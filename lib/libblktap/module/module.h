@@ -13,6 +13,7 @@ extern const struct blktap_class bt_crypt_class;
 extern const struct blktap_class bt_delay_class;
 extern const struct blktap_class bt_fault_class;
 extern const struct blktap_class bt_log_class;
+extern const struct blktap_class bt_mirror_class;
 extern const struct blktap_class bt_retry_class;
 extern const struct blktap_class bt_slice_class;
 extern const struct blktap_class bt_snap_class;

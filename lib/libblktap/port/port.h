@@ -249,6 +249,7 @@ struct bt_node {
 	uint32_t frame_sum; /* its frame and the deepest below it */
 	struct bt_node_stats stats;
 	bool is_open;
+	bool degrade; /* @on_error=degrade: goes on with what still works */
 	/* It goes on when the graph above it ends: it sees no BT_REQUEST_LAST. */
 	bool stays;
 	bool in_graph; /* a part of a graph of a file, not of an image's chain */

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* mirror: the same data on every leg. What it keeps is told in mirror.h; here is
+ * the class. */
+#include "module/mirror.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "port/args.h"
+#include "util/checked.h"
+
+#define LEG 0u
+#define LOG 1u
+#define DEPTH 64u /* requests that have children at once */
+
+static const struct blktap_param params[] = {
+	{ .name = "read",
+	  .type = BLKTAP_PARAM_ENUM,
+	  .choices = "first|fastest|spread",
+	  .fallback = "first",
+	  .flags = BLKTAP_PARAM_LIVE,
+	  .help = "the leg that is read: the first one, the one that answers "
+		  "soonest, or the one with the least to do" },
+	{ .name = "sync",
+	  .type = BLKTAP_PARAM_ENUM,
+	  .choices = "none|background",
+	  .fallback = "none",
+	  .flags = BLKTAP_PARAM_LIVE,
+	  .help = "background copies to legs that are behind; without a log "
+		  "every leg but the source is, when it opens" },
+	{ .name = "source",
+	  .type = BLKTAP_PARAM_INT,
+	  .fallback = "0",
+	  .max = BT_MIRROR_LEGS - 1,
+	  .help = "the leg that holds the data when nothing is known" },
+	{ .name = "rate",
+	  .type = BLKTAP_PARAM_RATE,
+	  .flags = BLKTAP_PARAM_LIVE,
+	  .help = "bytes copied a second, 100M/s; 0 or none is no limit" },
+	{ .name = "region",
+	  .type = BLKTAP_PARAM_SIZE,
+	  .fallback = "1M",
+	  .min = 64u << 10,
+	  .max = 1u << 30,
+	  .help = "what is copied for one write that a leg missed; of a new "
+		  "log, a power of two" },
+	{ .name = NULL },
+};
+
+static const struct bt_port_desc ports[] = {
+	{ .name = "leg",
+	  .flags = BT_PORT_ARRAY | BT_PORT_SAME_SIZE,
+	  .help = "the copies, linked with =>" },
+	{ .name = "log",
+	  .optional = true,
+	  .flags = BT_PORT_STORE,
+	  .durable_when = "",
+	  .help = "which leg lacks what; without it that is known until the "
+		  "disk is closed" },
+	{ .name = NULL },
+};
+
+static void mirror_set(struct bt_node *node, const struct bt_args *args)
+{
+	struct bt_mirror *m = node->data;
+	const char *read = bt_args_string(args, "read");
+
+	m->read = !strcmp(read, "fastest")  ? BT_MIRROR_FASTEST
+		  : !strcmp(read, "spread") ? BT_MIRROR_SPREAD
+					    : BT_MIRROR_FIRST;
+	m->background = !strcmp(bt_args_string(args, "sync"), "background");
+	m->rate = bt_args_number(args, "rate");
+	m->sync.free_at_ns = 0;
+	bt_mirror_sync_kick(m);
+}
+
+static int mirror_check_args(const struct bt_args *args,
+			     struct blktap_error **err)
+{
+	if (bt_is_pow2(bt_args_number(args, "region")))
+		return 0;
+	return bt_fail(err, -EINVAL, "use 1M",
+		       "mirror: region is not a power of two");
+}
+
+/* ---- opening and closing --------------------------------------------------- */
+
+static int take_legs(struct bt_node *node, const struct bt_args *args,
+		     struct blktap_error **err)
+{
+	struct bt_mirror *m = node->data;
+	uint32_t i;
+
+	m->leg_count = bt_node_edges(node, LEG);
+	if (!m->leg_count || m->leg_count > BT_MIRROR_LEGS)
+		return bt_fail(err, -EINVAL, "link its legs with =>",
+			       "%s: %u legs are not 1 to %u", node->name,
+			       m->leg_count, BT_MIRROR_LEGS);
+	if (bt_args_number(args, "source") >= m->leg_count)
+		return bt_fail(
+			err, -EINVAL, "they are counted from 0",
+			"%s: source=%llu is none of its %u legs", node->name,
+			(unsigned long long)bt_args_number(args, "source"),
+			m->leg_count);
+	for (i = 0; i < m->leg_count; i++) {
+		const struct bt_node *leg;
+
+		m->legs[i].port = bt_node_port(node, LEG, i);
+		leg = m->legs[i].port->lower;
+		if (i && leg->limits.size != m->size)
+			return bt_fail(err, -EINVAL, "put a slice around it",
+				       "%s: '%s' has %llu bytes, '%s' has %llu",
+				       node->name, leg->name,
+				       (unsigned long long)leg->limits.size,
+				       m->legs[0].port->lower->name,
+				       (unsigned long long)m->size);
+		m->size = leg->limits.size;
+	}
+	return 0;
+}
+
+static int make_pools(struct bt_mirror *m)
+{
+	int rc = bt_mirror_sync_init(m);
+
+	m->pool_size = DEPTH * m->leg_count;
+	if (!rc)
+		rc = bt_node_add_pool(m->node, m->pool_size,
+				      sizeof(struct bt_mirror_child), &m->pool);
+	if (!rc)
+		rc = bt_node_add_pool(m->node, m->leg_count,
+				      sizeof(struct bt_mirror_child),
+				      &m->sweep_pool);
+	if (!rc && m->log)
+		rc = bt_header_writer_init(&m->writer, m->node, m->log,
+					   &m->header);
+	return rc;
+}
+
+static bool is_quiet(void *opaque)
+{
+	const struct bt_mirror *m = opaque;
+	uint32_t i;
+
+	for (i = 0; i < BT_MIRROR_LANES; i++)
+		if (m->sync.lanes[i].busy)
+			return false;
+	return !m->sync.flushing && !m->sweeping && !m->tidying &&
+	       !m->table.running && !m->writer.busy;
+}
+
+/* Its own work may be under way still, and ends with what it has begun. */
+static void mirror_close(struct bt_node *node)
+{
+	struct bt_mirror *m = node->data;
+
+	m->background = false;
+	m->sync.spoiled = true;
+	bt_timer_cancel(&m->sweep_timer);
+	bt_loop_run_until(node->env->loop, is_quiet, m, -1);
+	bt_timer_cancel(&m->sweep_timer);
+	bt_mirror_sync_fini(m);
+	bt_header_writer_fini(&m->writer);
+	bt_mirror_close_words(m);
+}
+
+static int mirror_open(struct bt_node *node, const struct bt_args *args,
+		       uint32_t flags, struct blktap_error **err)
+{
+	struct bt_mirror *m = node->data;
+	struct bt_port *log = bt_node_port(node, LOG, 0);
+	int rc;
+
+	m->node = node;
+	m->log = log && log->lower ? log : NULL;
+	m->read_only = flags & BLKTAP_OPEN_READ_ONLY;
+	bt_rangelock_init(&m->lock);
+	bt_list_init(&m->starved);
+	bt_list_init(&m->tidy.link);
+	bt_timer_init(&m->sweep_timer, bt_mirror_sweep_fired);
+	rc = take_legs(node, args, err);
+	if (rc < 0)
+		return rc;
+	rc = make_pools(m);
+	mirror_set(node, args);
+	if (rc < 0)
+		bt_fail(err, rc, NULL, "%s: out of memory", node->name);
+	else
+		rc = bt_mirror_open_words(m, args, err);
+	if (rc < 0)
+		mirror_close(node);
+	else
+		bt_mirror_sync_kick(m);
+	return rc;
+}
+
+static void mirror_limits(struct bt_node *node, struct bt_limits *limits)
+{
+	const struct bt_mirror *m = node->data;
+	uint32_t discard = 1u << BLKTAP_OP_DISCARD;
+
+	limits->read_only |= m->read_only;
+	/* a discard is sent as zeroes, so that all legs read the same */
+	if (limits->operations >> BLKTAP_OP_WRITE_ZEROES & 1u)
+		limits->operations |= discard;
+	else
+		limits->operations &= ~discard;
+}
+
+static uint64_t mirror_memory(const struct bt_args *args)
+{
+	uint64_t child = sizeof(struct bt_mirror_child) + 512u;
+
+	(void)args; /* the words are 3 bytes a region more */
+	return sizeof(struct bt_mirror) +
+	       BT_MIRROR_LANES * (uint64_t)BT_MIRROR_CHUNK + 2 * DEPTH * child +
+	       bt_table_memory(0);
+}
+
+/* ---- values ---------------------------------------------------------------- */
+
+static const char *leg_state(const struct bt_mirror *m,
+			     const struct bt_mirror_leg *leg)
+{
+	if (leg->failed || (leg->dirty && !m->background))
+		return leg->fresh ? "fresh" : "stale";
+	return leg->dirty ? "syncing" : "in-sync";
+}
+
+/* The worst of the legs'; "synced" where all are. */
+static const char *state_of(const struct bt_mirror *m)
+{
+	const char *state = "synced";
+	uint32_t i;
+
+	for (i = 0; i < m->leg_count; i++) {
+		const char *leg = leg_state(m, &m->legs[i]);
+
+		if (!strcmp(leg, "stale") || !strcmp(leg, "fresh"))
+			return "degraded";
+		if (!strcmp(leg, "syncing"))
+			state = "syncing";
+	}
+	return state;
+}
+
+static uint64_t dirty_bytes(const struct bt_mirror *m)
+{
+	uint64_t dirty = 0;
+	uint32_t i;
+
+	for (i = 0; i < m->leg_count; i++)
+		dirty += m->legs[i].dirty;
+	return dirty * m->region_size;
+}
+
+static bool mirror_get_value(const struct bt_node *node, const char *name,
+			     char *text, size_t size)
+{
+	const struct bt_mirror *m = node->data;
+	size_t used = 0;
+	uint32_t i;
+
+	if (!strcmp(name, "state")) {
+		snprintf(text, size, "%s", state_of(m));
+	} else if (!strcmp(name, "dirty")) {
+		snprintf(text, size, "%llu",
+			 (unsigned long long)dirty_bytes(m));
+	} else if (!strcmp(name, "legs")) {
+		for (i = 0; i < m->leg_count && used < size; i++)
+			used += (size_t)snprintf(text + used, size - used,
+						 "%s%s", i ? "," : "",
+						 leg_state(m, &m->legs[i]));
+	} else {
+		return false;
+	}
+	return true;
+}
+
+const struct blktap_class bt_mirror_class = {
+	.name = "mirror",
+	.summary = "the same data on every leg",
+	.params = params,
+	.ports = ports,
+	.operations = BT_OPS_ALL,
+	.flags = BT_CLASS_REDUNDANT,
+	.legacy_type = -1,
+	.node_bytes = sizeof(struct bt_mirror),
+	.frame_bytes = sizeof(struct bt_mirror_frame),
+	.open = mirror_open,
+	.close = mirror_close,
+	.get_limits = mirror_limits,
+	.submit = bt_mirror_submit,
+	.complete = bt_mirror_complete,
+	.check_args = mirror_check_args,
+	.get_memory = mirror_memory,
+	.pause = BT_PAUSE_WRITES,
+	.reconfigure = mirror_set,
+	.get_value = mirror_get_value,
+	.values = "state,dirty,legs",
+};

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The inside of a mirror; only its own files include it.
+ *
+ * The disk is cut in regions. Each has a 16-bit word: bit n is set where leg n does
+ * not hold the data of the region (dirty), bit 15 where a write may have reached
+ * some legs and not others (intent). A leg is in sync where none of its bits is set;
+ * a region is read from legs that are clean in it, and from no other. So there is
+ * no state of a leg beside its bits, but "failed": it gets nothing until a copy to
+ * it worked.
+ *
+ * With a log, the words are kept in it. A bit that is set is durable before what it
+ * tells of can happen (intent: before the write goes down; dirty: before a write
+ * that the leg has missed is acknowledged); a bit is cleared in memory when it is
+ * no longer true on stable storage, and in the log some time later. So the log never
+ * claims more than is true. At the next opening, intent means that the first clean
+ * leg is believed and all others are dirty in that region. */
+#ifndef BT_MODULE_MIRROR_H
+#define BT_MODULE_MIRROR_H
+
+#include "module/header.h"
+#include "module/table.h"
+#include "util/bytes.h"
+
+#define BT_MIRROR_LEGS 15u
+#define BT_MIRROR_INTENT 0x8000u
+#define BT_MIRROR_NAME 48u
+#define BT_MIRROR_LANES 4u
+#define BT_MIRROR_BATCH 64u
+#define BT_MIRROR_CHUNK (256u << 10)
+
+/* Beside a region's word, in memory alone. */
+#define BT_MIRROR_SURE 0x1u /* the word's intent is durable */
+#define BT_MIRROR_OLD 0x2u /* nothing was written since the sweep began */
+
+struct bt_mirror;
+
+/* A request that goes to all legs, and what came back. */
+struct bt_mirror_fan {
+	struct bt_mirror *mirror;
+	void (*fn)(struct bt_mirror_fan *fan);
+	uint32_t pending;
+	uint32_t ok; /* 1u << index of the leg */
+	uint32_t failed;
+	int error; /* the first */
+	struct bt_node *node; /* where it came from */
+};
+
+struct bt_mirror_child {
+	struct bt_request req;
+	struct bt_mirror_fan *fan;
+	uint32_t leg;
+};
+
+struct bt_mirror_frame {
+	struct bt_mirror_fan fan;
+	struct bt_range range; /* WRITE and its like: shared */
+	struct bt_table_wait wait;
+	struct bt_request *req;
+	uint64_t epoch; /* of the mirror, when the words were durable */
+	int result;
+	/* READ and questions: piece by piece, from one leg at a time */
+	uint64_t offset, length;
+	struct bt_sgl data;
+	uint64_t at; /* bytes that are read */
+	uint32_t tried; /* legs that failed with the piece */
+	uint32_t leg;
+	uint64_t started_ns;
+};
+
+struct bt_mirror_leg {
+	struct bt_port *port;
+	uint32_t bit; /* in the words */
+	bool failed;
+	bool fresh; /* never was in sync */
+	uint64_t dirty; /* regions */
+	uint64_t latency_ns; /* of reads, smoothed */
+	uint32_t reading;
+};
+
+/* Which leg a bit belongs to; those that are not linked keep theirs. */
+struct bt_mirror_record {
+	char name[BT_MIRROR_NAME]; /* "": free */
+	uint64_t identity;
+};
+
+struct bt_mirror_lane {
+	struct bt_mirror *mirror;
+	struct bt_range range; /* the region, exclusive */
+	struct bt_request *req; /* NULL: idle */
+	unsigned char *buffer;
+	struct iovec iov;
+	uint64_t region;
+	uint64_t at, end; /* bytes of the disk */
+	uint64_t length; /* of the chunk */
+	uint32_t source;
+	bool busy;
+};
+
+/* Copies to one leg at a time, a batch of regions between two flushes. */
+struct bt_mirror_sync {
+	struct bt_mirror_lane lanes[BT_MIRROR_LANES];
+	struct bt_pool *pool;
+	struct bt_timer timer; /* the rate, or the next try */
+	struct bt_work work;
+	uint64_t batch[BT_MIRROR_BATCH]; /* regions that were copied */
+	uint32_t batch_count;
+	uint32_t picked; /* regions taken for the batch */
+	uint32_t target; /* leg */
+	uint64_t cursor; /* region to look at next */
+	uint64_t free_at_ns; /* when the rate allows more */
+	uint64_t retry_at_ns; /* after a failure */
+	uint64_t backoff_ns;
+	bool active; /* a batch is under way */
+	bool spoiled; /* the target failed meanwhile: nothing is cleared */
+	bool flushing;
+};
+
+struct bt_mirror {
+	struct bt_node *node;
+	struct bt_mirror_leg legs[BT_MIRROR_LEGS];
+	uint32_t leg_count;
+	struct bt_mirror_record records[BT_MIRROR_LEGS];
+	uint32_t absent; /* bits of legs that are not linked */
+	struct bt_port *log; /* NULL: nothing is kept */
+	struct bt_header header;
+	struct bt_header_writer writer;
+	struct bt_table table;
+	unsigned char *words; /* the table's, or our own */
+	unsigned char *flags; /* BT_MIRROR_SURE, _OLD */
+	uint64_t regions;
+	uint64_t region_size;
+	uint64_t size;
+	uint64_t epoch; /* goes on when a leg fails */
+	struct bt_rangelock lock;
+	struct bt_pool *pool;
+	uint32_t pool_size;
+	struct bt_list starved; /* frames that wait for children */
+	struct bt_mirror_sync sync;
+	/* the sweep: intents whose writes are flushed are cleared */
+	struct bt_mirror_fan sweep;
+	struct bt_pool *sweep_pool;
+	struct bt_timer sweep_timer;
+	bool sweeping;
+	bool intents; /* some may be set */
+	struct bt_table_wait tidy; /* a commit that nobody waits for */
+	bool tidying;
+	/* arguments */
+	enum { BT_MIRROR_FIRST, BT_MIRROR_FASTEST, BT_MIRROR_SPREAD } read;
+	bool background;
+	uint64_t rate;
+	uint32_t turn; /* of reads, to look at slow legs now and then */
+	bool read_only;
+};
+
+/* ---- mirror-map.c ---------------------------------------------------------- */
+
+static inline uint32_t bt_mirror_word(const struct bt_mirror *m,
+				      uint64_t region)
+{
+	return bt_load_le16(m->words + 2 * region);
+}
+
+/* Legs (1u << index) that are clean in the region. */
+uint32_t bt_mirror_clean(const struct bt_mirror *m, uint64_t region);
+void bt_mirror_set_dirty(struct bt_mirror *m, uint32_t leg, uint64_t region);
+void bt_mirror_clear_dirty(struct bt_mirror *m, uint32_t leg, uint64_t region);
+/* A write of the range begins: intent, and dirty for those who miss it. True where
+ * the log has to be committed first. */
+bool bt_mirror_begin_write(struct bt_mirror *m, uint64_t offset,
+			   uint64_t length);
+/* The words of the range are durable as of the epoch. */
+void bt_mirror_set_sure(struct bt_mirror *m, uint64_t offset, uint64_t length);
+void bt_mirror_end_write(struct bt_mirror *m, uint64_t offset, uint64_t length);
+/* Commits in the background what has changed. */
+void bt_mirror_tidy(struct bt_mirror *m);
+/* A leg failed what others did, in the range (length 0: since the last sweep). 0, or
+ * the error where the data is good on no other leg. */
+int bt_mirror_leg_failed(struct bt_mirror *m, uint32_t leg, uint32_t ok,
+			 uint64_t offset, uint64_t length, int error);
+void bt_mirror_start_sweep(struct bt_mirror *m);
+void bt_mirror_sweep_fired(struct bt_timer *timer);
+/* Intents that no write stands behind are cleared, all (LAST) or the OLD ones. */
+void bt_mirror_clear_intents(struct bt_mirror *m, bool all);
+
+/* ---- mirror-log.c ---------------------------------------------------------- */
+
+/* Makes the words: from the log, or for legs that are trusted or not. */
+int bt_mirror_open_words(struct bt_mirror *m, const struct bt_args *args,
+			 struct blktap_error **err);
+void bt_mirror_close_words(struct bt_mirror *m);
+
+/* ---- mirror-io.c ----------------------------------------------------------- */
+
+void bt_mirror_submit(struct bt_node *node, struct bt_request *req);
+void bt_mirror_complete(struct bt_node *node, struct bt_port *port,
+			struct bt_request *req);
+/* Sends a FLUSH to every leg that has not failed. */
+void bt_mirror_fan_flush(struct bt_mirror_fan *fan, struct bt_pool *pool,
+			 uint32_t flags);
+
+/* ---- mirror-sync.c --------------------------------------------------------- */
+
+int bt_mirror_sync_init(struct bt_mirror *m);
+void bt_mirror_sync_fini(struct bt_mirror *m);
+/* Something is dirty, or an argument has changed. */
+void bt_mirror_sync_kick(struct bt_mirror *m);
+/* The leg failed with something: what was copied to it counts no longer. */
+void bt_mirror_sync_spoil(struct bt_mirror *m, uint32_t leg);
+
+#endif
