@@ -191,21 +191,20 @@ int bt_vhd_locator_check(const struct bt_vhd_header *h, unsigned int i,
 	uint64_t space = bt_vhd_locator_space(loc);
 
 	if (loc->data_len == 0 || loc->data_len > BT_VHD_LOCATOR_LEN_MAX)
-		return bt_fault_set(
-			fault, -EINVAL, len_name[i], loc->data_len,
-			"no path has this length",
-			"make it anew on its parent: vhd-util snapshot");
+		return bt_fault_set(fault, -EINVAL, len_name[i], loc->data_len,
+				    "no path has this length",
+				    "set its parent: vhd-util modify -p");
 	if (space < loc->data_len)
-		return bt_fault_set(
-			fault, -EINVAL, space_name[i], loc->data_space,
-			"too small for the path, or no sectors",
-			"make it anew on its parent: vhd-util snapshot");
+		return bt_fault_set(fault, -EINVAL, space_name[i],
+				    loc->data_space,
+				    "too small for the path, or no sectors",
+				    "set its parent: vhd-util modify -p");
 	if (loc->data_offset < BT_VHD_FOOTER_SIZE ||
 	    !bt_range_within(loc->data_offset, loc->data_len, file_size))
-		return bt_fault_set(
-			fault, -EINVAL, off_name[i], loc->data_offset,
-			"the path lies outside the file",
-			"make it anew on its parent: vhd-util snapshot");
+		return bt_fault_set(fault, -EINVAL, off_name[i],
+				    loc->data_offset,
+				    "the path lies outside the file",
+				    "set its parent: vhd-util modify -p");
 	return 0;
 }
 
@@ -234,10 +233,9 @@ static int check_locators(const struct bt_vhd_header *h, uint64_t file_size,
 	int err;
 
 	if (n == 0)
-		return bt_fault_set(
-			fault, -EINVAL, "parent_locator", 0,
-			"a differencing disk names no parent",
-			"make it anew on its parent: vhd-util snapshot");
+		return bt_fault_set(fault, -EINVAL, "parent_locator", 0,
+				    "a differencing disk names no parent",
+				    "set its parent: vhd-util modify -p");
 	for (i = 0; i < n; i++) {
 		err = bt_vhd_locator_check(h, order[i], file_size, fault);
 		if (err)
@@ -287,7 +285,7 @@ int bt_vhd_header_check_parent(const struct bt_vhd_header *h,
 			    bt_vhd_header_parent_is_raw(h)
 				    ? "the parent should be a raw image"
 				    : "this is not the parent it was made over",
-			    "make it anew on its parent: vhd-util snapshot");
+			    "set its parent: vhd-util modify -p");
 }
 
 void bt_vhd_header_init(struct bt_vhd_header *h, uint64_t table_offset,
@@ -343,10 +341,9 @@ int bt_vhd_header_parent_name(const struct bt_vhd_header *h, char *out,
 	err = bt_vhd_utf16_decode(h->parent_name, len, BT_VHD_UTF16BE, out,
 				  cap - 1, &got);
 	if (err)
-		return bt_fault_set(
-			fault, err, "parent_unicode_name", len,
-			"not a name in UTF-16",
-			"make it anew on its parent: vhd-util snapshot");
+		return bt_fault_set(fault, err, "parent_unicode_name", len,
+				    "not a name in UTF-16",
+				    "set its parent: vhd-util modify -p");
 	out[got] = '\0';
 	return 0;
 }

@@ -174,10 +174,9 @@ static int decode_url(const char *text, size_t len, char *path, size_t cap,
 	int byte;
 
 	if (len < at || memcmp(text, url_prefix, at))
-		return bt_fault_set(
-			fault, -EINVAL, "parent locator", len,
-			"its text is not a file URL",
-			"make it anew on its parent: vhd-util snapshot");
+		return bt_fault_set(fault, -EINVAL, "parent locator", len,
+				    "its text is not a file URL",
+				    "set its parent: vhd-util modify -p");
 	/* file://localhost/x is /x: the host goes, its slash stays. */
 	if (len - at >= sizeof(url_localhost) - 1 &&
 	    !memcmp(text + at, url_localhost, sizeof(url_localhost) - 1))
@@ -203,10 +202,9 @@ static int decode_windows(const uint8_t *text, size_t len, char *path,
 	if (err == -ENAMETOOLONG)
 		return too_long(len, fault);
 	if (err)
-		return bt_fault_set(
-			fault, err, "parent locator", len,
-			"its text is not UTF-16",
-			"make it anew on its parent: vhd-util snapshot");
+		return bt_fault_set(fault, err, "parent locator", len,
+				    "its text is not UTF-16",
+				    "set its parent: vhd-util modify -p");
 	for (i = 0; i < *got; i++)
 		if (path[i] == '\\')
 			path[i] = '/';

@@ -20,7 +20,12 @@
 int bt_vhdimg_fault(const char *path, int rc, const struct bt_fault *fault,
 		    struct blktap_error **err)
 {
-	return bt_fail(err, rc, fault->hint, "%s: %s is %" PRIu64 ": %s", path,
+	const char *hint = fault->hint;
+
+	if (!hint)
+		hint = rc == -ENOTSUP ? "copy it with the program that made it"
+				      : "take it from a backup: it is damaged";
+	return bt_fail(err, rc, hint, "%s: %s is %" PRIu64 ": %s", path,
 		       fault->field, fault->value, fault->reason);
 }
 
