@@ -16,7 +16,7 @@
 #define M (1u << 20)
 
 static struct blktap_context *context;
-static char dir[] = "/var/tmp/blktap-test-run-XXXXXX";
+static char dir[64] = "/var/tmp/blktap-test-run-XXXXXX";
 
 static inline const char *in_dir(const char *name)
 {
@@ -35,7 +35,7 @@ static inline void setup(void)
 	if (getenv("BLKTAP_VALGRIND"))
 		options.engine = BLKTAP_ENGINE_SYNC;
 	ck_assert_int_eq(blktap_context_create(&options, &context, NULL), 0);
-	strcpy(dir + sizeof(dir) - 7, "XXXXXX");
+	strcpy(dir + strlen(dir) - 6, "XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 }
 

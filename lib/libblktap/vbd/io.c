@@ -6,6 +6,8 @@
 
 #include "engine/engine.h"
 
+#define IN_A_ROW 256u /* callbacks from under a completion */
+
 struct user {
 	struct bt_request req;
 	blktap_io_fn *callback;
@@ -38,6 +40,7 @@ static void deliver(struct bt_work *work)
 		bt_container_of(work, struct blktap_disk, deliver);
 	struct bt_list due, *node;
 
+	disk->in_a_row = 0;
 	bt_engine_kick(disk->context->engine);
 	bt_list_init(&due);
 	bt_list_splice_tail(&due, &disk->results);
@@ -54,7 +57,10 @@ static void done(struct bt_request *req)
 		*user->extent_count = req->extent_count;
 	if (!user->callback) {
 		bt_list_add_tail(&disk->polled, &req->link);
-	} else if (disk->submitting) {
+	} else if (disk->submitting || disk->in_a_row++ >= IN_A_ROW ||
+		   !bt_loop_is_running(disk->context->loop)) {
+		/* an image that answers at once, and a callback that submits
+		 * again, would never come to an end */
 		bt_list_add_tail(&disk->results, &req->link);
 		bt_loop_defer(disk->context->loop, &disk->deliver);
 	} else {

@@ -92,6 +92,7 @@ struct blktap_disk {
 	struct bt_list polled; /* done, for blktap_disk_poll */
 	struct bt_work deliver;
 	bool submitting;
+	uint32_t in_a_row; /* callbacks since the last delivery */
 
 	struct bt_list clients;
 
