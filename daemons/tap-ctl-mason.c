@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* tap-ctl mason: graphs described in files. What is here needs no tapdisk. */
+/* tap-ctl mason: graphs described in files. What is here needs no tapdisk; the
+ * verbs about running disks are in tap-ctl-graph.c. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #define EXIT_NOT_FOUND 4
 #define TEXT_MAX ((size_t)2 << 20) /* more than the library takes */
 #define DEFINES_MAX 32
+#define VERBS_MAX 16
 
 /* ---- files ----------------------------------------------------------------- */
 
@@ -125,6 +127,11 @@ static bool take_defines(int *argc, char **argv)
 	argv[to] = NULL;
 	*argc = to;
 	return true;
+}
+
+const char *const *mason_defines(void)
+{
+	return defines;
 }
 
 static bool parse_size(const char *text, uint64_t *out)
@@ -311,21 +318,25 @@ static int no_verb(const struct args *args)
 	show_usage(stderr, "tap-ctl", args->command);
 	for (c = verbs; c->name; c++)
 		fprintf(stderr, "  %-10s %s\n", c->name, c->summary);
+	for (c = graph_verbs; c->name; c++)
+		fprintf(stderr, "  %-10s %s\n", c->name, c->summary);
 	return EXIT_USAGE;
 }
 
 const struct command mason_commands[] = {
-	{ "mason", NULL, "check|fmt|dot FILE",
-	  "check, print and draw graphs described in files", NULL, NULL,
+	{ "mason", NULL, "check|fmt|dot|plan|apply|.. FILE",
+	  "check, print, draw and apply graphs described in files", NULL, NULL,
 	  EXIT_USAGE, no_verb },
 	{ 0 },
 };
 
 int run_mason(int argc, char **argv)
 {
-	const char *names[sizeof(verbs) / sizeof(*verbs)] = { NULL };
+	const struct command *tables[] = { verbs, graph_verbs };
+	const char *names[VERBS_MAX + 1] = { NULL };
+	const struct command *c;
 	const char *like;
-	size_t i;
+	size_t i, n = 0;
 
 	if (!take_defines(&argc, argv)) {
 		fprintf(stderr, "tap-ctl mason: more than %d definitions\n",
@@ -334,12 +345,14 @@ int run_mason(int argc, char **argv)
 	}
 	if (argc < 2 || argv[1][0] == '-')
 		return run_command("tap-ctl", mason_commands, argc, argv);
-	for (i = 0; verbs[i].name; i++) {
-		if (!strcmp(verbs[i].name, argv[1]))
-			return run_command("tap-ctl mason", &verbs[i], argc - 1,
-					   argv + 1);
-		names[i] = verbs[i].name;
-	}
+	for (i = 0; i < 2; i++)
+		for (c = tables[i]; c->name; c++) {
+			if (!strcmp(c->name, argv[1]))
+				return run_command("tap-ctl mason", c, argc - 1,
+						   argv + 1);
+			if (n < VERBS_MAX)
+				names[n++] = c->name;
+		}
 	like = suggest(argv[1], names);
 	fprintf(stderr, "tap-ctl mason: unknown command '%s'\n", argv[1]);
 	if (like)

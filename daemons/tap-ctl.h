@@ -21,6 +21,9 @@ int run_job(int argc, char **argv);
 
 /* The words behind "mason": a table of its own. argv[0] is "mason". */
 int run_mason(int argc, char **argv);
+/* Of these, those about running disks; and the -D of the command line. */
+extern const struct command graph_verbs[];
+const char *const *mason_defines(void);
 
 /* Options that name a disk. */
 #define OPT_PID                                                             \

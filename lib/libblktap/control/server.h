@@ -147,6 +147,18 @@ const struct bt_verb *bt_verb_find(const char *name);
 void bt_verb_run(struct bt_conn *conn, const struct bt_verb *verb,
 		 struct bt_tap *tap);
 
+/* verb-mason.c */
+int bt_verb_mason_apply(struct bt_conn *conn, struct bt_tap *tap,
+			struct bt_strbuf *out, struct blktap_error **err);
+int bt_verb_mason_undo(struct bt_conn *conn, struct bt_tap *tap,
+		       struct bt_strbuf *out, struct blktap_error **err);
+int bt_verb_mason_dump(struct bt_conn *conn, struct bt_tap *tap,
+		       struct bt_strbuf *out, struct blktap_error **err);
+int bt_verb_mason_dot(struct bt_conn *conn, struct bt_tap *tap,
+		      struct bt_strbuf *out, struct blktap_error **err);
+int bt_verb_mason_deps(struct bt_conn *conn, struct bt_tap *tap,
+		       struct bt_strbuf *out, struct blktap_error **err);
+
 /* ---- taps (tap.c) --------------------------------------------------------- */
 
 struct bt_tap *bt_tap_find(struct blktap_control_server *server, int minor);

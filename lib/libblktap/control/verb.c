@@ -261,6 +261,17 @@ static const struct bt_verb verbs[] = {
 	{ "job", bt_verb_job, true, false,
 	  "long work on the disk: do=start|list|pause|resume|cancel|rate, "
 	  "kind=, base=, rate=" },
+	{ "mason-apply", bt_verb_mason_apply, true, true,
+	  "changes the disk's graph: file=, if-gen=, deadline-ms=, "
+	  "allow-shrink=, plan=, define0=.." },
+	{ "mason-deps", bt_verb_mason_deps, false, false,
+	  "which disks stand on a file: file=" },
+	{ "mason-dot", bt_verb_mason_dot, true, false,
+	  "draws the disk's graph with its figures" },
+	{ "mason-dump", bt_verb_mason_dump, true, false,
+	  "the disk's graph as a file" },
+	{ "mason-undo", bt_verb_mason_undo, true, true,
+	  "goes back to the graph before: if-gen=, deadline-ms=" },
 	{ "resize", verb_resize, true, true,
 	  "makes the disk larger: size=, timeout=" },
 	{ "serve", verb_serve, true, true,

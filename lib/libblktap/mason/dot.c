@@ -2,6 +2,7 @@
 /* The graph for Graphviz. Names and arguments are escaped: what they hold is
  * the file's business, not dot's. */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -34,7 +35,25 @@ static void draw_args(const struct bt_mason_node *node, struct bt_strbuf *out)
 	}
 }
 
-static void draw_node(const struct bt_mason_node *node, struct bt_strbuf *out)
+static void draw_figures(const struct bt_node *node, struct bt_strbuf *out)
+{
+	const struct bt_node_stats *s = &node->stats;
+	uint64_t errors = 0;
+	unsigned int op;
+
+	for (op = 0; op < BLKTAP_OP_COUNT; op++)
+		errors += s->errors[op];
+	bt_strbuf_printf(out,
+			 "\\n%" PRIu64 " reads, %" PRIu64 " writes, %" PRIu64
+			 " in flight",
+			 s->completed[BLKTAP_OP_READ],
+			 s->completed[BLKTAP_OP_WRITE], node->has);
+	if (errors)
+		bt_strbuf_printf(out, "\\n%" PRIu64 " errors", errors);
+}
+
+static void draw_node(const struct bt_mason_node *node,
+		      const struct bt_node *running, struct bt_strbuf *out)
 {
 	const char *shape = bt_mason_is_front(node) ? "house"
 			    : node->links	    ? "box"
@@ -49,7 +68,10 @@ static void draw_node(const struct bt_mason_node *node, struct bt_strbuf *out)
 	}
 	bt_strbuf_printf(out, "%s(", node->cls->name);
 	draw_args(node, out);
-	bt_strbuf_puts(out, ")\"];\n");
+	bt_strbuf_putc(out, ')');
+	if (running)
+		draw_figures(running, out);
+	bt_strbuf_puts(out, "\"];\n");
 }
 
 static void draw_link(const struct bt_mason_node *node,
@@ -77,26 +99,33 @@ static void draw_link(const struct bt_mason_node *node,
 	bt_strbuf_puts(out, "];\n");
 }
 
+void bt_mason_draw(const struct bt_mason_graph *g,
+		   struct bt_node *const *running, struct bt_strbuf *out)
+{
+	const struct bt_mason_link *link;
+	uint32_t i;
+
+	bt_strbuf_puts(out, "digraph mason {\n\tnode [fontsize=10];\n"
+			    "\tedge [fontsize=8];\n");
+	for (i = 0; i < g->count; i++)
+		draw_node(g->nodes[i], running ? running[i] : NULL, out);
+	for (i = 0; i < g->count; i++)
+		for (link = g->nodes[i]->links; link; link = link->next)
+			draw_link(g->nodes[i], link, out);
+	bt_strbuf_puts(out, "}\n");
+}
+
 int blktap_mason_dot(const struct blktap_mason *mason, char **out,
 		     struct blktap_error **err)
 {
 	const struct bt_mason_graph *g = bt_mason_get_graph(mason);
 	struct bt_strbuf sb = BT_STRBUF_INIT;
-	const struct bt_mason_link *link;
-	uint32_t i;
 
 	if (!g)
 		return bt_fail(err, -EINVAL, "check it first",
 			       "%s: there are errors in it",
 			       mason->sources[0].name);
-	bt_strbuf_puts(&sb, "digraph mason {\n\tnode [fontsize=10];\n"
-			    "\tedge [fontsize=8];\n");
-	for (i = 0; i < g->count; i++)
-		draw_node(g->nodes[i], &sb);
-	for (i = 0; i < g->count; i++)
-		for (link = g->nodes[i]->links; link; link = link->next)
-			draw_link(g->nodes[i], link, &sb);
-	bt_strbuf_puts(&sb, "}\n");
+	bt_mason_draw(g, NULL, &sb);
 	*out = bt_strbuf_steal(&sb);
 	return *out ? 0 : bt_fail(err, -ENOMEM, NULL, "out of memory");
 }

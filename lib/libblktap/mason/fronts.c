@@ -91,6 +91,11 @@ const struct blktap_class *bt_mason_class(struct blktap_mason *m,
 	return NULL;
 }
 
+const struct blktap_class *bt_mason_get_core_class(void)
+{
+	return &bt_mason_core_class;
+}
+
 bool bt_mason_is_front(const struct bt_mason_node *node)
 {
 	return node->cls->flags & BT_CLASS_FRONT;

@@ -74,6 +74,16 @@ const struct bt_mason_graph *bt_mason_get_graph(
 const char *bt_mason_locate(const struct blktap_mason *mason, struct bt_pos pos,
 			    uint32_t *line, uint32_t *column);
 
+/* The class of the arguments with an @ before them. */
+const struct blktap_class *bt_mason_get_core_class(void);
+
+/* The graph for Graphviz; running, where it is not NULL, holds the node of each
+ * index that runs, whose figures are drawn too. */
+struct bt_node;
+struct bt_strbuf;
+void bt_mason_draw(const struct bt_mason_graph *graph,
+		   struct bt_node *const *running, struct bt_strbuf *out);
+
 /* Whether the node is a front: a disk or an export. */
 bool bt_mason_is_front(const struct bt_mason_node *node);
 

@@ -99,6 +99,10 @@ void bt_run_leave(struct bt_front *front);
 void bt_run_reach(const struct bt_run *run, const struct bt_front *less,
 		  const struct bt_mason_graph *graph, bool *live);
 
+/* dump.c: the graph that runs as a file, whole and by itself. */
+struct bt_strbuf;
+void bt_run_dump(const struct bt_run *run, struct bt_strbuf *out);
+
 /* The running node of that name, or NULL. */
 struct bt_node *bt_run_find(const struct bt_run *run, const char *name);
 

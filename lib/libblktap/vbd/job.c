@@ -308,6 +308,10 @@ static int check_disk(const struct blktap_disk *disk, struct blktap_error **err)
 	if (disk->job)
 		return bt_fail(err, -EBUSY, "wait for it, or cancel it",
 			       "%s: has a job already", disk->name);
+	if (disk->front.run)
+		return bt_fail(err, -ENOTSUP, "apply another file to it",
+			       "%s: a graph's images are the file's",
+			       disk->name);
 	if (disk->state == BT_VBD_PAUSED || !disk->root)
 		return bt_fail(err, -EINVAL, "unpause it first",
 			       "%s: is paused", disk->name);

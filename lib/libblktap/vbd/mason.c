@@ -191,3 +191,31 @@ uint64_t blktap_mason_get_generation(const struct blktap_disk *disk)
 {
 	return disk->front.run ? disk->front.run->generation : 0;
 }
+
+int blktap_mason_dump(const struct blktap_disk *disk, char **out,
+		      struct blktap_error **err)
+{
+	struct bt_strbuf sb = BT_STRBUF_INIT;
+	struct bt_run *run;
+	int rc = get_run(disk, &run, err);
+
+	if (rc < 0)
+		return rc;
+	bt_run_dump(run, &sb);
+	*out = bt_strbuf_steal(&sb);
+	return *out ? 0 : bt_fail(err, -ENOMEM, NULL, "out of memory");
+}
+
+int blktap_mason_dot_disk(const struct blktap_disk *disk, char **out,
+			  struct blktap_error **err)
+{
+	struct bt_strbuf sb = BT_STRBUF_INIT;
+	struct bt_run *run;
+	int rc = get_run(disk, &run, err);
+
+	if (rc < 0)
+		return rc;
+	bt_mason_draw(run->file->graph, run->nodes, &sb);
+	*out = bt_strbuf_steal(&sb);
+	return *out ? 0 : bt_fail(err, -ENOMEM, NULL, "out of memory");
+}

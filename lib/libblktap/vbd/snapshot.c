@@ -216,6 +216,10 @@ static int check(const struct blktap_disk *disk, struct blktap_error **err)
 	if (disk->limits.read_only)
 		return bt_fail(err, -EROFS, NULL, "%s: is read-only",
 			       disk->name);
+	if (disk->front.run)
+		return bt_fail(err, -ENOTSUP, "apply another file to it",
+			       "%s: a graph's images are the file's",
+			       disk->name);
 	return 0;
 }
 

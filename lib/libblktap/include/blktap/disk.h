@@ -100,6 +100,11 @@ BLKTAP_API void blktap_disk_get_info(const struct blktap_disk *disk,
 BLKTAP_API const char *blktap_disk_get_spec(const struct blktap_disk *disk);
 BLKTAP_API const char *blktap_disk_get_name(const struct blktap_disk *disk);
 
+/* Whether the disk has the file at path open, by whatever name and however deep
+ * below it, and in *writes whether to write to it. Since 0.1. */
+BLKTAP_API bool blktap_disk_stands_on(const struct blktap_disk *disk,
+				      const char *path, bool *writes);
+
 /* error is 0 or a negative errno. */
 typedef void blktap_io_fn(void *opaque, int error);
 

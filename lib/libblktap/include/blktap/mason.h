@@ -135,6 +135,14 @@ BLKTAP_API int blktap_mason_undo(struct blktap_disk *disk,
  * none of a file, or paused. Since 0.1. */
 BLKTAP_API uint64_t blktap_mason_get_generation(const struct blktap_disk *disk);
 
+/* The graph that disk stands on as a text of the language, whole and by itself;
+ * and for Graphviz, with the figures of each node. The caller frees both with
+ * free(). -EINVAL where disk is none of a file, or paused. Since 0.1. */
+BLKTAP_API int blktap_mason_dump(const struct blktap_disk *disk, char **out,
+				 struct blktap_error **err);
+BLKTAP_API int blktap_mason_dot_disk(const struct blktap_disk *disk, char **out,
+				     struct blktap_error **err);
+
 BLKTAP_END_DECLS
 
 #endif

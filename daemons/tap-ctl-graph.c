@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tap-ctl mason, of disks that run: plan, apply, undo, dump, dot, deps. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tap-ctl.h"
+
+#define EXIT_FAILED 1
+#define EXIT_USAGE 2
+#define EXIT_NOT_FOUND 4
+#define EXIT_BUSY 75
+#define PARAMS_MAX 48
+#define PARAM_BYTES 4200
+
+static int exit_status(int rc)
+{
+	switch (rc) {
+	case -ENOENT:
+	case -ESRCH:
+		return EXIT_NOT_FOUND;
+	case -EBUSY:
+	case -EAGAIN:
+	case -ETIMEDOUT:
+		return EXIT_BUSY;
+	default:
+		return EXIT_FAILED;
+	}
+}
+
+#define OPT_TEXT_FILE                                               \
+	{                                                           \
+		0, "file", OPT_TEXT, "FILE", "the file to be read", \
+			OPT_REQUIRED, 0                             \
+	}
+
+static const struct opt deps_options[] = { OPT_TEXT_FILE, OPT_PID, { 0 } };
+
+/* ---- answers --------------------------------------------------------------- */
+
+/* One character of a JSON string; our own side sends ASCII escapes alone. */
+static const char *put_char(const char *at)
+{
+	static const char from[] = "nrtbf", to[] = "\n\r\t\b\f";
+	const char *found;
+
+	if (*at != '\\') {
+		putchar(*at);
+		return at + 1;
+	}
+	at++;
+	if (*at == 'u') {
+		putchar((int)strtol(at + 3, NULL, 16) & 0x7f);
+		return strlen(at) > 5 ? at + 5 : at + strlen(at);
+	}
+	found = *at ? strchr(from, *at) : NULL;
+	putchar(found ? to[found - from] : *at);
+	return *at ? at + 1 : at;
+}
+
+/* The member "text", which comes last, as it is. */
+static void put_text(const char *json)
+{
+	const char *at = strstr(json, "\"text\":\"");
+
+	if (!at)
+		return;
+	for (at += strlen("\"text\":\""); *at && *at != '"';)
+		at = put_char(at);
+}
+
+static unsigned long number_of(const char *json, const char *key)
+{
+	const char *at = strstr(json, key);
+
+	return at ? strtoul(at + strlen(key), NULL, 10) : 0;
+}
+
+/* ---- parameters ------------------------------------------------------------ */
+
+struct params {
+	const char *list[PARAMS_MAX + 1];
+	char text[PARAMS_MAX][PARAM_BYTES];
+	int count;
+};
+
+static void add(struct params *p, const char *key, const char *value)
+{
+	if (p->count == PARAMS_MAX)
+		return;
+	snprintf(p->text[p->count], PARAM_BYTES, "%s=%s", key, value);
+	p->list[p->count] = p->text[p->count];
+	p->count++;
+}
+
+static int add_file(struct params *p, const struct args *args)
+{
+	char *path = realpath(arg_text(args, "file"), NULL);
+	int rc = path ? 0 : -errno;
+
+	if (path && strlen(path) + 6 > PARAM_BYTES)
+		rc = -ENAMETOOLONG;
+	if (!rc)
+		add(p, "file", path);
+	else
+		report(args, arg_text(args, "file"), rc, NULL);
+	free(path);
+	return rc ? exit_status(rc) : 0;
+}
+
+/* "5s", "500ms", or seconds. */
+static int add_deadline(struct params *p, const struct args *args)
+{
+	const char *text = arg_text(args, "deadline");
+	char ms[32], *end;
+	unsigned long n;
+
+	if (!text)
+		return 0;
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (!errno && *text >= '0' && *text <= '9' && n && n <= 1000000 &&
+	    (!*end || !strcmp(end, "s") || !strcmp(end, "ms"))) {
+		snprintf(ms, sizeof(ms), "%lu",
+			 strcmp(end, "ms") ? n * 1000 : n);
+		add(p, "deadline-ms", ms);
+		return 0;
+	}
+	fprintf(stderr,
+		"%s: --deadline '%s' is not a time\n"
+		"hint: seconds, 5s or 500ms\n",
+		args->program, text);
+	return EXIT_USAGE;
+}
+
+static int add_change(struct params *p, const struct args *args)
+{
+	if (arg_text(args, "if-gen"))
+		add(p, "if-gen", arg_text(args, "if-gen"));
+	return add_deadline(p, args);
+}
+
+static void add_defines(struct params *p)
+{
+	const char *const *define = mason_defines();
+	char key[24];
+	int i;
+
+	for (i = 0; define[i]; i++) {
+		snprintf(key, sizeof(key), "define%d", i);
+		add(p, key, define[i]);
+	}
+}
+
+static int call(const struct args *args, const char *verb, struct params *p,
+		char **json)
+{
+	bool of_disk = args->command->options != deps_options;
+	struct blktap_control *control;
+	struct blktap_error *err = NULL;
+	int rc = open_control(args, &control);
+
+	if (rc)
+		return EXIT_FAILED;
+	rc = blktap_control_call(control, arg_number(args, "pid", -1),
+				 of_disk ? arg_number(args, "minor", -1) : -1,
+				 verb, p->list, json, &err);
+	blktap_control_destroy(control);
+	if (!rc)
+		return 0;
+	report(args, of_disk ? disk_object(args) : "tapdisk", rc, err);
+	return exit_status(rc);
+}
+
+/* ---- verbs ----------------------------------------------------------------- */
+
+static int show_change(const struct args *args, char *json)
+{
+	if (arg_is_set(args, "json")) {
+		puts(json);
+	} else {
+		put_text(json);
+		if (strstr(json, "\"applied\":true"))
+			printf("generation %lu, paused for %lu us\n",
+			       number_of(json, "\"generation\":"),
+			       number_of(json, "\"pause_us\":"));
+	}
+	free(json);
+	return 0;
+}
+
+static int change(const struct args *args, bool plan_only)
+{
+	struct params *p = calloc(1, sizeof(*p));
+	char *json = NULL;
+	int rc = p ? add_file(p, args) : EXIT_FAILED;
+
+	if (!rc)
+		rc = add_change(p, args);
+	if (!rc && plan_only)
+		add(p, "plan", "1");
+	if (!rc && arg_is_set(args, "allow-shrink"))
+		add(p, "allow-shrink", "1");
+	if (!rc)
+		add_defines(p);
+	if (!rc)
+		rc = call(args, "mason-apply", p, &json);
+	free(p);
+	return rc ? rc : show_change(args, json);
+}
+
+static int plan(const struct args *args)
+{
+	return change(args, true);
+}
+
+static int apply(const struct args *args)
+{
+	return change(args, false);
+}
+
+static int undo(const struct args *args)
+{
+	struct params *p = calloc(1, sizeof(*p));
+	char *json = NULL;
+	int rc = p ? add_change(p, args) : EXIT_FAILED;
+
+	if (!rc)
+		rc = call(args, "mason-undo", p, &json);
+	free(p);
+	return rc ? rc : show_change(args, json);
+}
+
+static int show(const struct args *args, const char *verb)
+{
+	struct params *p = calloc(1, sizeof(*p));
+	char *json = NULL;
+	int rc = p ? call(args, verb, p, &json) : EXIT_FAILED;
+
+	if (!rc)
+		put_text(json);
+	free(json);
+	free(p);
+	return rc;
+}
+
+static int dump(const struct args *args)
+{
+	return show(args, "mason-dump");
+}
+
+static int draw_running(const struct args *args)
+{
+	return show(args, "mason-dot");
+}
+
+static int deps(const struct args *args)
+{
+	struct params *p = calloc(1, sizeof(*p));
+	char *json = NULL;
+	int rc = p ? add_file(p, args) : EXIT_FAILED;
+
+	if (!rc)
+		rc = call(args, "mason-deps", p, &json);
+	if (!rc)
+		puts(json);
+	free(json);
+	free(p);
+	return rc;
+}
+
+#define OPT_IF_GEN                                                             \
+	{                                                                      \
+		0, "if-gen", OPT_TEXT, "N", "only where generation N runs", 0, \
+			0                                                      \
+	}
+#define OPT_DEADLINE                                                    \
+	{                                                               \
+		0, "deadline", OPT_TEXT, "TIME",                        \
+			"give up where requests take longer (5s)", 0, 0 \
+	}
+#define OPT_JSON                                                   \
+	{                                                          \
+		0, "json", OPT_FLAG, NULL, "print an object", 0, 0 \
+	}
+
+static const struct opt change_options[] = {
+	OPT_TEXT_FILE,
+	OPT_PID,
+	OPT_MINOR,
+	{ 'D', "define", OPT_TEXT, "NAME=VALUE",
+	  "takes the place of 'let $NAME'; many may be given", 0, 0 },
+	OPT_IF_GEN,
+	OPT_DEADLINE,
+	{ 0, "allow-shrink", OPT_FLAG, NULL, "a disk may become smaller", 0,
+	  0 },
+	OPT_JSON,
+	{ 0 },
+};
+
+static const struct opt undo_options[] = {
+	OPT_PID, OPT_MINOR, OPT_IF_GEN, OPT_DEADLINE, OPT_JSON, { 0 },
+};
+
+static const struct opt dump_options[] = { OPT_PID, OPT_MINOR, { 0 } };
+
+const struct command graph_verbs[] = {
+	{ "plan", NULL, "FILE", "say what a file would change", change_options,
+	  "file", EXIT_USAGE, plan },
+	{ "apply", NULL, "FILE", "change a running disk to what a file says",
+	  change_options, "file", EXIT_USAGE, apply },
+	{ "undo", NULL, NULL, "go back to the graph before", undo_options, NULL,
+	  EXIT_USAGE, undo },
+	{ "dump", NULL, NULL, "print a running disk's graph as a file",
+	  dump_options, NULL, EXIT_USAGE, dump },
+	{ "live", "draw", NULL, "draw a running disk's graph for Graphviz",
+	  dump_options, NULL, EXIT_USAGE, draw_running },
+	{ "deps", "look up", "PATH", "say which disks stand on a file",
+	  deps_options, "file", EXIT_USAGE, deps },
+	{ 0 },
+};

@@ -1,0 +1,86 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# A disk opened from a file; another file applied to it while it runs; undone;
+# printed; drawn.
+. "${srcdir:-.}/tests/shell/functions.sh"
+
+truncate -s 1M a.raw b.raw
+echo 'd :: disk("x") -> a :: raw("'"$PWD"'/a.raw");' >x.mason
+cat >y.mason <<'END'
+let $rate = 1000/s;
+let $image = "/none";
+d :: disk("x") -> t :: throttle(iops=$rate) -> a :: raw($image);
+END
+
+pid=$(tap-ctl spawn)
+minor=$(tap-ctl allocate | sed 's/.*[^0-9]//')
+tap-ctl attach -p "$pid" -m "$minor"
+tap-ctl open -p "$pid" -m "$minor" -a "mason:$PWD/x.mason"
+disk="-p $pid -m $minor"
+
+# What would be done is said, and not done.
+# shellcheck disable=SC2086
+exits 0 tap-ctl mason plan y.mason $disk -D image="$PWD/a.raw" >out
+contains out 'add         t (throttle)'
+contains out 'move        x: a -> t, holds none'
+contains out '1 kept, 0 reconfigured, 0 replaced, 1 added, 0 removed; pause: none'
+[ ! -e x.mason.state ] || fail 'a plan has left a state'
+
+# shellcheck disable=SC2086
+exits 0 tap-ctl mason apply y.mason $disk -D image="$PWD/a.raw" >out
+contains out 'generation 2, paused for 0 us'
+[ -e x.mason.state ] || fail 'no state'
+# shellcheck disable=SC2086
+exits 0 tap-ctl mason apply y.mason $disk -D image="$PWD/a.raw" \
+	-D rate=2000/s >out
+contains out 'reconfigure t (throttle)'
+
+# Mistakes and refusals leave it as it is.
+# shellcheck disable=SC2086
+exits 4 tap-ctl mason apply y.mason $disk 2>err
+contains err "a: /none: No such file or directory"
+echo 'disk("x") -> thortle() -> ram(1M);' >typo.mason
+# shellcheck disable=SC2086
+exits 1 tap-ctl mason apply typo.mason $disk 2>err
+contains err "typo.mason:1:14: error: there is no class 'thortle'"
+echo 'disk("x") -> slice(offset=0, size=64k) -> raw("'"$PWD"'/a.raw");' >s.mason
+# shellcheck disable=SC2086
+exits 1 tap-ctl mason apply s.mason $disk 2>err
+contains err "disk 'x' would shrink from 1048576 to 65536 bytes"
+# shellcheck disable=SC2086
+exits 1 tap-ctl mason apply x.mason $disk --if-gen 2 2>err
+contains err 'runs generation 3, and not 2'
+# shellcheck disable=SC2086
+exits 2 tap-ctl mason apply x.mason $disk --deadline 5x 2>err
+contains err "--deadline '5x' is not a time"
+
+# shellcheck disable=SC2086
+exits 0 tap-ctl mason dump $disk >dump.mason
+contains dump.mason 't :: throttle(iops=2000/s);'
+exits 0 tap-ctl mason check dump.mason >out
+# shellcheck disable=SC2086
+exits 0 tap-ctl mason plan dump.mason $disk >out
+contains out '2 kept, 0 reconfigured, 0 replaced, 0 added, 0 removed'
+# shellcheck disable=SC2086
+exits 0 tap-ctl mason live $disk >out
+contains out '0 in flight'
+exits 0 tap-ctl mason deps a.raw -p "$pid" >out
+contains out '"how":"writes"'
+exits 0 tap-ctl mason deps b.raw -p "$pid" >out
+contains out '"disks":[]'
+
+# shellcheck disable=SC2086
+exits 0 tap-ctl mason undo $disk >out
+contains out 'reconfigure t (throttle)'
+contains out 'generation 4, paused for 0 us'
+
+# What ran last runs again.
+tap-ctl close -p "$pid" -m "$minor"
+tap-ctl open -p "$pid" -m "$minor" -a "mason:$PWD/x.mason"
+# shellcheck disable=SC2086
+exits 0 tap-ctl mason dump $disk >out
+contains out '# generation 4'
+contains out 'throttle(iops=1000/s)'
+tap-ctl close -p "$pid" -m "$minor"
+tap-ctl detach -p "$pid" -m "$minor"
+tap-ctl free -m "$minor"
