@@ -32,6 +32,8 @@ static const struct blktap_class *const classes[] = {
 	&bt_fault_class,
 	&bt_log_class,
 	&bt_retry_class,
+	&bt_compare_class,
+	&bt_writelog_class,
 };
 /* clang-format on */
 

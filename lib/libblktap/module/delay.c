@@ -139,6 +139,7 @@ const struct blktap_class bt_delay_class = {
 	.params = params,
 	.ports = ports,
 	.operations = BT_OPS_ALL,
+	.flags = BT_CLASS_SAME_BYTES,
 	.legacy_type = -1,
 	.node_bytes = sizeof(struct delay),
 	.frame_bytes = sizeof(struct bt_later_frame),

@@ -231,6 +231,7 @@ const struct blktap_class bt_fault_class = {
 	.params = params,
 	.ports = ports,
 	.operations = BT_OPS_ALL,
+	.flags = BT_CLASS_SAME_BYTES,
 	.legacy_type = -1,
 	.node_bytes = sizeof(struct fault),
 	.frame_bytes = sizeof(struct fault_frame),

@@ -108,6 +108,7 @@ const struct blktap_class bt_log_class = {
 	.params = params,
 	.ports = ports,
 	.operations = BT_OPS_ALL,
+	.flags = BT_CLASS_SAME_BYTES,
 	.legacy_type = -1,
 	.node_bytes = sizeof(struct log),
 	.frame_bytes = sizeof(struct log_frame),

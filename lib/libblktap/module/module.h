@@ -7,6 +7,7 @@
 #include "port/port.h"
 
 extern const struct blktap_class bt_bitmap_class;
+extern const struct blktap_class bt_compare_class;
 extern const struct blktap_class bt_concat_class;
 extern const struct blktap_class bt_cow_class;
 extern const struct blktap_class bt_crypt_class;
@@ -19,5 +20,6 @@ extern const struct blktap_class bt_slice_class;
 extern const struct blktap_class bt_snap_class;
 extern const struct blktap_class bt_stripe_class;
 extern const struct blktap_class bt_throttle_class;
+extern const struct blktap_class bt_writelog_class;
 
 #endif

@@ -160,6 +160,7 @@ const struct blktap_class bt_retry_class = {
 	.params = params,
 	.ports = ports,
 	.operations = BT_OPS_ALL,
+	.flags = BT_CLASS_SAME_BYTES,
 	.legacy_type = -1,
 	.node_bytes = sizeof(struct retry),
 	.frame_bytes = sizeof(struct retry_frame),
