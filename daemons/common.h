@@ -92,4 +92,8 @@ void put_json_string(FILE *out, const char *text);
 /* Opens a handle on the runtime directory; reports what fails. */
 int open_control(const struct args *args, struct blktap_control **out);
 
+/* modules.c: loads the modules of BLKTAP_MODULE_DIR, or of the directory that was
+ * configured, if it is there. Reports what fails. */
+int load_modules(const struct args *args, struct blktap_modules **out);
+
 #endif

@@ -99,6 +99,7 @@ static int replace_file(const char *path, const char *text)
 /* ---- options --------------------------------------------------------------- */
 
 static const char *defines[DEFINES_MAX + 1];
+static struct blktap_modules *modules;
 
 /* -D may be given many times, which the table of options has no word for: they
  * are taken out before it is asked. False where there are too many. */
@@ -168,6 +169,13 @@ static int load(const struct args *args, char **text, size_t *length)
 	return rc < 0 ? fail(args, rc, NULL) : 0;
 }
 
+static void end_check(struct blktap_mason *mason)
+{
+	blktap_mason_destroy(mason);
+	blktap_modules_destroy(modules);
+	modules = NULL;
+}
+
 /* *out is made wherever 0 is returned, with errors or without. */
 static int check_file(const struct args *args, struct blktap_mason **out)
 {
@@ -189,12 +197,19 @@ static int check_file(const struct args *args, struct blktap_mason **out)
 			args->program, arg_text(args, "memory"));
 		return EXIT_USAGE;
 	}
+	if (load_modules(args, &modules))
+		return EXIT_FAILED;
 	rc = load(args, &text, &length);
-	if (rc)
+	if (rc) {
+		end_check(NULL);
 		return rc;
+	}
+	options.modules = modules;
 	rc = blktap_mason_check(arg_text(args, "file"), text, length, &options,
 				out, &err);
 	free(text);
+	if (rc < 0)
+		end_check(NULL);
 	return rc < 0 ? fail(args, rc, err) : 0;
 }
 
@@ -214,7 +229,7 @@ static int check(const struct args *args)
 		printf("%s: %u nodes, %llu bytes of memory\n",
 		       arg_text(args, "file"), blktap_mason_get_nodes(mason),
 		       (unsigned long long)blktap_mason_get_memory(mason));
-	blktap_mason_destroy(mason);
+	end_check(mason);
 	return rc;
 }
 
@@ -236,7 +251,7 @@ static int draw(const struct args *args)
 		fputs(out, stdout);
 		free(out);
 	}
-	blktap_mason_destroy(mason);
+	end_check(mason);
 	return rc;
 }
 

@@ -112,6 +112,6 @@ int run_daemon(const struct args *args)
 		return status;
 	status = serve(args, context, fd);
 	release_signals();
-	blktap_context_destroy(context);
+	end_context(context);
 	return status;
 }

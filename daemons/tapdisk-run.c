@@ -141,6 +141,15 @@ static int find_engine(const struct args *args)
 	return -1;
 }
 
+static struct blktap_modules *modules;
+
+void end_context(struct blktap_context *context)
+{
+	blktap_context_destroy(context);
+	blktap_modules_destroy(modules);
+	modules = NULL;
+}
+
 int create_context(const struct args *args, bool daemon,
 		   struct blktap_context **out)
 {
@@ -153,9 +162,15 @@ int create_context(const struct args *args, bool daemon,
 	if (level < 0 || engine < 0)
 		return EINVAL;
 	options.engine = (enum blktap_engine)engine;
-	rc = blktap_context_create(&options, out, &err);
+	rc = load_modules(args, &modules);
 	if (rc)
+		return rc;
+	rc = blktap_context_create(&options, out, &err);
+	if (rc) {
+		blktap_modules_destroy(modules);
 		return report(args, NULL, rc, err);
+	}
+	blktap_context_set_modules(*out, modules);
 	if (daemon)
 		openlog("tapdisk", LOG_PID, LOG_DAEMON);
 	blktap_context_set_log(*out, (enum blktap_log_level)level,

@@ -187,6 +187,6 @@ int run_serve(const struct args *args)
 		rmdir(s.directory);
 	free(s.host);
 	release_signals();
-	blktap_context_destroy(s.context);
+	end_context(s.context);
 	return status;
 }

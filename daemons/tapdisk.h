@@ -20,6 +20,8 @@ int create_context(const struct args *args, bool daemon,
 		   struct blktap_context **out);
 /* Before the context goes. */
 void release_signals(void);
+/* Destroys it, and what it was given. */
+void end_context(struct blktap_context *context);
 /* One turn; false once a signal asked for the end. */
 bool run_once(struct blktap_context *context);
 

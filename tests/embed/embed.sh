@@ -5,11 +5,9 @@
 . "${srcdir:-.}/tests/shell/functions.sh"
 requires make pkg-config
 
-# build_embedded NAME [LINKER FLAG...]: makes ./NAME of tests/embed/NAME.c.
-build_embedded()
+# install_library: makes pkg-config, and programs that run, find an installed one.
+install_library()
 {
-	build_name=$1
-	shift
 	# The jobs of a make that runs this test are not ours to share; and one
 	# install at a time, because libtool links anew for it.
 	env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS \
@@ -27,12 +25,32 @@ build_embedded()
 	export PKG_CONFIG_DISABLE_UNINSTALLED
 	equal "$(pkg-config --modversion blktap)" \
 		"$(sed -n 's/^PACKAGE_VERSION = //p' "$builddir/Makefile")"
+	LD_LIBRARY_PATH=${pc%/pkgconfig/*}
+	export LD_LIBRARY_PATH
+}
+
+# build_embedded NAME [LINKER FLAG...]: makes ./NAME of tests/embed/NAME.c.
+build_embedded()
+{
+	build_name=$1
+	shift
+	install_library
 	cp "$srcdir/tests/embed/$build_name.c" .
 	# shellcheck disable=SC2046,SC2086 # flags are words
 	${CC:-cc} -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra \
 		${SAN_CFLAGS:-} -o "$build_name" "$build_name.c" \
 		$(pkg-config --cflags --libs blktap) "$@" ||
 		fail "$build_name.c does not build"
-	LD_LIBRARY_PATH=${pc%/pkgconfig/*}
-	export LD_LIBRARY_PATH
+}
+
+# build_module NAME: makes modules/NAME.so of tests/embed/NAME.c.
+build_module()
+{
+	mkdir -p modules
+	chmod 0755 modules
+	cp "$srcdir/tests/embed/$1.c" .
+	# shellcheck disable=SC2046,SC2086 # flags are words
+	${CC:-cc} -std=c99 -shared -fPIC -Wall -Wextra ${SAN_CFLAGS:-} \
+		$(pkg-config --cflags blktap) -o "modules/$1.so" "$1.c" \
+		$(pkg-config --libs blktap) || fail "$1.c does not build"
 }

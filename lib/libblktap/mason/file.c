@@ -159,6 +159,7 @@ static int check(struct bt_mason_file *file,
 
 	blktap_mason_options_init(&options);
 	options.next_class = source->next_class;
+	options.modules = source->modules;
 	options.read = read_include;
 	options.read_opaque = file;
 	options.defines = (const char *const *)file->defines;

@@ -28,6 +28,7 @@ struct bt_mason_source {
 	size_t length;
 	const char *const *defines; /* ended by NULL; or NULL */
 	blktap_mason_class_fn *next_class;
+	const struct blktap_modules *modules; /* or NULL */
 	/* texts of an earlier check, the file itself first; then none is read */
 	const struct bt_mason_text *texts;
 	uint32_t text_count;

@@ -2,6 +2,7 @@
 /* The classes that belong to the language itself: the fronts, and the arguments
  * that every node takes (@on_error and its like). The others are the caller's. */
 #include "mason/private.h"
+#include "module/foreign.h"
 
 static const struct blktap_param front_params[] = {
 	{ .name = "name",
@@ -77,7 +78,14 @@ const struct blktap_class *bt_mason_next_class(
 		return &bt_mason_export_class;
 	if (previous == &bt_mason_export_class)
 		previous = NULL;
-	return m->options.next_class ? m->options.next_class(previous) : NULL;
+	if (previous && bt_modules_have(m->options.modules, previous))
+		return blktap_modules_next(m->options.modules, previous);
+	if (m->options.next_class) {
+		previous = m->options.next_class(previous);
+		if (previous)
+			return previous;
+	}
+	return blktap_modules_next(m->options.modules, NULL);
 }
 
 const struct blktap_class *bt_mason_class(struct blktap_mason *m,

@@ -2,6 +2,8 @@
 /* The context: the loop, the engine, and the disks that live on them. */
 #include "vbd/private.h"
 
+#include <blktap/modules.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +95,12 @@ int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
 					      backend, DEFAULT_QUEUE_DEPTH,
 					      &context->engine, NULL);
 	return finish(context, rc, out);
+}
+
+void blktap_context_set_modules(struct blktap_context *context,
+				const struct blktap_modules *modules)
+{
+	context->modules = modules;
 }
 
 static void end_disk(struct blktap_disk *disk)

@@ -59,6 +59,7 @@ static int load(struct blktap_context *context, const char *path,
 	struct bt_mason_source source = {
 		.name = path,
 		.next_class = context->run_ops.next_class,
+		.modules = context->modules,
 	};
 	struct bt_state state;
 	int rc = bt_state_read(path, &state, err);

@@ -133,6 +133,7 @@ int blktap_mason_apply(struct blktap_disk *disk, const char *name,
 		.text = text,
 		.length = length,
 		.next_class = disk->context->run_ops.next_class,
+		.modules = disk->context->modules,
 	};
 	struct blktap_mason_change opts;
 	struct bt_mason_file *file;
@@ -156,6 +157,7 @@ int blktap_mason_undo(struct blktap_disk *disk,
 {
 	struct bt_mason_source source = {
 		.next_class = disk->context->run_ops.next_class,
+		.modules = disk->context->modules,
 	};
 	struct blktap_mason_change opts;
 	struct bt_mason_file *file;

@@ -20,6 +20,7 @@ struct blktap_context {
 	struct bt_engine *engine;
 	struct bt_env env;
 	struct bt_list disks;
+	const struct blktap_modules *modules; /* or NULL */
 	struct bt_list runs; /* Block Mason's graphs in use, see graph.c */
 	struct bt_run_ops run_ops;
 };

@@ -14,6 +14,8 @@
 #include <blktap/image.h>
 #include <blktap/job.h>
 #include <blktap/mason.h>
+#include <blktap/module.h>
+#include <blktap/modules.h>
 #include <blktap/nbd.h>
 #include <blktap/ring.h>
 #include <blktap/vhd.h>

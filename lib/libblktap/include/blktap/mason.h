@@ -11,6 +11,7 @@
 BLKTAP_BEGIN_DECLS
 
 struct blktap_mason;
+struct blktap_modules;
 
 /* Gives the text of an included file: path is relative to what the check was
  * called with, as the file that includes it is. *text comes from malloc and is
@@ -30,6 +31,8 @@ struct blktap_mason_options {
 	void *read_opaque;
 	const char *const *defines; /* "name=value", ended by NULL; or NULL */
 	uint64_t memory_budget; /* bytes; 0: none */
+	/* classes beside those of next_class, see <blktap/modules.h>; or NULL */
+	const struct blktap_modules *modules;
 };
 
 struct blktap_mason_diagnostic {

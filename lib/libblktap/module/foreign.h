@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Modules from outside: foreign.c makes a class of what a module declares;
+ * image/modules.c finds modules. */
+#ifndef BT_MODULE_FOREIGN_H
+#define BT_MODULE_FOREIGN_H
+
+#include <blktap/module.h>
+#include <blktap/modules.h>
+
+#include "port/port.h"
+
+struct bt_foreign {
+	struct bt_list link; /* in its set */
+	struct blktap_class cls;
+	struct blktap_module module; /* what this library knows of it */
+	struct bt_port_desc *ports;
+	void *library;
+};
+
+struct blktap_modules {
+	struct bt_list list; /* of bt_foreign, in the order of loading */
+};
+
+/* Checks what a module declares and makes a class of it; file is its name in
+ * messages. */
+int bt_foreign_create(const struct blktap_module *module, const char *file,
+		      struct bt_foreign **out, struct blktap_error **err);
+void bt_foreign_destroy(struct bt_foreign *foreign);
+
+/* Whether the class is one of the set; modules may be NULL. */
+bool bt_modules_have(const struct blktap_modules *modules,
+		     const struct blktap_class *cls);
+
+#endif

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Modules from outside, as far as their declarations and calls go; loading them
+ * is tests/embed/test-embed-module.sh's. */
+#include "module.h"
+
+#include "module/foreign.h"
+
+/* ---- a module that writes to two legs, by a child for the second ------------ */
+
+struct twice_frame {
+	uint32_t left;
+	int error;
+	struct iovec iov;
+};
+
+static const struct blktap_module_port twice_ports[] = {
+	{ .name = "leg", .flags = BLKTAP_PORT_ARRAY },
+	{ .name = NULL },
+};
+
+static int twice_open(struct blktap_node *node, struct blktap_error **err)
+{
+	struct blktap_module_limits lower = { .size = sizeof(lower) };
+
+	ck_assert_int_eq(blktap_node_get_lower(node, 0, 9, &lower), -ENOENT);
+	if (blktap_node_get_edges(node, 0) != 2)
+		return blktap_error_set(err, -EINVAL, "give it two",
+					"%s: has %u legs",
+					blktap_node_get_name(node),
+					blktap_node_get_edges(node, 0));
+	ck_assert_int_eq(blktap_node_get_lower(node, 0, 1, &lower), 0);
+	ck_assert_uint_eq(lower.length, 1u << 20);
+	return 0;
+}
+
+static void one_is_done(struct blktap_request *req, int error)
+{
+	struct twice_frame *frame = blktap_request_get_frame(req);
+
+	if (error)
+		frame->error = error;
+	if (--frame->left == 0)
+		blktap_request_complete(req, frame->error);
+}
+
+static void child_is_done(struct blktap_node *node, void *opaque, int error)
+{
+	ck_assert_ptr_nonnull(blktap_node_get_name(node));
+	one_is_done(opaque, error);
+}
+
+static void twice_submit(struct blktap_node *node, struct blktap_request *req)
+{
+	struct twice_frame *frame = blktap_request_get_frame(req);
+	void *memory;
+	size_t length;
+	uint32_t leg;
+
+	frame->left = 2;
+	frame->error = 0;
+	ck_assert(blktap_request_get_data(req, 0, &memory, &length));
+	ck_assert_uint_eq(length, blktap_request_get_length(req));
+	frame->iov = (struct iovec){ .iov_base = memory, .iov_len = length };
+	for (leg = 0; leg < 2; leg++) {
+		int rc = blktap_node_submit(node, 0, leg, BLKTAP_OP_WRITE,
+					    blktap_request_get_flags(req),
+					    blktap_request_get_offset(req),
+					    length, &frame->iov, 1,
+					    child_is_done, req);
+
+		if (rc)
+			one_is_done(req, rc);
+	}
+}
+
+static const struct blktap_module twice = {
+	BLKTAP_MODULE_HEAD,
+	.name = "twice",
+	.summary = "writes to both legs",
+	.ports = twice_ports,
+	.operations = 1u << BLKTAP_OP_WRITE,
+	.passes = 1u << BLKTAP_OP_READ | 1u << BLKTAP_OP_FLUSH,
+	.children = 2,
+	.frame_bytes = sizeof(struct twice_frame),
+	.open = twice_open,
+	.submit = twice_submit,
+};
+
+START_TEST(children_of_a_foreign_module_reach_both_legs)
+{
+	struct bt_node *legs[2];
+	struct bt_foreign *f;
+	struct rig rig;
+	char data[4096], back[4096];
+	uint32_t i;
+
+	rig_init(&rig);
+	ck_assert_int_eq(bt_foreign_create(&twice, "twice.so", &f, NULL), 0);
+	legs[0] = rig_ram(&rig, "a", "1M");
+	legs[1] = rig_ram(&rig, "b", "1M");
+	rig_top(&rig, rig_node(&rig, &f->cls, "t", "", legs, 2));
+	memset(data, 0x3c, sizeof(data));
+	ck_assert_int_eq(rig_write(&rig, 8192, data, sizeof(data)), 0);
+	for (i = 0; i < 2; i++) {
+		memset(back, 0, sizeof(back));
+		ck_assert_int_eq(bt_node_transfer(bt_node_port(rig.root, 0, i),
+						  BLKTAP_OP_READ, 8192, back,
+						  sizeof(back)),
+				 0);
+		ck_assert_mem_eq(back, data, sizeof(data));
+	}
+	/* what it passes, it passes; what it does not declare is refused */
+	ck_assert_int_eq(rig_read(&rig, 8192, back, sizeof(back)), 0);
+	ck_assert_int_eq(rig_flush(&rig), 0);
+	ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_DISCARD, 0, 0, NULL, 4096),
+			 -ENOTSUP);
+	ck_assert_uint_eq(rig.root->limits.operations >> BLKTAP_OP_DISCARD & 1u,
+			  0);
+	rig_fini(&rig);
+	bt_foreign_destroy(f);
+}
+END_TEST
+
+START_TEST(a_foreign_open_that_fails_says_why)
+{
+	struct blktap_error *err = NULL;
+	struct bt_node *leg;
+	struct bt_foreign *f;
+	struct rig rig;
+	int rc;
+
+	rig_init(&rig);
+	ck_assert_int_eq(bt_foreign_create(&twice, "twice.so", &f, NULL), 0);
+	leg = rig_ram(&rig, "a", "1M");
+	ck_assert_ptr_null(
+		rig_make(&rig, &f->cls, "t", "", &leg, 1, &rc, &err));
+	ck_assert_int_eq(rc, -EINVAL);
+	ck_assert_str_eq(blktap_error_get_message(err), "t: has 1 legs");
+	ck_assert_str_eq(blktap_error_get_hint(err), "give it two");
+	blktap_error_destroy(err);
+	rig_fini(&rig);
+	bt_foreign_destroy(f);
+}
+END_TEST
+
+/* ---- declarations ----------------------------------------------------------- */
+
+static void refuse(const struct blktap_module *module, int code,
+		   const char *part)
+{
+	struct blktap_error *err = NULL;
+	struct bt_foreign *f;
+
+	ck_assert_int_eq(bt_foreign_create(module, "x.so", &f, &err), code);
+	ck_assert_msg(strstr(blktap_error_get_message(err), part) != NULL, "%s",
+		      blktap_error_get_message(err));
+	ck_assert_ptr_nonnull(strstr(blktap_error_get_message(err), "x.so"));
+	blktap_error_destroy(err);
+}
+
+static const struct blktap_module_port first_array[] = {
+	{ .name = "legs", .flags = BLKTAP_PORT_ARRAY },
+	{ .name = "other" },
+	{ .name = NULL },
+};
+
+static const struct blktap_param nameless[] = {
+	{ .name = "Bad Name", .help = "x" },
+	{ .name = NULL },
+};
+
+START_TEST(declarations_without_sense_are_refused)
+{
+	struct blktap_module m;
+
+#define WITH(field, value, code, part)  \
+	do {                            \
+		m = twice;              \
+		m.field = value;        \
+		refuse(&m, code, part); \
+	} while (0)
+	WITH(abi, 2, -EPROTONOSUPPORT, "ABI 2");
+	WITH(size, 16, -EPROTONOSUPPORT, "ABI");
+	WITH(name, NULL, -ENOEXEC, "no name");
+	WITH(name, "Upper", -ENOEXEC, "no name");
+	WITH(summary, NULL, -ENOEXEC, "summary");
+	WITH(ports, NULL, -ENOEXEC, "no port");
+	WITH(ports, first_array, -ENOEXEC, "a port makes no sense");
+	WITH(operations, 1u << 31, -ENOEXEC, "operations");
+	WITH(submit, NULL, -ENOEXEC, "operations");
+	WITH(flags, 0x80, -ENOEXEC, "flags");
+	WITH(pause, (enum blktap_module_pause)7, -ENOEXEC, "flags");
+	WITH(frame_bytes, 1u << 20, -ENOEXEC, "memory");
+	WITH(children, UINT32_MAX, -ENOEXEC, "memory");
+	WITH(params, nameless, -ENOEXEC, "parameter");
+#undef WITH
+}
+END_TEST
+
+/* A later library's module has more fields at its end; this one reads those that
+ * it knows. */
+START_TEST(a_larger_declaration_is_taken_as_far_as_it_is_known)
+{
+	struct {
+		struct blktap_module known;
+		void *more[4];
+	} later = { .known = twice };
+	struct bt_foreign *f;
+
+	later.known.size = sizeof(later);
+	ck_assert_int_eq(bt_foreign_create(&later.known, "x.so", &f, NULL), 0);
+	ck_assert_str_eq(f->cls.name, "twice");
+	bt_foreign_destroy(f);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("foreign");
+	TCase *tc = tcase_create("foreign");
+
+	tcase_add_test(tc, children_of_a_foreign_module_reach_both_legs);
+	tcase_add_test(tc, a_foreign_open_that_fails_says_why);
+	tcase_add_test(tc, declarations_without_sense_are_refused);
+	tcase_add_test(tc, a_larger_declaration_is_taken_as_far_as_it_is_known);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
