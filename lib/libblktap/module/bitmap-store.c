@@ -149,7 +149,7 @@ static int check(struct bt_bitmap *bm, uint32_t *count,
 
 int bt_bitmap_load(struct bt_bitmap *bm, struct blktap_error **err)
 {
-	uint32_t i, count;
+	uint32_t i, count = 0;
 	int rc, at;
 
 	rc = bt_header_read(bm->store, "bitmap", LAYOUT, &bm->header, err);

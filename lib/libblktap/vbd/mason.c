@@ -137,7 +137,7 @@ int blktap_mason_apply(struct blktap_disk *disk, const char *name,
 	};
 	struct blktap_mason_change opts;
 	struct bt_mason_file *file;
-	struct bt_run *run;
+	struct bt_run *run = NULL;
 	int rc = copy_change(&opts, change, err);
 
 	if (!rc)
@@ -162,7 +162,7 @@ int blktap_mason_undo(struct blktap_disk *disk,
 	struct blktap_mason_change opts;
 	struct bt_mason_file *file;
 	struct bt_state state;
-	struct bt_run *run;
+	struct bt_run *run = NULL;
 	int rc = copy_change(&opts, change, err);
 
 	if (!rc)
