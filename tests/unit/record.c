@@ -18,6 +18,7 @@ struct state {
 };
 
 struct record record;
+uint32_t (*record_file)(int fd);
 
 void record_reset(void)
 {
@@ -55,6 +56,7 @@ static uint32_t keep(const struct bt_slot *slot)
 		return UINT32_MAX;
 	op = record_add();
 	op->op = (int)slot->op;
+	op->file = record_file ? record_file(slot->fd) : 0;
 	op->offset = slot->offset;
 	op->length = slot->length;
 	if (slot->op == BT_IO_WRITE) {

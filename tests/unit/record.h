@@ -42,6 +42,8 @@ struct record_op *record_add(void);
 
 extern struct record record;
 extern const struct bt_backend record_backend;
+/* Which of several files it is; NULL: there is one. */
+extern uint32_t (*record_file)(int fd);
 
 void record_reset(void);
 uint64_t record_tick(void);

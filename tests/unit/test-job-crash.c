@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Power cuts during jobs: all that reaches the files of a chain is recorded, also
+ * what is written by plain calls, and at every moment the files are made as a cut
+ * would have left them. The disk then opens by its name and shows the same bytes,
+ * whatever the job has done so far. BLKTAP_SEED repeats a run, BLKTAP_CUTS=all looks
+ * at every event. */
+#include "unit.h"
+
+#include <blktap/blktap.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "record-calls.h"
+#include "vbd/vbd.h"
+
+#define SIZE (256u << 10)
+#define IMAGES 3
+#define FILE_MAX (2u << 20)
+#define CUTS 40 /* looked at, of each job */
+
+static struct blktap_context *context; /* the recorded one */
+static struct blktap_context *checker;
+static char dir[64];
+static uint64_t state;
+static bool recording;
+static uint64_t renamed; /* when the leaf lost its name; 0: it did not */
+static unsigned char want[SIZE], data[SIZE];
+static unsigned char first[IMAGES][FILE_MAX], image[FILE_MAX];
+static uint64_t first_size[IMAGES];
+static uint64_t inode[IMAGES];
+
+static uint32_t file_of(int fd)
+{
+	struct stat st;
+	uint32_t n;
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	for (n = 0; n < IMAGES && inode[n] != st.st_ino; n++)
+		;
+	return n;
+}
+
+int rename(const char *from, const char *to)
+{
+	if (recording)
+		renamed = record_tick();
+	return (int)syscall(SYS_rename, from, to);
+}
+
+/* ---- a disk --------------------------------------------------------------- */
+
+static uint64_t next_random(void)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
+static void setup(void)
+{
+	struct blktap_context_options options = {
+		.size = sizeof(options),
+		.engine = BLKTAP_ENGINE_SYNC,
+	};
+	const char *text = getenv("BLKTAP_SEED");
+
+	state = text ? strtoull(text, NULL, 0)
+		     : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
+	state |= 1;
+	printf("BLKTAP_SEED=%" PRIu64 "\n", state);
+	fflush(stdout);
+	record_reset();
+	recording = false;
+	renamed = 0;
+	snprintf(dir, sizeof(dir), "%s/blktap-cut-XXXXXX",
+		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	ck_assert_int_eq(bt_context_create_on(BT_CLOCK_VIRTUAL, &record_backend,
+					      &context),
+			 0);
+	ck_assert_int_eq(blktap_context_create(&options, &checker, NULL), 0);
+}
+
+static void teardown(void)
+{
+	char command[96];
+
+	blktap_context_destroy(context);
+	blktap_context_destroy(checker);
+	record_reset();
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static const char *path_of(const char *name, uint32_t n)
+{
+	static char paths[2][IMAGES][96];
+	char *path = paths[strlen(name) > 1][n];
+
+	snprintf(path, sizeof(paths[0][0]), "%s/%s%u", dir, name, n);
+	return path;
+}
+
+static struct blktap_disk *open_disk(struct blktap_context *in,
+				     const char *format, const char *path,
+				     uint32_t flags, const char *when)
+{
+	struct blktap_disk_options options;
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk = NULL;
+	char spec[128];
+	int rc;
+
+	blktap_disk_options_init(&options);
+	options.flags = flags;
+	snprintf(spec, sizeof(spec), "%s:%s", format, path);
+	rc = blktap_disk_open(in, spec, &options, &disk, &err);
+	ck_assert_msg(!rc, "%s: %s", when,
+		      err ? blktap_error_get_message(err) : "");
+	return disk;
+}
+
+static void done(void *opaque, int error)
+{
+	*(int *)opaque = error ? error : 1;
+}
+
+static void transfer(struct blktap_context *in, struct blktap_disk *disk,
+		     enum blktap_op op, uint64_t offset, void *buf,
+		     uint64_t length)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = length };
+	int result = 0;
+	struct blktap_io io = { .size = sizeof(io),
+				.op = op,
+				.offset = offset,
+				.length = length,
+				.iov = &iov,
+				.iov_count = 1,
+				.callback = done,
+				.opaque = &result };
+
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	while (!result)
+		ck_assert_int_eq(blktap_context_process(in), 0);
+	ck_assert_int_eq(result, 1);
+}
+
+/* ---- the chain ------------------------------------------------------------ */
+
+static void write_some(struct blktap_disk *disk)
+{
+	uint64_t at, n;
+	uint32_t i;
+
+	for (i = 0; i < 12; i++) {
+		at = next_random() % (SIZE / 4096) * 4096;
+		for (n = 0; n < 4096; n += 8) {
+			uint64_t v = next_random();
+
+			memcpy(want + at + n, &v, 8);
+		}
+		transfer(checker, disk, BLKTAP_OP_WRITE, at, want + at, 4096);
+	}
+}
+
+static void keep_image(uint32_t n)
+{
+	struct stat st;
+	int fd = open(path_of("i", n), O_RDONLY);
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	inode[n] = st.st_ino;
+	first_size[n] = (uint64_t)read(fd, first[n], FILE_MAX);
+	ck_assert_uint_eq(first_size[n], (uint64_t)st.st_size);
+	close(fd);
+}
+
+static void make_chain(const char *const *formats)
+{
+	struct blktap_image_options o;
+	struct blktap_disk *disk;
+	struct blktap_error *err = NULL;
+	char name[16];
+	uint32_t n;
+	int rc;
+
+	memset(want, 0, sizeof(want));
+	for (n = 0; n < IMAGES; n++) {
+		blktap_image_options_init(&o);
+		o.length = SIZE;
+		o.cluster_size = strcmp(formats[n], "raw") ? 4096 : 0;
+		snprintf(name, sizeof(name), "i%u", n - 1);
+		o.backing = n ? name : NULL;
+		o.backing_format = n ? formats[n - 1] : NULL;
+		rc = blktap_image_create(formats[n], path_of("i", n), &o, &err);
+		ck_assert_msg(!rc, "%s",
+			      err ? blktap_error_get_message(err) : "");
+		disk = open_disk(checker, formats[n], path_of("i", n), 0, "");
+		write_some(disk);
+		ck_assert_int_eq(blktap_disk_close(disk), 0);
+		keep_image(n);
+	}
+}
+
+static void run_job(const char *format, enum blktap_job_kind kind,
+		    const char *base)
+{
+	struct blktap_job_options o;
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk;
+	struct blktap_job *job;
+	uint32_t n;
+	int rc;
+
+	blktap_job_options_init(&o);
+	o.kind = kind;
+	o.base = base;
+	o.chunk = 64u << 10;
+	record_file = file_of;
+	for (n = 0; n < IMAGES; n++)
+		record_watch(n, path_of("i", n));
+	recording = true;
+	disk = open_disk(context, format, path_of("i", IMAGES - 1), 0, "");
+	rc = blktap_job_start(disk, &o, NULL, NULL, &job, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	rc = blktap_job_wait(job, 10000);
+	ck_assert_msg(!rc, "%s", blktap_job_get_text(job));
+	ck_assert_int_eq(blktap_job_destroy(job), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	recording = false;
+	for (n = 0; n < IMAGES; n++)
+		record_watch(n, NULL);
+}
+
+/* ---- the cut -------------------------------------------------------------- */
+
+static void check(const char *format, uint32_t n, const char *when)
+{
+	struct blktap_disk *disk;
+	uint32_t i;
+
+	for (i = 0; i < 2; i++) {
+		disk = open_disk(checker, format, path_of("c/i", n),
+				 i ? 0 : BLKTAP_OPEN_READ_ONLY, when);
+		memset(data, 0xee, SIZE);
+		transfer(checker, disk, BLKTAP_OP_READ, 0, data, SIZE);
+		ck_assert_int_eq(blktap_disk_close(disk), 0);
+		ck_assert_msg(!memcmp(data, want, SIZE), "%s: other bytes",
+			      when);
+	}
+}
+
+static void put_image(uint32_t n, uint64_t at, enum record_model model)
+{
+	uint64_t size;
+	int fd;
+
+	memcpy(image, first[n], first_size[n]);
+	size = record_cut_file(n, at, model, next_random, image, first_size[n],
+			       FILE_MAX);
+	fd = open(path_of("c/i", n), O_CREAT | O_TRUNC | O_WRONLY, 0600);
+	ck_assert_int_eq(write(fd, image, size), (ssize_t)size);
+	close(fd);
+}
+
+/* formats of the chain, and the image that the disk is after a rename. */
+static void check_cuts(const char *const *formats, uint32_t after)
+{
+	uint64_t stride = getenv("BLKTAP_CUTS") ? 1 : record.now / CUTS + 1;
+	char when[64], path[96];
+	uint32_t n, model;
+	uint64_t at;
+
+	snprintf(path, sizeof(path), "%s/c", dir);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	/* backwards: the last events are those that matter most */
+	for (at = record.now + 1; at-- > 0;
+	     at -= at > 40 ? next_random() % stride : 0)
+		for (model = 0; model < RECORD_MODELS; model++) {
+			snprintf(when, sizeof(when),
+				 "event %" PRIu64 " of %" PRIu64 ", model %u",
+				 at, record.now, model);
+			for (n = 0; n < IMAGES; n++)
+				put_image(n, at, (enum record_model)model);
+			if (renamed && at >= renamed)
+				check(formats[after], after, when);
+			for (n = 0; n < IMAGES; n++)
+				put_image(n, at, (enum record_model)model);
+			check(formats[IMAGES - 1], IMAGES - 1, when);
+		}
+}
+
+static const char *const chains[][IMAGES] = {
+	{ "raw", "qcow2", "qcow2" },
+	{ "raw", "vhd", "vhd" },
+	{ "vhd", "vhd", "qcow2" },
+};
+#define CHAINS 3
+
+static void whole(const char *const *formats, enum blktap_job_kind kind,
+		  const char *base, uint32_t after)
+{
+	make_chain(formats);
+	run_job(formats[IMAGES - 1], kind, base);
+	ck_assert_int_eq(renamed != 0, kind == BLKTAP_JOB_COMMIT);
+	check_cuts(formats, after);
+}
+
+START_TEST(a_cut_during_a_stream_changes_nothing)
+{
+	whole(chains[_i], BLKTAP_JOB_STREAM, NULL, 0);
+}
+END_TEST
+
+START_TEST(a_cut_during_a_stream_to_a_base_changes_nothing)
+{
+	whole(chains[_i], BLKTAP_JOB_STREAM, "i0", 0);
+}
+END_TEST
+
+START_TEST(a_cut_during_a_commit_changes_nothing)
+{
+	whole(chains[_i], BLKTAP_JOB_COMMIT, "i0", 0);
+}
+END_TEST
+
+START_TEST(a_cut_during_a_commit_to_the_next_image_changes_nothing)
+{
+	whole(chains[_i], BLKTAP_JOB_COMMIT, "i1", 1);
+}
+END_TEST
+
+START_TEST(a_cut_during_a_coalesce_changes_nothing)
+{
+	whole(chains[_i], BLKTAP_JOB_COALESCE, "i1", 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("job-crash");
+	TCase *tc = tcase_create("cuts");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 300);
+	tcase_add_loop_test(tc, a_cut_during_a_stream_changes_nothing, 0,
+			    CHAINS);
+	tcase_add_loop_test(tc, a_cut_during_a_stream_to_a_base_changes_nothing,
+			    0, CHAINS);
+	tcase_add_loop_test(tc, a_cut_during_a_commit_changes_nothing, 0,
+			    CHAINS);
+	tcase_add_loop_test(
+		tc, a_cut_during_a_commit_to_the_next_image_changes_nothing, 0,
+		CHAINS);
+	tcase_add_loop_test(tc, a_cut_during_a_coalesce_changes_nothing, 0,
+			    CHAINS);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
