@@ -78,7 +78,6 @@ static void be_up(struct bt_nbdc *nbd, bool structured)
 		.has_meta = structured,
 	};
 	nbd->info = conn->info;
-	nbd->has_info = true;
 	conn->stage = BT_NBDC_UP;
 	conn->counted = true;
 	nbd->up = 1;

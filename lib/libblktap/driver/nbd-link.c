@@ -243,7 +243,6 @@ int bt_nbdc_connect_first(struct bt_nbdc_conn *conn, struct blktap_error **err)
 	if (rc < 0)
 		return bt_fail(err, conn->code, conn->hint, "%s", conn->why);
 	nbd->info = conn->info;
-	nbd->has_info = true;
 	nbd->up++;
 	conn->counted = true;
 	rc = bt_nbdc_attach(conn);

@@ -166,7 +166,6 @@ struct bt_nbdc {
 	socklen_t address_len[BT_NBDC_ADDRESSES];
 	uint32_t address_count;
 	struct bt_nbdc_info info; /* of the first connection */
-	bool has_info;
 	bool read_only;
 	bool fua_always;
 	bool fail_unflushed;
