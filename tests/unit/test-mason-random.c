@@ -344,6 +344,86 @@ START_TEST(random_changes_under_io_lose_nothing_wherever_they_fail)
 }
 END_TEST
 
+/* ---- migration -------------------------------------------------------------- */
+
+static int apply_text(const char *text, const char *part)
+{
+	char full[512], *answer = NULL;
+	struct blktap_error *err = NULL;
+	int rc;
+
+	snprintf(full, sizeof(full), "%sold :: raw(\"%s/a.raw\")", text, dir);
+	if (part)
+		snprintf(full + strlen(full), sizeof(full) - strlen(full),
+			 ", new :: raw(\"%s/b.raw\")", dir);
+	strcat(full, ";");
+	rc = blktap_mason_apply(disk, "m", full, strlen(full), NULL, &answer,
+				&err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	if (part)
+		ck_assert_msg(strstr(answer, part) != NULL, "%s", answer);
+	free(answer);
+	return rc;
+}
+
+/* The last of the three files: refused until all is copied. */
+static int switch_over(void)
+{
+	struct blktap_error *err = NULL;
+	char text[512];
+	int rc;
+
+	snprintf(text, sizeof(text),
+		 "assert run.m.state == synced && run.m.dirty == 0;\n"
+		 "disk(\"x\") -> new :: raw(\"%s/b.raw\");",
+		 dir);
+	rc = blktap_mason_apply(disk, "m", text, strlen(text), NULL, NULL,
+				&err);
+	ck_assert_msg(!rc || rc == -EAGAIN, "%s",
+		      err ? blktap_error_get_message(err) : "");
+	blktap_error_destroy(err);
+	return rc;
+}
+
+START_TEST(a_disk_moves_to_another_image_while_it_is_in_use)
+{
+	uint32_t i, tries = 0;
+	char back[BLOCK];
+
+	start_seed();
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put("x.mason", "disk(\"x\") -> old :: raw(%s/a.raw);");
+	disk = open_disk("x.mason", NULL);
+	for (i = 0; i < SLOTS; i++)
+		next_io(&slots[i]);
+	turns(50);
+	apply_text("disk(\"x\") -> m :: mirror(sync=background, source=0) => ",
+		   "\"pause\":\"writes\"");
+	while (switch_over() == -EAGAIN) {
+		ck_assert_uint_lt(++tries, 20000);
+		turns(5);
+	}
+	turns(50);
+	stop = true;
+	while (!all_done())
+		turns(1);
+	ck_assert_str_eq(disk->root->name, "new");
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	put("b.mason", "disk(\"x\") -> raw(%s/b.raw);");
+	disk = open_disk("b.mason", NULL);
+	for (i = 0; i < BLOCKS; i++) {
+		ck_assert_int_eq(io(disk, BLKTAP_OP_READ, (uint64_t)i * BLOCK,
+				    back, BLOCK),
+				 0);
+		ck_assert_uint_eq((uint8_t)back[0], reference[i]);
+	}
+	printf("migrated after %u tries, %llu requests\n", tries,
+	       (unsigned long long)completed);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 /* ---- kill ------------------------------------------------------------------- */
 
 static int kill_at;
@@ -434,6 +514,7 @@ int main(void)
 	tcase_add_test(
 		tc,
 		a_process_killed_at_any_step_starts_on_the_old_graph_or_the_new);
+	tcase_add_test(tc, a_disk_moves_to_another_image_while_it_is_in_use);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

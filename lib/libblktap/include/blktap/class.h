@@ -56,6 +56,10 @@ BLKTAP_API const char *blktap_class_get_summary(const struct blktap_class *cls);
 BLKTAP_API const struct blktap_param *blktap_class_get_param(
 	const struct blktap_class *cls, uint32_t index);
 
+/* What a user of the class has to know, as a section of a manual page in POD;
+ * the caller frees it with free(). 0 or -ENOMEM. Since 0.1. */
+BLKTAP_API int blktap_class_get_pod(const struct blktap_class *cls, char **out);
+
 /* The operations it serves, 1u << enum blktap_op. Since 0.1. */
 BLKTAP_API uint32_t blktap_class_get_operations(const struct blktap_class *cls);
 
