@@ -188,6 +188,7 @@ static void merge_one(struct bt_limits *out, const struct bt_port *port,
 		max_u32(out->preferred_block_size, lower->preferred_block_size);
 	out->max_transfer = bt_min_u64(out->max_transfer, lower->max_transfer);
 	out->max_unmap = bt_min_u64(out->max_unmap, lower->max_unmap);
+	out->copies = max_u32(out->copies, lower->copies);
 	out->size =
 		(*linked)++ ? bt_min_u64(out->size, lower->size) : lower->size;
 	if (flags & BT_PORT_READS)
@@ -213,6 +214,7 @@ static void merge_lower(struct bt_node *node, struct bt_limits *out)
 	out->discard_granularity = 1;
 	out->operations = BT_OPS_ALL;
 	out->native_fua = true;
+	out->copies = 1;
 	for (i = 0; i < node->port_count; i++)
 		if (node->ports[i].lower)
 			merge_one(out, &node->ports[i], &linked);

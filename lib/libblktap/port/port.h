@@ -55,6 +55,7 @@ struct bt_limits {
 	uint32_t operations; /* 1u << enum blktap_op */
 	bool read_only;
 	bool native_fua;
+	uint32_t copies; /* of the data: what req->copy may ask for */
 };
 
 struct bt_node_stats {

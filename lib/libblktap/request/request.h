@@ -60,6 +60,9 @@ struct bt_request {
 	uint64_t offset;
 	uint64_t length;
 	struct bt_sgl data; /* READ, WRITE */
+	/* READ: 0, or the copy to be read alone, counted from 1, where a
+	 * node below has several (limits.copies); others do not look at it. */
+	uint32_t copy;
 	struct blktap_extent *extents; /* BLOCK_STATUS: filled by the leaf */
 	uint32_t extent_max;
 	uint32_t extent_count;
