@@ -75,9 +75,11 @@ static const struct blktap_class twin_class = {
 	.complete = twin_complete,
 };
 
+static bool use_mirror;
+
 static int open_sums(const char *args, bool twins, struct blktap_error **err)
 {
-	struct bt_node *lowers[2], *legs[2], *node;
+	struct bt_node *lowers[2], *legs[3] = { NULL }, *node;
 	int rc;
 
 	platters.hold = false;
@@ -88,7 +90,10 @@ static int open_sums(const char *args, bool twins, struct blktap_error **err)
 		legs[0] = lowers[0];
 		legs[1] =
 			rig_node(&rig, &platter_class, "p", "index=2", NULL, 0);
-		lowers[0] = rig_node(&rig, &twin_class, "t", "", legs, 2);
+		lowers[0] = use_mirror ? rig_node(&rig, &bt_mirror_class, "m",
+						  "read=first", legs, 3)
+				       : rig_node(&rig, &twin_class, "t", "",
+						  legs, 2);
 	}
 	node = rig_make(&rig, &bt_checksum_class, "c", args, lowers, 2, &rc,
 			err);
@@ -196,6 +201,7 @@ START_TEST(a_good_copy_heals_a_bad_one)
 {
 	uint32_t i;
 
+	use_mirror = _i;
 	must_open("", true);
 	guest_init(&guest, &rig, SECTORS, 1);
 	guest_run(&guest, 80);
@@ -383,7 +389,7 @@ int main(void)
 	tcase_add_loop_test(all, what_is_written_is_read, 0, 2);
 	tcase_add_test(all, a_changed_byte_is_an_error_and_never_data);
 	tcase_add_test(all, a_write_that_the_disk_lost_is_found_out);
-	tcase_add_test(all, a_good_copy_heals_a_bad_one);
+	tcase_add_loop_test(all, a_good_copy_heals_a_bad_one, 0, 2);
 	tcase_add_test(all, a_disk_with_data_is_adopted_or_not_believed);
 	tcase_add_test(
 		all,

@@ -375,6 +375,8 @@ static uint32_t find_piece(const struct bt_mirror *m,
 	for (i = 0; i < m->leg_count; i++)
 		failed |= (uint32_t)m->legs[i].failed << i;
 	mask = bt_mirror_clean(m, r) & ~frame->tried;
+	if (frame->req->copy) /* that one, or none */
+		mask &= 1u << (frame->req->copy - 1);
 	if (mask & ~failed)
 		mask &= ~failed;
 	to = (r + 1) * m->region_size;

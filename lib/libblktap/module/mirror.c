@@ -203,6 +203,7 @@ static void mirror_limits(struct bt_node *node, struct bt_limits *limits)
 	uint32_t discard = 1u << BLKTAP_OP_DISCARD;
 
 	limits->read_only |= m->read_only;
+	limits->copies = m->leg_count;
 	/* a discard is sent as zeroes, so that all legs read the same */
 	if (limits->operations >> BLKTAP_OP_WRITE_ZEROES & 1u)
 		limits->operations |= discard;
