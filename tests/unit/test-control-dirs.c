@@ -192,6 +192,63 @@ START_TEST(strange_files_among_the_marks_do_no_harm)
 }
 END_TEST
 
+/* ---- what stands in a mark ------------------------------------------------ */
+
+static int open_mark(void)
+{
+	int minor, fd;
+
+	ck_assert_int_eq(bt_minor_allocate(&dir, false, &minor, NULL), 0);
+	ck_assert_int_eq(bt_minor_lock(&dir, minor, &fd, NULL), 0);
+	return fd;
+}
+
+START_TEST(mark_tells_what_was_open)
+{
+	char spec[] = "qcow2:/a b=c:d", tcp[] = "[::1]:10809";
+	struct bt_mark mark = { true, 3, 120, spec, tcp }, back;
+	int fd = open_mark();
+
+	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
+	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
+	ck_assert(back.ring);
+	ck_assert_uint_eq(back.flags, 3);
+	ck_assert_uint_eq(back.timeout_s, 120);
+	ck_assert_str_eq(back.spec, spec);
+	ck_assert_str_eq(back.tcp, tcp);
+	bt_mark_fini(&back);
+	/* What is closed leaves no word of what it was. */
+	mark.spec = mark.tcp = NULL;
+	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
+	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
+	ck_assert(back.ring);
+	ck_assert_ptr_null(back.spec);
+	close(fd);
+}
+END_TEST
+
+START_TEST(mark_that_is_cut_or_foreign_tells_nothing_wrong)
+{
+	static const char cut[] = "what\n=\nring=1\nargs=raw:/cu";
+	char spec[] = "raw:/two\nlines";
+	struct bt_mark mark = { true, 0, 0, spec, NULL }, back;
+	int fd = open_mark();
+
+	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
+	ck_assert(!back.ring && !back.spec);
+	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
+	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
+	ck_assert(back.ring);
+	ck_assert_ptr_null(back.spec);
+	ck_assert_int_eq(ftruncate(fd, 0), 0);
+	ck_assert_int_eq(pwrite(fd, cut, sizeof(cut) - 1, 0), sizeof(cut) - 1);
+	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
+	ck_assert(back.ring);
+	ck_assert_ptr_null(back.spec);
+	close(fd);
+}
+END_TEST
+
 /* ---- the directory -------------------------------------------------------- */
 
 START_TEST(directory_too_long_for_a_socket_is_refused)
@@ -302,6 +359,8 @@ static Suite *make_suite(void)
 	tcase_add_test(minors, bad_minors_are_named);
 	tcase_add_test(minors, all_minors_taken_is_no_space);
 	tcase_add_test(minors, strange_files_among_the_marks_do_no_harm);
+	tcase_add_test(minors, mark_tells_what_was_open);
+	tcase_add_test(minors, mark_that_is_cut_or_foreign_tells_nothing_wrong);
 	suite_add_tcase(suite, minors);
 
 	tcase_add_checked_fixture(dirs, setup_dir, teardown_dir);
