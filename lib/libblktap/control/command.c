@@ -145,13 +145,16 @@ static void on_drained(void *opaque, int error, const char *message)
 static void close_image(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_control_server *server = conn->server;
+	/* A block device is served until it is gone, see bt_tap_close. */
+	bool served = tap->ring;
 
-	if (tap->disk && conn->msg.type == BT_WIRE_FORCE_SHUTDOWN)
+	if (tap->disk && !served && conn->msg.type == BT_WIRE_FORCE_SHUTDOWN)
 		bt_vbd_shut(tap->disk);
 	tap->pauser = conn;
 	tap->busy = true;
 	conn->state = BT_CONN_RUNNING;
-	if (tap->disk && blktap_disk_pause(tap->disk, 0, on_drained, tap) == 0)
+	if (tap->disk && !served &&
+	    blktap_disk_pause(tap->disk, 0, on_drained, tap) == 0)
 		return;
 	/* there is none, or it stands still already */
 	tap->pauser = NULL;
