@@ -23,6 +23,7 @@ static const struct blktap_class *const classes[] = {
 	&bt_snap_class,
 	/* modules */
 	&bt_concat_class,
+	&bt_copy_class,
 	&bt_cow_class,
 	&bt_mirror_class,
 	&bt_slice_class,

@@ -262,14 +262,13 @@ static int alloc_words(struct bt_mirror *m)
 }
 
 /* New: legs are believed to be the same, or to be copies of the source to be. */
-static void start_words(struct bt_mirror *m, const struct bt_args *args)
+static void start_words(struct bt_mirror *m)
 {
-	uint64_t source = bt_args_number(args, "source");
 	uint32_t i;
 
 	match_legs(m);
-	for (i = 0; i < m->leg_count && m->background; i++)
-		if (i != source)
+	for (i = 0; i < m->leg_count && (m->background || m->copies); i++)
+		if (i != m->source)
 			set_all_dirty(m, i);
 }
 
@@ -350,7 +349,7 @@ int bt_mirror_open_words(struct bt_mirror *m, const struct bt_args *args,
 		return bt_fail(err, -ENOMEM, NULL, "%s: out of memory",
 			       m->node->name);
 	if (fresh)
-		start_words(m, args);
+		start_words(m);
 	else
 		rc = load_words(m, err);
 	if (rc < 0)

@@ -12,8 +12,6 @@
 #include "port/args.h"
 #include "util/checked.h"
 
-#define LEG 0u
-#define LOG 1u
 #define DEPTH 64u /* requests that have children at once */
 
 static const struct blktap_param params[] = {
@@ -77,38 +75,45 @@ static void mirror_set(struct bt_node *node, const struct bt_args *args)
 	bt_mirror_sync_kick(m);
 }
 
-static int mirror_check_args(const struct bt_args *args,
-			     struct blktap_error **err)
+int bt_mirror_check_args(const struct bt_args *args, struct blktap_error **err)
 {
 	if (bt_is_pow2(bt_args_number(args, "region")))
 		return 0;
-	return bt_fail(err, -EINVAL, "use 1M",
-		       "mirror: region is not a power of two");
+	return bt_fail(err, -EINVAL, "use 1M", "region is not a power of two");
 }
 
 /* ---- opening and closing --------------------------------------------------- */
 
-static int take_legs(struct bt_node *node, const struct bt_args *args,
+static bool is_log(const struct bt_port *port)
+{
+	return port->upper->cls->ports[port->desc].flags & BT_PORT_STORE;
+}
+
+static int take_legs(struct bt_node *node, uint64_t source,
 		     struct blktap_error **err)
 {
 	struct bt_mirror *m = node->data;
 	uint32_t i;
 
-	m->leg_count = bt_node_edges(node, LEG);
+	while (m->leg_count < node->port_count &&
+	       !is_log(&node->ports[m->leg_count]))
+		m->leg_count++;
+	if (m->leg_count < node->port_count && node->ports[m->leg_count].lower)
+		m->log = &node->ports[m->leg_count];
+
 	if (!m->leg_count || m->leg_count > BT_MIRROR_LEGS)
 		return bt_fail(err, -EINVAL, "link its legs with =>",
 			       "%s: %u legs are not 1 to %u", node->name,
 			       m->leg_count, BT_MIRROR_LEGS);
-	if (bt_args_number(args, "source") >= m->leg_count)
-		return bt_fail(
-			err, -EINVAL, "they are counted from 0",
-			"%s: source=%llu is none of its %u legs", node->name,
-			(unsigned long long)bt_args_number(args, "source"),
-			m->leg_count);
+	if (source >= m->leg_count)
+		return bt_fail(err, -EINVAL, "they are counted from 0",
+			       "%s: source=%llu is none of its %u legs",
+			       node->name, (unsigned long long)source,
+			       m->leg_count);
 	for (i = 0; i < m->leg_count; i++) {
 		const struct bt_node *leg;
 
-		m->legs[i].port = bt_node_port(node, LEG, i);
+		m->legs[i].port = &node->ports[i]; /* the log's is the last */
 		leg = m->legs[i].port->lower;
 		if (i && leg->limits.size != m->size)
 			return bt_fail(err, -EINVAL, "put a slice around it",
@@ -153,7 +158,7 @@ static bool is_quiet(void *opaque)
 }
 
 /* Its own work may be under way still, and ends with what it has begun. */
-static void mirror_close(struct bt_node *node)
+void bt_mirror_close(struct bt_node *node)
 {
 	struct bt_mirror *m = node->data;
 
@@ -167,37 +172,43 @@ static void mirror_close(struct bt_node *node)
 	bt_mirror_close_words(m);
 }
 
-static int mirror_open(struct bt_node *node, const struct bt_args *args,
-		       uint32_t flags, struct blktap_error **err)
+int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
+		   uint32_t flags, uint64_t source, struct blktap_error **err)
 {
 	struct bt_mirror *m = node->data;
-	struct bt_port *log = bt_node_port(node, LOG, 0);
 	int rc;
 
 	m->node = node;
-	m->log = log && log->lower ? log : NULL;
+	m->source = source;
 	m->read_only = flags & BLKTAP_OPEN_READ_ONLY;
 	bt_rangelock_init(&m->lock);
 	bt_list_init(&m->starved);
 	bt_list_init(&m->tidy.link);
 	bt_timer_init(&m->sweep_timer, bt_mirror_sweep_fired);
-	rc = take_legs(node, args, err);
+	rc = take_legs(node, source, err);
 	if (rc < 0)
 		return rc;
 	rc = make_pools(m);
-	mirror_set(node, args);
+	node->cls->reconfigure(node, args);
 	if (rc < 0)
 		bt_fail(err, rc, NULL, "%s: out of memory", node->name);
 	else
 		rc = bt_mirror_open_words(m, args, err);
 	if (rc < 0)
-		mirror_close(node);
+		bt_mirror_close(node);
 	else
 		bt_mirror_sync_kick(m);
 	return rc;
 }
 
-static void mirror_limits(struct bt_node *node, struct bt_limits *limits)
+static int mirror_open(struct bt_node *node, const struct bt_args *args,
+		       uint32_t flags, struct blktap_error **err)
+{
+	return bt_mirror_open(node, args, flags, bt_args_number(args, "source"),
+			      err);
+}
+
+void bt_mirror_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	const struct bt_mirror *m = node->data;
 	uint32_t discard = 1u << BLKTAP_OP_DISCARD;
@@ -211,7 +222,7 @@ static void mirror_limits(struct bt_node *node, struct bt_limits *limits)
 		limits->operations &= ~discard;
 }
 
-static uint64_t mirror_memory(const struct bt_args *args)
+uint64_t bt_mirror_memory(const struct bt_args *args)
 {
 	uint64_t child = sizeof(struct bt_mirror_child) + 512u;
 
@@ -292,12 +303,12 @@ const struct blktap_class bt_mirror_class = {
 	.node_bytes = sizeof(struct bt_mirror),
 	.frame_bytes = sizeof(struct bt_mirror_frame),
 	.open = mirror_open,
-	.close = mirror_close,
-	.get_limits = mirror_limits,
+	.close = bt_mirror_close,
+	.get_limits = bt_mirror_limits,
 	.submit = bt_mirror_submit,
 	.complete = bt_mirror_complete,
-	.check_args = mirror_check_args,
-	.get_memory = mirror_memory,
+	.check_args = bt_mirror_check_args,
+	.get_memory = bt_mirror_memory,
 	.pause = BT_PAUSE_WRITES,
 	.reconfigure = mirror_set,
 	.get_value = mirror_get_value,

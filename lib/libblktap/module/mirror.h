@@ -147,10 +147,22 @@ struct bt_mirror {
 	/* arguments */
 	enum { BT_MIRROR_FIRST, BT_MIRROR_FASTEST, BT_MIRROR_SPREAD } read;
 	bool background;
+	bool copies; /* a copy: the legs are never the same to begin with */
+	uint64_t source; /* the leg that has the data of a new mirror */
 	uint64_t rate;
 	uint32_t turn; /* of reads, to look at slow legs now and then */
 	bool read_only;
 };
+
+/* ---- mirror.c: what copy.c shares ------------------------------------------- */
+
+/* All edges are legs, but that of a store, the last, which is the log. */
+int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
+		   uint32_t flags, uint64_t source, struct blktap_error **err);
+void bt_mirror_close(struct bt_node *node);
+void bt_mirror_limits(struct bt_node *node, struct bt_limits *limits);
+uint64_t bt_mirror_memory(const struct bt_args *args);
+int bt_mirror_check_args(const struct bt_args *args, struct blktap_error **err);
 
 /* ---- mirror-map.c ---------------------------------------------------------- */
 
