@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t interrupted;
@@ -43,8 +44,8 @@ int work_begin(struct work *work, const struct args *args, bool show)
 	const char *to = arg_text(args, "progress");
 	size_t i;
 
+	memset(work, 0, sizeof(*work));
 	work->args = args;
-	work->to = NULL;
 	work->shown = 101;
 	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
 		sigaction(signals[i], &action, NULL);
