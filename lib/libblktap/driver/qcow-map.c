@@ -29,28 +29,37 @@ int bt_qcow_complain(struct bt_qcow *q, uint64_t guest,
 	return rc;
 }
 
+static int decode_l1(struct bt_qcow *q, const unsigned char *at, uint32_t index,
+		     struct bt_qcow_l1 *l1)
+{
+	uint64_t entry = q->native_l1 ? bt_load_ne64(at) : bt_load_be64(at);
+	struct bt_fault fault;
+	int rc = bt_qcow_l1_decode(&q->geo, entry, bt_qcow_file_bytes(q), l1,
+				   &fault);
+
+	if (rc < 0)
+		return bt_qcow_complain(
+			q, bt_qcow_guest_offset(&q->geo, index, 0), &fault, rc);
+	return 1;
+}
+
 int bt_qcow_get_l1(struct bt_qcow *q, struct bt_meta_wait *wait, uint32_t index,
 		   struct bt_qcow_l1 *l1)
 {
 	uint64_t at = q->geo.l1_offset + (uint64_t)index * 8;
 	uint64_t page = bt_align_down(at, QCOW_L1_PAGE);
 	struct bt_meta_block *block;
-	struct bt_fault fault;
-	uint64_t entry;
 	int rc;
 
+	/* most of a long chain answers here */
+	if (q->l1)
+		return decode_l1(q, q->l1 + (size_t)index * 8, index, l1);
 	block = bt_meta_get(q->meta, QCOW_L1, page, wait);
 	if (!block)
 		return 0;
-	entry = q->native_l1 ? bt_load_ne64(block->data + (at - page))
-			     : bt_load_be64(block->data + (at - page));
+	rc = decode_l1(q, block->data + (at - page), index, l1);
 	bt_meta_put(block);
-	rc = bt_qcow_l1_decode(&q->geo, entry, bt_qcow_file_bytes(q), l1,
-			       &fault);
-	if (rc < 0)
-		return bt_qcow_complain(
-			q, bt_qcow_guest_offset(&q->geo, index, 0), &fault, rc);
-	return 1;
+	return rc;
 }
 
 int bt_qcow_get_l2_page(struct bt_qcow *q, struct bt_meta_wait *wait,

@@ -112,6 +112,18 @@ static int make_cache(struct bt_qcow *q, uint64_t bytes)
 			      &q->meta);
 }
 
+/* What is not written does not change. */
+static int keep_l1(struct bt_qcow *q)
+{
+	size_t bytes = (size_t)q->geo.l1_entries * 8;
+
+	if (bytes > QCOW_L1_SMALL)
+		return 0;
+	q->l1 = malloc(bytes);
+	return q->l1 ? bt_image_file_read(&q->f, q->geo.l1_offset, q->l1, bytes)
+		     : -ENOMEM;
+}
+
 static int make_memory(struct bt_qcow *q)
 {
 	size_t extents = QCOW_EXTENTS * sizeof(struct bt_qcow_extent);
@@ -121,7 +133,9 @@ static int make_memory(struct bt_qcow *q)
 			    &q->pool);
 	if (!rc)
 		rc = bt_qcow_unpack_init(q);
-	if (rc < 0 || q->f.read_only)
+	if (!rc && q->f.read_only)
+		return keep_l1(q);
+	if (rc < 0)
 		return rc;
 	q->free.list = malloc(extents);
 	q->reclaimer.dropped.list = malloc(extents);
@@ -188,6 +202,7 @@ static void release(struct bt_qcow *q)
 	free(q->free.list);
 	free(q->reclaimer.dropped.list);
 	free(q->bounces);
+	free(q->l1);
 	free(q->parent);
 	bt_image_file_close(&q->f);
 }

@@ -31,6 +31,7 @@ enum { QCOW_REFBLOCK, QCOW_REFTABLE, QCOW_L2, QCOW_L1, QCOW_KINDS };
 #define QCOW_RUNS 32u /* in a node's pool */
 #define QCOW_BOUNCE 65536u /* a run's buffer */
 #define QCOW_L1_PAGE 4096u
+#define QCOW_L1_SMALL 65536u /* bytes of a table that is kept in one piece */
 #define QCOW_EXTENTS 4096u /* dropped or free, kept in memory */
 #define QCOW_FOUND 64u /* extents found in one turn */
 #define QCOW_ZERO_MAX (2u << 20) /* of one write of zeroes */
@@ -214,6 +215,7 @@ struct bt_qcow {
 	struct bt_qcow_geometry geo;
 	struct bt_meta *meta;
 	uint32_t l2_page, ref_page;
+	unsigned char *l1; /* all of it, of a small image that is read-only */
 	uint64_t file_end; /* what an entry may name is below */
 	uint64_t base_size; /* 0: stands alone */
 	char *parent; /* spec */

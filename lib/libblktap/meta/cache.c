@@ -270,8 +270,10 @@ static struct bt_meta_block *get(struct bt_meta *meta,
 		memset(block->data, 0, set->kind.block_size);
 		bt_meta_mark(block, 0, set->kind.block_size);
 	}
-	bt_list_del(&block->link);
-	bt_list_add_tail(&set->lru, &block->link);
+	if (set->lru.prev != &block->link) {
+		bt_list_del(&block->link);
+		bt_list_add_tail(&set->lru, &block->link);
+	}
 	block->refs++;
 	return block;
 }
