@@ -458,6 +458,37 @@ START_TEST(later_writer_does_not_pass_a_waiting_exclusive_one)
 }
 END_TEST
 
+static void writer_complete(struct bt_node *node, struct bt_port *port,
+			    struct bt_request *req)
+{
+	ck_assert_int_eq(req->op, BLKTAP_OP_WRITE);
+	filter_complete(node, port, req);
+}
+
+START_TEST(a_node_does_not_get_back_what_passed_it)
+{
+	static const struct blktap_class cls = {
+		.name = "writer",
+		.summary = "sees writes alone",
+		.ports = filter_ports,
+		.operations = 1u << BLKTAP_OP_WRITE,
+		.passes = 1u << BLKTAP_OP_READ,
+		.frame_bytes = sizeof(struct filter_frame),
+		.submit = filter_submit,
+		.complete = writer_complete,
+	};
+	struct top top;
+
+	setup(&top, &cls, 2);
+	submit(&top, BLKTAP_OP_READ, 0);
+	submit(&top, BLKTAP_OP_WRITE, 4096);
+	ck_assert(holder_release(top.leaf, 0));
+	ck_assert(holder_release(top.leaf, 0));
+	ck_assert_uint_eq(top.done, 2);
+	teardown(&top);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("port");
@@ -484,6 +515,7 @@ int main(void)
 	tcase_add_test(
 		tc, exclusive_range_waits_for_what_overlaps_and_nothing_else);
 	tcase_add_test(tc, later_writer_does_not_pass_a_waiting_exclusive_one);
+	tcase_add_test(tc, a_node_does_not_get_back_what_passed_it);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

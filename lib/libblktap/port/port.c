@@ -93,11 +93,17 @@ static void go_up(struct bt_request *req)
 			req->done(req); /* a child of upper */
 			return;
 		}
-		if (upper->cls->complete) {
+		if (upper->cls->complete && !req->top->passed) {
 			upper->cls->complete(upper, port, req);
 			return;
 		}
 	}
+}
+
+static void pass(struct bt_node *node, struct bt_request *req)
+{
+	req->top->passed = true;
+	bt_port_submit(&node->ports[0], req);
 }
 
 static void go_down(struct bt_request *req)
@@ -108,7 +114,7 @@ static void go_down(struct bt_request *req)
 	if (bt_likely(node->cls->operations & bit))
 		node->cls->submit(node, req);
 	else if (node->cls->passes & bit && node->port_count)
-		bt_port_submit(&node->ports[0], req);
+		pass(node, req);
 	else
 		bt_request_complete(req, -ENOTSUP);
 }

@@ -150,8 +150,8 @@ struct blktap_class {
 	 * are none). NULL: as it is. */
 	void (*get_limits)(struct bt_node *node, struct bt_limits *limits);
 	void (*submit)(struct bt_node *node, struct bt_request *req);
-	/* req->error is the lower node's; port is the one it comes from. Ends
-	 * with bt_request_complete, or submits again. NULL: passes upward. */
+	/* What submit sent on is back: req->error is the lower node's; port is
+	 * the one it comes from. Ends with bt_request_complete, or submits again. NULL: passes upward. */
 	void (*complete)(struct bt_node *node, struct bt_port *port,
 			 struct bt_request *req);
 	/* The value of "status" in statistics. NULL: null. */

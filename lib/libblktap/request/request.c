@@ -54,6 +54,7 @@ bool bt_request_push(struct bt_request *req, struct bt_port *port,
 	frame->node = node;
 	frame->bytes = need;
 	frame->in_spare = in_spare;
+	frame->passed = false;
 	req->top = frame;
 	return true;
 }

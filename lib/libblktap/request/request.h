@@ -48,6 +48,7 @@ struct bt_frame {
 	uint32_t bytes; /* all of it, header included */
 	uint16_t flow; /* the port's */
 	bool in_spare; /* first frame of a spare segment: give that back */
+	bool passed; /* the node did not see it: it went on by cls->passes */
 	bool took_last; /* BT_REQUEST_LAST stays above this edge */
 	/* the node's own bytes follow */
 };
