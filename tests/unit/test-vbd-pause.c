@@ -137,6 +137,40 @@ START_TEST(paused_disk_with_waiting_requests_can_be_closed)
 }
 END_TEST
 
+START_TEST(requests_that_wait_meet_no_image_they_do_not_fit)
+{
+	struct blktap_disk *disk = open_disk("ram:1M", 0);
+	struct paused p = { 0, 0 };
+	struct waiting w = { false, 0 };
+	struct blktap_error *err = NULL;
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE_ZEROES,
+		.offset = 3,
+		.length = 100,
+		.callback = io_done,
+		.opaque = &w,
+	};
+	char spec[128];
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path); /* has larger blocks */
+	blktap_disk_pause(disk, 0, paused, &p);
+	while (!p.calls)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	ck_assert_int_eq(blktap_disk_resume(disk, spec, &err), -EBUSY);
+	ck_assert_ptr_nonnull(strstr(blktap_error_get_message(err), spec));
+	blktap_error_destroy(err);
+	ck_assert(!w.done);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	while (!w.done)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(w.error, 0);
+	blktap_disk_close(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd-pause");
@@ -150,6 +184,7 @@ int main(void)
 	tcase_add_test(tc,
 		       replace_swings_to_the_new_image_or_stays_on_the_old_one);
 	tcase_add_test(tc, paused_disk_with_waiting_requests_can_be_closed);
+	tcase_add_test(tc, requests_that_wait_meet_no_image_they_do_not_fit);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -203,6 +203,45 @@ int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 	return 0;
 }
 
+/* Whether a request that was cut for other limits can go on with these. */
+static bool still_fits(const struct bt_request *req,
+		       const struct bt_limits *limits)
+{
+	uint64_t most = limits->max_unmap;
+
+	if (req->op == BLKTAP_OP_FLUSH || req->op == BLKTAP_OP_BLOCK_STATUS ||
+	    req->op == BLKTAP_OP_PREFETCH)
+		return true;
+	if (req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE)
+		most = limits->max_transfer;
+	return req->length <= most &&
+	       !((req->offset | req->length) & (limits->block_size - 1));
+}
+
+/* What waits at the gate was cut for the old image, and cannot be cut again; and
+ * parts of it lie in blocks of the old size. */
+static int check_held(struct blktap_disk *disk, const struct bt_limits *limits,
+		      const char *spec, struct blktap_error **err)
+{
+	bool fits = limits->block_size == disk->limits.block_size ||
+		    !bt_pool_in_use(disk->parts);
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &disk->top.held)
+		fits = fits &&
+		       still_fits(bt_list_entry(pos, struct bt_request, link),
+				  limits);
+	if (fits)
+		return 0;
+	return bt_fail(
+		err, -EBUSY,
+		"take an image of the same block size, or unpause it and "
+		"pause it while nobody asks for anything",
+		"%s: has blocks of %u bytes, and requests wait that were "
+		"cut for %u",
+		spec, limits->block_size, disk->limits.block_size);
+}
+
 static int open_again(struct blktap_disk *disk, const char *spec,
 		      struct blktap_error **err)
 {
@@ -219,6 +258,8 @@ static int open_again(struct blktap_disk *disk, const char *spec,
 			     "%s: has %llu bytes, and the disk had %llu", spec,
 			     (unsigned long long)root->limits.size,
 			     (unsigned long long)size);
+	if (!rc)
+		rc = check_held(disk, &root->limits, spec, err);
 	if (!rc)
 		rc = bt_disk_adopt(disk, root, err);
 	if (rc < 0)
