@@ -71,7 +71,7 @@ static struct blktap_disk *open_chain(uint32_t depth)
 	struct blktap_error *err = NULL;
 	struct blktap_disk *disk;
 	FILE *f = fopen(path, "w");
-	char spec[64];
+	char spec[96];
 
 	put_chain(&sb, depth, UINT32_MAX);
 	if (!f || fputs(bt_strbuf_str(&sb), f) < 0 || fclose(f))

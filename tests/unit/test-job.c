@@ -81,7 +81,7 @@ static const char *image(uint32_t n)
 
 static void remove_image(uint32_t n)
 {
-	char away[112];
+	char away[512];
 
 	snprintf(away, sizeof(away), "%s.committed", image(n));
 	unlink(away);
@@ -231,7 +231,7 @@ END_TEST
 
 START_TEST(committed_disk_is_its_base)
 {
-	char away[112];
+	char away[512];
 
 	whole(&chains[_i], BLKTAP_JOB_COMMIT, 0, 1);
 	/* nobody opens the old leaf by its name any more */
