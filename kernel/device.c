@@ -416,7 +416,17 @@ int bt_disk_remove(struct bt_minor *m, u32 flags, u32 timeout_ms)
 
 	if (!d)
 		return -ENODEV;
-	mutex_lock(&d->gd->open_mutex);
+	if (now && !(flags & BLKTAP_REMOVE_IF_UNUSED) && !d->failed)
+		bt_request_fail_all(d);
+	/*
+	 * Who closes the disk last holds it while dirty pages are written, and
+	 * the caller may be the one who has to serve that: he asks again.
+	 */
+	if (!mutex_trylock(&d->gd->open_mutex)) {
+		if (!d->failed)
+			return -EBUSY;
+		mutex_lock(&d->gd->open_mutex);
+	}
 	if (flags & BLKTAP_REMOVE_IF_UNUSED && bt_disk_is_used(d)) {
 		mutex_unlock(&d->gd->open_mutex);
 		return -EBUSY;
