@@ -301,7 +301,7 @@ START_TEST(a_fault_fails_its_request_and_nothing_else)
 		{ BLKTAP_OP_READ, 1 },	{ BLKTAP_OP_WRITE, 1 },
 		{ BLKTAP_OP_FLUSH, 1 }, { BLKTAP_OP_READ, 0 },
 	};
-	uint32_t n = (uint32_t)_i % BT_ARRAY_SIZE(faults);
+	uint32_t n = (uint32_t)_i % BT_ARRAY_SIZE(faults), tries;
 
 	must_open("", false);
 	guest_init(&guest, &rig, SECTORS, 1);
@@ -314,7 +314,8 @@ START_TEST(a_fault_fails_its_request_and_nothing_else)
 		.times = 1 + (uint32_t)platter_random(5),
 		.error = -EIO,
 	};
-	guest_run(&guest, 200);
+	for (tries = 0; tries < 20 && !platters.fault.failed; tries++)
+		guest_run(&guest, 200);
 	ck_assert_uint_gt(platters.fault.failed, 0);
 	platters.fault.op = -1;
 	ck_assert_uint_eq(value("wrong"), 0);

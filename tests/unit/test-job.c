@@ -301,7 +301,7 @@ START_TEST(cancelled_job_leaves_the_chain_as_it_was)
 END_TEST
 
 /* Calls fail, early and late; the disk has all that was acknowledged. */
-START_TEST(failed_job_leaves_the_chain_as_it_was)
+static void fail_job(int work)
 {
 	uint32_t n, failed = 0;
 
@@ -323,7 +323,7 @@ START_TEST(failed_job_leaves_the_chain_as_it_was)
 			.nth = 1 + n * 18,
 			.times = 20,
 			.error = n % 2 ? -EIO : -ENOSPC });
-		ck_assert_msg(!start(works[_i].kind, works[_i].base), "%s",
+		ck_assert_msg(!start(works[work].kind, works[work].base), "%s",
 			      text);
 		run_job();
 		faulty_reset();
@@ -343,6 +343,20 @@ START_TEST(failed_job_leaves_the_chain_as_it_was)
 	}
 	ck_assert_uint_gt(failed, 0);
 	model_fini(&m);
+}
+
+START_TEST(failed_job_leaves_the_chain_as_it_was)
+{
+	fail_job(_i);
+}
+END_TEST
+
+/* A stream that wrote zeroes where BLOCK_STATUS had told of some lost what a
+ * client had written there since; these are the requests that found it. */
+START_TEST(stream_does_not_undo_a_write_over_zeroes)
+{
+	seed = 1795387079177126;
+	fail_job(1);
 }
 END_TEST
 
@@ -495,6 +509,7 @@ int main(void)
 			    WORKS);
 	tcase_add_loop_test(tc, failed_job_leaves_the_chain_as_it_was, 0,
 			    WORKS);
+	tcase_add_test(tc, stream_does_not_undo_a_write_over_zeroes);
 	tcase_add_loop_test(tc, job_waits_for_a_paused_disk_and_goes_on, 0,
 			    WORKS);
 	tcase_add_loop_test(tc, job_ends_with_its_disk, 0, WORKS);

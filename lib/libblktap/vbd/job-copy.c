@@ -8,7 +8,8 @@
  * before the look and set after the write, no write falls between.
  *
  *   stream    a piece is read and written under an exclusive lock of its range,
- *             so a client's write is before it (and is read) or after it
+ *             so a client's write is before it (and is read) or after it; what
+ *             BLOCK_STATUS called zero is read, too, since it may not be any more
  *   commit    no lock; what changes while it is copied is copied again. In the
  *             end rounds (SETTLE) the whole disk is locked against writers while
  *             at most BUDGET grains are copied
@@ -28,6 +29,7 @@
 #define NS_PER_S 1000000000ull
 
 static void read_chunk(struct bt_job_lane *lane);
+static void chunk_zeroed(struct bt_request *req);
 
 /* ---- the map -------------------------------------------------------------- */
 
@@ -172,12 +174,16 @@ static void chunk_read(struct bt_request *req)
 		bt_job_fail(job, error, "cannot read at byte %llu of %s: %s",
 			    (unsigned long long)lane->offset,
 			    job->from->lower->name, bt_strerror(error, text));
-	/* what a leaf without a base does not have is zero */
-	if (job->failed || (job->options.kind == BLKTAP_JOB_STREAM &&
-			    !job->at && is_zero(lane->buffer, lane->length)))
+	if (job->failed)
 		lane_idle(lane);
-	else
+	else if (job->options.kind != BLKTAP_JOB_STREAM || job->no_zeroes ||
+		 !is_zero(lane->buffer, lane->length))
 		lane_submit(lane, job->to, BLKTAP_OP_WRITE, chunk_written);
+	else if (job->at)
+		lane_submit(lane, job->to, BLKTAP_OP_WRITE_ZEROES,
+			    chunk_zeroed);
+	else
+		lane_idle(lane); /* what a leaf without a base lacks is zero */
 }
 
 static void read_chunk(struct bt_job_lane *lane)
@@ -293,8 +299,12 @@ static void set_runs(struct blktap_job *job, uint32_t count)
 		enum interest what = judge(job, &job->extents[i]);
 
 		end = bt_min_u64(at + job->extents[i].length, job->window_to);
+		/* Zeroes that a client has written over since are no zeroes: a
+		 * stream reads them again, under its lock. */
 		if (what != NOTHING)
-			add_run(job, at, end, what == ZEROES);
+			add_run(job, at, end,
+				what == ZEROES &&
+					job->options.kind != BLKTAP_JOB_STREAM);
 		at = end;
 	}
 	/* a source that says nothing is all data */
