@@ -427,6 +427,7 @@ END_TEST
 /* ---- kill ------------------------------------------------------------------- */
 
 static int kill_at;
+static struct blktap_context *volatile inherited;
 
 static int kill_step(void *opaque, const char *name)
 {
@@ -443,7 +444,9 @@ static void victim(int step, const char *text)
 							  BLKTAP_ENGINE_SYNC };
 	char data[BLOCK];
 
-	/* the parent's has its own descriptors */
+	/* the parent's has its own descriptors; it stays known to who looks
+	 * for leaks */
+	inherited = context;
 	if (blktap_context_create(&options, &context, NULL))
 		_exit(4);
 	disk = open_disk("x.mason", NULL);
