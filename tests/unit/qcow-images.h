@@ -60,10 +60,10 @@ static __attribute__((unused)) void teardown(void)
 
 static __attribute__((unused)) uint64_t seed(void)
 {
-	const char *text = getenv("BLKTAP_TEST_SEED");
+	const char *text = getenv("BLKTAP_SEED");
 	uint64_t s = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
 
-	printf("BLKTAP_TEST_SEED=%llu\n", (unsigned long long)s);
+	printf("BLKTAP_SEED=%llu\n", (unsigned long long)s);
 	fflush(stdout);
 	return s;
 }

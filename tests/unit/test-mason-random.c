@@ -2,7 +2,7 @@
 /* Random changes of a graph under random verified I/O, with a failure at every
  * step of every change in turn; and a process that is killed at every step.
  *
- * BLKTAP_TEST_SEED repeats a run, BLKTAP_TEST_LONG=1 makes it long. */
+ * BLKTAP_SEED repeats a run, BLKTAP_TEST_LONG=1 makes it long. */
 #include "mason-run.h"
 
 #include <signal.h>
@@ -290,7 +290,7 @@ static void edit(const char *text, bool bad)
 
 static uint64_t start_seed(void)
 {
-	const char *text = getenv("BLKTAP_TEST_SEED");
+	const char *text = getenv("BLKTAP_SEED");
 
 	seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
 	printf("seed %llu\n", (unsigned long long)seed);

@@ -5,7 +5,7 @@
  * or the new, and what no flush covered may be lost when the image is opened anew;
  * but never is anything foreign read, and the tables stay sound.
  *
- * BLKTAP_TEST_SEED repeats a run; BLKTAP_TEST_LONG=1 fails every single call. */
+ * BLKTAP_SEED repeats a run; BLKTAP_TEST_LONG=1 fails every single call. */
 #include "unit.h"
 
 #include <blktap/blktap.h>
@@ -56,10 +56,10 @@ static const struct variant variants[] = {
 
 static void setup(void)
 {
-	const char *text = getenv("BLKTAP_TEST_SEED");
+	const char *text = getenv("BLKTAP_SEED");
 
 	seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-	printf("BLKTAP_TEST_SEED=%llu\n", (unsigned long long)seed);
+	printf("BLKTAP_SEED=%llu\n", (unsigned long long)seed);
 	fflush(stdout);
 	snprintf(dir, sizeof(dir), "%s/blktap-fault-XXXXXX",
 		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
