@@ -13,6 +13,8 @@
 #include "tapdisk.h"
 
 #define FILES 65536
+#define DEFAULT_POLL_US 0
+#define MAX_POLL_US 1000
 
 static struct blktap_context *volatile woken;
 static volatile sig_atomic_t stop;
@@ -141,6 +143,25 @@ static int find_engine(const struct args *args)
 	return -1;
 }
 
+/* Microseconds; -1 where the option is none. */
+static int find_poll(const struct args *args)
+{
+	const char *text = arg_text(args, "poll");
+	char *end;
+	long us;
+
+	if (!text)
+		return DEFAULT_POLL_US;
+	errno = 0;
+	us = strtol(text, &end, 10);
+	if (!errno && end != text && !*end && us >= 0 && us <= MAX_POLL_US)
+		return (int)us;
+	fprintf(stderr, "tapdisk: poll time '%s' is none: %s (EINVAL)\n", text,
+		strerror(EINVAL));
+	fprintf(stderr, "hint: use 0 to %d microseconds\n", MAX_POLL_US);
+	return -1;
+}
+
 static struct blktap_modules *modules;
 
 void end_context(struct blktap_context *context)
@@ -157,11 +178,12 @@ int create_context(const struct args *args, bool daemon,
 		find_level(args, daemon ? BLKTAP_LOG_INFO : BLKTAP_LOG_WARNING);
 	struct blktap_context_options options = { .size = sizeof(options) };
 	struct blktap_error *err = NULL;
-	int engine = find_engine(args), rc;
+	int engine = find_engine(args), poll_us = find_poll(args), rc;
 
-	if (level < 0 || engine < 0)
+	if (level < 0 || engine < 0 || poll_us < 0)
 		return EINVAL;
 	options.engine = (enum blktap_engine)engine;
+	options.poll_us = (uint32_t)poll_us;
 	rc = load_modules(args, &modules);
 	if (rc)
 		return rc;

@@ -13,7 +13,7 @@ _tapdisk()
 		COMPREPLY=($(compgen -f -- "$cur"))
 		return
 		;;
-	--run | --tcp | --export) return ;;
+	--run | --tcp | --export | --poll) return ;;
 	*) words="--version $("$cmd" --help |
 		sed -n 's/^  .*\(--[a-z-]*\).*/\1/p')" ;;
 	esac

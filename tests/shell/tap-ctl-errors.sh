@@ -181,6 +181,10 @@ refused 5 'did not say where it listens' env TAPDISK=/bin/true tap-ctl spawn
 # tapdisk's own
 refused 22 "engine 'io_urin' is unknown" tapdisk --engine io_urin raw:a.raw
 hinted 'did you mean io_uring'
+for t in 1001 -1 x 1x ''; do
+	refused 22 "poll time '$t' is none" tapdisk --poll "$t" raw:a.raw
+	hinted 'use 0 to 1000 microseconds'
+done
 refused 22 "log level 'loud' is unknown" tapdisk --log loud raw:a.raw
 refused 2 'Invalid argument' tapdisk --unx /tmp/x raw:a.raw
 hinted "did you mean '--unix'?"

@@ -25,6 +25,18 @@ if command -v nbdinfo >/dev/null; then
 	contains out 'is_read_only: true'
 fi
 
+# One that looks for requests before it sleeps serves the same bytes.
+if fio --enghelp=nbd >/dev/null 2>&1; then
+	for depth in 1 8; do
+		tapdisk --poll 50 --run 'fio --name=x --ioengine=nbd \
+			--uri="$uri" --rw=randrw --bsrange=512-16k --size=1M \
+			--verify=crc32c --iodepth='"$depth" raw:a.raw >out
+		contains out 'err= 0'
+	done
+	truncate -s 0 a.raw
+	truncate -s 1M a.raw
+fi
+
 # A command asked to end is waited for.
 tapdisk --run 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.1; done' \
 	raw:a.raw >out &

@@ -80,6 +80,9 @@ static void received(struct bt_nbd_conn *conn, size_t n)
 	}
 	conn->tail += n;
 	bt_nbd_parse(conn);
+	/* The rest of a message is on its way. */
+	if (conn->filling || conn->head != conn->tail)
+		bt_loop_expect(conn->server->loop);
 	bt_nbd_arena_rest(conn);
 }
 

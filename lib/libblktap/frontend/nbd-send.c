@@ -45,9 +45,11 @@ static uint32_t collect(const struct bt_nbd_conn *conn, struct iovec *iov)
 	return n;
 }
 
-/* Gives back the replies that are out. */
-static void sent(struct bt_nbd_conn *conn, size_t n)
+/* Gives back the replies that are out, and says how many they were. */
+static uint32_t sent(struct bt_nbd_conn *conn, size_t n)
 {
+	uint32_t count = 0;
+
 	conn->progress_ns = bt_loop_now(conn->server->loop);
 	n += conn->sent;
 	while (!bt_list_empty(&conn->replies)) {
@@ -59,21 +61,24 @@ static void sent(struct bt_nbd_conn *conn, size_t n)
 		n -= item->out_len;
 		bt_list_del(&item->req.link);
 		bt_nbd_release(item);
+		count++;
 	}
 	conn->sent = n;
+	return count;
 }
 
 void bt_nbd_send(struct bt_nbd_conn *conn)
 {
 	struct iovec iov[IOV_BATCH];
 	struct msghdr msg = { .msg_iov = iov };
+	uint32_t count = 0;
 	ssize_t n;
 
 	while (!bt_list_empty(&conn->replies)) {
 		msg.msg_iovlen = collect(conn, iov);
 		n = sendmsg(conn->fd, &msg, MSG_NOSIGNAL);
 		if (n >= 0) {
-			sent(conn, (size_t)n);
+			count += sent(conn, (size_t)n);
 		} else if (errno == EAGAIN) {
 			if (!conn->blocked)
 				conn->progress_ns =
@@ -86,4 +91,7 @@ void bt_nbd_send(struct bt_nbd_conn *conn)
 		}
 	}
 	conn->blocked = false;
+	/* A client with one request at a time sends the next one at once. */
+	if (count == 1 && !conn->in_flight)
+		bt_loop_expect(conn->server->loop);
 }

@@ -22,7 +22,7 @@
 #define NS_PER_S 1000000000ull
 #define NS_PER_MS 1000000ull
 
-static uint64_t monotonic_ns(void)
+uint64_t bt_monotonic_ns(void)
 {
 	struct timespec ts;
 
@@ -197,7 +197,7 @@ uint64_t bt_loop_now(const struct bt_loop *loop)
 uint64_t bt_loop_refresh(struct bt_loop *loop)
 {
 	if (loop->clock == BT_CLOCK_MONOTONIC)
-		loop->now_ns = monotonic_ns();
+		loop->now_ns = bt_monotonic_ns();
 	return loop->now_ns;
 }
 
@@ -288,7 +288,7 @@ static int to_ms(uint64_t ns)
 }
 
 /* To the nanosecond where a timer asks for it and the kernel can. */
-static int wait_events(struct bt_loop *loop, uint64_t ns)
+static int block(struct bt_loop *loop, uint64_t ns)
 {
 	int rc;
 
@@ -307,6 +307,22 @@ static int wait_events(struct bt_loop *loop, uint64_t ns)
 	rc = epoll_wait(loop->epoll_fd, loop->events, BT_LOOP_EVENTS,
 			to_ms(ns));
 	return rc < 0 ? -errno : rc;
+}
+
+static int wait_events(struct bt_loop *loop, uint64_t ns)
+{
+	uint64_t start;
+	int rc;
+
+	if (!bt_poll_fits(loop, ns))
+		return block(loop, ns);
+	start = bt_monotonic_ns();
+	rc = bt_poll_look(loop, start);
+	if (rc)
+		return rc;
+	rc = block(loop, ns);
+	bt_poll_learn(loop, bt_monotonic_ns() - start);
+	return rc;
 }
 
 static void run_events(struct bt_loop *loop, int count)
@@ -407,7 +423,7 @@ int bt_loop_run_until(struct bt_loop *loop, bool (*done)(void *opaque),
 		return -EDEADLK;
 	if (timeout_ms >= 0) {
 		left = (uint64_t)timeout_ms * NS_PER_MS;
-		end = monotonic_ns() + left;
+		end = bt_monotonic_ns() + left;
 	}
 	while (!done(opaque)) {
 		uint64_t now;
@@ -417,7 +433,7 @@ int bt_loop_run_until(struct bt_loop *loop, bool (*done)(void *opaque),
 			return rc;
 		if (end == UINT64_MAX)
 			continue;
-		now = monotonic_ns();
+		now = bt_monotonic_ns();
 		left = now < end ? end - now : 0;
 		if (!left && !done(opaque))
 			return -ETIMEDOUT;

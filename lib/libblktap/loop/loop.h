@@ -105,6 +105,11 @@ int bt_loop_timeout(struct bt_loop *loop);
  * at all where there was work to do before the wait. A signal ends the wait. 0 or
  * a negative errno; -EDEADLK from inside a callback. */
 int bt_loop_turn(struct bt_loop *loop, int timeout_ms);
+/* At most so long (0: not at all) a wait looks at the descriptors before it
+ * sleeps, where bt_loop_expect was called in the turn. */
+void bt_loop_set_poll(struct bt_loop *loop, uint64_t limit_ns);
+/* Something is likely to come within microseconds. */
+void bt_loop_expect(struct bt_loop *loop);
 /* Whether a callback is running. */
 bool bt_loop_is_running(const struct bt_loop *loop);
 /* Turns, in step, until done(opaque) is true: for the few calls that wait. Same

@@ -25,6 +25,9 @@ struct bt_loop {
 	bool running; /* a turn is on the stack */
 	bool hooks_wanted; /* idle hooks have work: do not wait */
 	bool coarse; /* the kernel has no epoll_pwait2 */
+	bool poll_wanted; /* bt_loop_expect, in this turn */
+	uint64_t poll_limit_ns;
+	uint64_t poll_ns; /* 0 to poll_limit_ns, see poll.c */
 
 	struct bt_watch wake;
 	struct bt_watch alarm;
@@ -55,6 +58,17 @@ void bt_timers_fini(struct bt_loop *loop);
 void bt_timers_run(struct bt_loop *loop);
 /* Nanoseconds to the next timer, 0 where one is due, UINT64_MAX for none. */
 uint64_t bt_timers_next(const struct bt_loop *loop);
+
+/* loop.c */
+uint64_t bt_monotonic_ns(void);
+
+/* poll.c */
+/* Whether a wait of ns may look first. Asked once in each turn. */
+bool bt_poll_fits(struct bt_loop *loop, uint64_t ns);
+/* Looks until poll_ns after start: the count of events, 0, or a negative errno. */
+int bt_poll_look(struct bt_loop *loop, uint64_t start_ns);
+/* A wait had to block, and took so long from its start. */
+void bt_poll_learn(struct bt_loop *loop, uint64_t took_ns);
 
 /* alarm.c */
 void bt_alarm_init(struct bt_loop *loop);

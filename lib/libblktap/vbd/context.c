@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 
 #define DEFAULT_QUEUE_DEPTH 256u
+#define MAX_POLL_US 1000u
 
 static void set_env(struct blktap_context *context)
 {
@@ -69,6 +70,9 @@ int blktap_context_create(const struct blktap_context_options *options,
 			       "context options are of a newer version");
 	if (options)
 		memcpy(&opts, options, options->size);
+	if (opts.poll_us > MAX_POLL_US)
+		return bt_fail(err, -EINVAL, "use at most 1000 microseconds",
+			       "context option poll_us is %u", opts.poll_us);
 	if (!opts.queue_depth)
 		opts.queue_depth = DEFAULT_QUEUE_DEPTH;
 	rc = allocate(&context, err);
@@ -78,6 +82,8 @@ int blktap_context_create(const struct blktap_context_options *options,
 	if (!rc)
 		rc = bt_engine_create(context->loop, &context->log, opts.engine,
 				      opts.queue_depth, &context->engine, err);
+	if (!rc)
+		bt_loop_set_poll(context->loop, opts.poll_us * 1000ull);
 	return finish(context, rc, out);
 }
 

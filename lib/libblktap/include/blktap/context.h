@@ -33,6 +33,10 @@ struct blktap_context_options {
 	size_t size; /* sizeof(struct blktap_context_options) */
 	enum blktap_engine engine;
 	uint32_t queue_depth; /* operations in the kernel at once; 0: 256 */
+	/* Microseconds, at most 1000, for which blktap_context_run looks for a
+	 * client's next request before it sleeps; 0: not at all. It adapts: less
+	 * where looking does not help. */
+	uint32_t poll_us;
 };
 
 /* One line of log without a newline; text lives for the call only. */
