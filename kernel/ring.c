@@ -261,7 +261,10 @@ static long do_attach(struct bt_ring *r, void __user *arg)
 	}
 	a.state = m->state;
 	mutex_unlock(&m->lock);
-	return err ? err : bt_put_arg(arg, &a, sizeof(a));
+	/* Who comes too late learns whether waiting makes sense. */
+	if (err && err != -ESHUTDOWN)
+		return err;
+	return bt_put_arg(arg, &a, sizeof(a)) ?: err;
 }
 
 static long do_create(struct bt_ring *r, void __user *arg)

@@ -111,8 +111,9 @@ struct blktap_free {
  * is closed and its last mapping is gone. EBUSY if it has an owner. EAGAIN
  * while I/O that the dead owner started still reads or writes its old data
  * area: try again shortly; so an old write can never land after a new one.
- * ESHUTDOWN if the minor's disk has failed or is being removed. EOPNOTSUPP
- * if there is a disk to be taken over, and RECOVERY was not asked for.
+ * ESHUTDOWN if the minor's disk has failed or is being removed: state, which
+ * is written then, too, says which. EOPNOTSUPP if there is a disk to be taken
+ * over, and RECOVERY was not asked for.
  */
 struct blktap_attach {
 	__u32 size; /* in: sizeof */

@@ -310,7 +310,7 @@ static void test_requests(struct tapring *r, int disk)
 	want(poll(&p, 1, 0), 0, "poll is quiet without a request");
 	check(q.shared->need_wake == 1, "poll asks to be woken");
 	io = start_io(disk, true, 8192, 4096);
-	want(poll(&p, 1, 5000), 1, "poll wakes for a request");
+	want(poll(&p, 1, 60000), 1, "poll wakes for a request");
 	want(tap_enter(r->fd, 0, 0, 0), 1, "ENTER counts it");
 	answer_next(r, &q, &d, 0);
 	want(end_io(io), 4096, "a write is answered");
@@ -349,7 +349,7 @@ static void test_takeover(struct tapring *r, int minor, int disk)
 	io = start_io(disk, true, 0, 4096);
 	tap_queue(r, 0, &q);
 	q.head = q.shared->sq_head;
-	tap_enter(r->fd, 0, BLKTAP_ENTER_WAIT, 5000);
+	tap_enter(r->fd, 0, BLKTAP_ENTER_WAIT, 60000);
 	check(tap_take(r, &q, &d), "a request is open");
 	memset(r->map + r->info.data_offset, 0x77,
 	       r->info.map_bytes - r->info.data_offset);
@@ -357,7 +357,7 @@ static void test_takeover(struct tapring *r, int minor, int disk)
 	close(r->fd);
 	want(tap_attach(next.fd, 0), -EOPNOTSUPP,
 	     "a takeover has to be asked for");
-	for (tries = 0; tries < 50; tries++) {
+	for (tries = 0; tries < 3000; tries++) {
 		err = tap_attach(next.fd, BLKTAP_FEATURE_RECOVERY);
 		if (err != -EBUSY && err != -EAGAIN)
 			break;
@@ -394,7 +394,7 @@ static void test_removal(struct tapring *r, int minor, int disk)
 	     "REMOVE if unused sees the opener");
 	want(tap_remove(r->fd, 0x10), -EINVAL, "REMOVE with an unknown flag");
 	want(tap_remove(r->fd, 0), 0, "REMOVE with an opener left");
-	for (tries = 0; tries < 50; tries++) {
+	for (tries = 0; tries < 600; tries++) {
 		poll(&p, 1, 100);
 		if (p.revents & POLLHUP)
 			break;
@@ -453,12 +453,33 @@ static void test_disk(void)
 	test_removal(&r, minor, disk);
 }
 
+/* Nobody comes back to a disk that has failed; who tries is told why. */
+static void test_failed(void)
+{
+	struct blktap_attach a = { .size = sizeof(a),
+				   .features = BLKTAP_FEATURE_RECOVERY };
+	int minor = tap_alloc(-1), fd = tap_open(minor);
+	struct blktap_create c;
+
+	tap_create_defaults(&c, 1 << 20);
+	tap_attach(fd, BLKTAP_FEATURE_RECOVERY);
+	want(tap_create(fd, &c), 0, "CREATE without recovery");
+	close(fd);
+	fd = tap_open(minor);
+	want(ioctl(fd, BLKTAP_RING_ATTACH, &a) ? -errno : 0, -ESHUTDOWN,
+	     "ATTACH to a failed disk is ESHUTDOWN");
+	want(a.state, BLKTAP_STATE_FAILED, "and says that it failed");
+	close(fd);
+	want(tap_free(minor, 0), 0, "FREE of a failed disk");
+}
+
 int main(void)
 {
 	/* A broken wait would be for ever. */
-	alarm(120);
+	alarm(300);
 	test_sizes();
 	test_minors();
 	test_disk();
+	test_failed();
 	return failures ? 1 : 0;
 }
