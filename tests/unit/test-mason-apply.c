@@ -241,6 +241,33 @@ START_TEST(an_assert_that_does_not_hold_stops_the_change)
 }
 END_TEST
 
+START_TEST(a_snapshot_is_taken_of_a_disk_that_runs)
+{
+	struct blktap_disk *disk, *then;
+
+	put_image("a.raw", 64 * M);
+	put_image("d.raw", 64 * M);
+	disk = start(DISK "o :: raw(%s/a.raw);");
+	fill(disk, 0, 1);
+	must_apply(disk,
+		   "disk(\"x\") -> [live] s :: snap(); then :: "
+		   "disk(\"then\", ro=true) -> [image] s; "
+		   "s[origin] -> o :: raw(%s/a.raw); "
+		   "s[delta] -> raw(%s/d.raw);",
+		   "2 added");
+	fill(disk, 0, 2);
+	ck_assert_int_eq(io(disk, BLKTAP_OP_DISCARD, M, NULL, (uint64_t)63 * M),
+			 0);
+	then = open_disk("x.mason", "then");
+	expect(then, 0, 1);
+	expect(disk, 0, 2);
+	ck_assert_int_eq(blktap_disk_close(then), 0);
+	must_apply(disk, DISK "o :: raw(%s/a.raw);", "removed");
+	expect(disk, 0, 2);
+	end(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-apply");
@@ -255,6 +282,7 @@ int main(void)
 	tcase_add_test(tc, a_disk_grows_and_those_who_serve_it_are_told);
 	tcase_add_test(tc, undo_goes_back_and_a_restart_finds_what_ran_last);
 	tcase_add_test(tc, a_change_is_planned_without_being_made);
+	tcase_add_test(tc, a_snapshot_is_taken_of_a_disk_that_runs);
 	tcase_add_test(tc, an_assert_that_does_not_hold_stops_the_change);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

@@ -25,12 +25,13 @@ int bt_front_check(struct bt_front *front, struct blktap_error **err)
 		       front->name);
 }
 
-/* What every disk of a file promises, however its graph may change. */
+/* What every disk of a file promises, however its graph may change: no more than
+ * a module takes that comes into it later, and a snapshot takes 16 MiB. */
 void bt_front_round(struct bt_limits *limits)
 {
 	limits->block_size = (uint32_t)bt_max_u64(limits->block_size, 512);
 	limits->max_transfer = bt_min_u64(limits->max_transfer, 1u << 20);
-	limits->max_unmap = bt_min_u64(limits->max_unmap, 1u << 30);
+	limits->max_unmap = bt_min_u64(limits->max_unmap, 16u << 20);
 }
 
 static int check_size(const struct blktap_disk *disk,

@@ -47,7 +47,6 @@ static void close_image(struct blktap_disk *disk)
 	disk->root = NULL;
 	bt_port_link(&disk->top, NULL);
 	bt_graph_close(disk, root);
-	bt_job_disk_closed(disk);
 }
 
 /* The image is closed: open the new one, or else the old one again. */
@@ -71,7 +70,6 @@ static void target_flushed(struct bt_request *req)
 {
 	struct blktap_disk *disk = req->opaque;
 
-	disk->target_error = req->error;
 	bt_pool_give(req);
 	bt_loop_defer(disk->context->loop, &disk->close_work);
 }
@@ -81,7 +79,6 @@ static void flushed(struct bt_request *req)
 	struct blktap_disk *disk = req->opaque;
 
 	disk->flush_error = req->error;
-	disk->target_error = 0;
 	bt_pool_give(req);
 	/* what a job writes to has no background work then, either */
 	if (disk->job && bt_job_flush_target(disk->job, target_flushed))
@@ -301,7 +298,6 @@ int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 		if (!copy)
 			return bt_fail(err, -ENOMEM, NULL, "out of memory");
 	}
-	bt_job_disk_opening(disk, spec ? spec : disk->spec);
 	rc = open_again(disk, spec ? spec : disk->spec, err);
 	if (rc < 0) {
 		free(copy);
