@@ -104,6 +104,15 @@ static void *garbage(void *arg)
 	return NULL;
 }
 
+/* Until the test says so; not for ever, should it forget. */
+static void wait_for_go(void)
+{
+	int i;
+
+	for (i = 0; i < 6000 && access("/tmp/disk.go", F_OK); i++)
+		usleep(20000);
+}
+
 /* A child that keeps pages of the area alive through a pipe. */
 static void keep_pages(struct tapring *r)
 {
@@ -115,7 +124,7 @@ static void keep_pages(struct tapring *r)
 	if (fork())
 		return;
 	close(r->fd);
-	sleep(4);
+	wait_for_go();
 	_exit(0);
 }
 
@@ -131,7 +140,7 @@ bool hostile_start(struct tapring *r, const char *mode)
 		keep_pages(r);
 	else if (is(mode, "fork") && !fork()) {
 		/* The child has the file but no mapping. */
-		sleep(3);
+		wait_for_go();
 		_exit(0);
 	} else if (is(mode, "exit")) {
 		return false;

@@ -41,7 +41,8 @@ static struct {
 	unsigned after; /* honest requests first */
 	uint64_t resize;
 	unsigned enospc; /* every write from this one on */
-} opt;
+	int tries; /* to attach, ten a second */
+} opt = { .tries = 600 };
 
 static struct tapring ring;
 static uint8_t *store;
@@ -133,6 +134,8 @@ static void set_option(char *arg)
 		opt.resize = size_of(v);
 	else if (!strcmp(arg, "enospc"))
 		opt.enospc = atoi(v);
+	else if (!strcmp(arg, "tries"))
+		opt.tries = atoi(v);
 	else
 		die(arg, -EINVAL);
 }
@@ -245,10 +248,13 @@ static void housekeeping(void)
 		ring.info.capacity = opt.resize;
 	}
 	if (stop == 1) {
-		stop = 2;
 		err = tap_remove(ring.fd, 0);
+		/* Somebody is just opening or closing it: ask again. */
+		if (err == -EBUSY)
+			return;
 		if (err)
 			die("remove", err);
+		stop = 2;
 	}
 }
 
@@ -327,13 +333,13 @@ static void serve(void)
 
 static void set_up(void)
 {
-	int err, tries;
+	int err = -EAGAIN, tries;
 
 	ring.fd = tap_open(opt.minor);
 	if (ring.fd < 0)
 		die("open", ring.fd);
 	/* A dying owner may take a moment. */
-	for (tries = 0; tries < 100; tries++) {
+	for (tries = 0; tries < opt.tries; tries++) {
 		err = tap_attach(ring.fd, BLKTAP_FEATURE_RECOVERY);
 		if (err != -EBUSY && err != -EAGAIN)
 			break;
