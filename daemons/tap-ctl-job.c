@@ -107,6 +107,25 @@ static void add(struct call *c, const char *key, const char *value)
 	c->params[c->count++] = text;
 }
 
+/* A tapdisk has another working directory. */
+static void add_path(struct call *c, const char *key, const char *path)
+{
+	char *cwd = NULL, *text = NULL;
+
+	if (!path || *path == '/') {
+		add(c, key, path);
+		return;
+	}
+	cwd = getcwd(NULL, 0);
+	if (!cwd || asprintf(&text, "%s/%s", cwd, path) < 0) {
+		perror("tap-ctl");
+		exit(ENOMEM);
+	}
+	add(c, key, text);
+	free(text);
+	free(cwd);
+}
+
 static void clear(struct call *c)
 {
 	while (c->count)
@@ -175,6 +194,7 @@ static int job(const struct args *args)
 		add(&c, "kind", arg_text(args, "kind"));
 		add(&c, "base", arg_text(args, "base"));
 		add(&c, "rate", arg_text(args, "rate"));
+		add_path(&c, "state", arg_text(args, "resume"));
 	} else if (!strcmp(verb, "rate")) {
 		add(&c, "rate", arg_text(args, "rate"));
 	}
@@ -211,6 +231,8 @@ static const struct opt start_options[] = {
 	{ 'b', "base", OPT_TEXT, "FILE",
 	  "an image of the chain, from the leaf's directory", 0, 0 },
 	{ 0, "rate", OPT_TEXT, "BYTES", "a second, at the most: 50M", 0, 0 },
+	{ 0, "resume", OPT_TEXT, "FILE",
+	  "coalesce: keep there how far it is, and go on from there", 0, 0 },
 	OPT_WAIT,
 	OPT_JSON,
 	{ 0 },

@@ -31,7 +31,8 @@ truncate -s 32M base.raw
 qemu-img create -q -f qcow2 -F raw -b base.raw mid.qcow2
 qemu-img create -q -f qcow2 -F qcow2 -b mid.qcow2 top.qcow2
 qemu-io -c 'write -P 17 1M 300k' mid.qcow2 >/dev/null
-qemu-io -c 'write -P 34 1200k 1M' -c 'write -z 4M 1M' top.qcow2 >/dev/null
+qemu-io -c 'write -P 34 1200k 1M' -c 'write -z 4M 1M' \
+	-c 'write -P 51 6M 6M' top.qcow2 >/dev/null
 qemu-img convert -O raw top.qcow2 want.raw
 truncate -s 16M want.raw
 same()
@@ -51,14 +52,14 @@ job()
 equal "$(job list)" "no job"
 
 # with a limit, paused, resumed, cancelled
-job start commit --base base.raw --rate 64K
+job start commit --base base.raw --rate 1K
 contains_now()
 {
 	job list --json >list
 	contains list "$1"
 }
 contains_now '"kind":"commit","state":"running"'
-contains_now '"rate":65536'
+contains_now '"rate":1024'
 exits 1 job start stream 2>err
 contains err 'has a job already'
 exits 16 tap-ctl snapshot -p "$pid" -m "$minor" 2>err
@@ -69,7 +70,7 @@ tap-ctl pause -p "$pid" -m "$minor"
 contains_now '"state":"waiting"'
 tap-ctl unpause -p "$pid" -m "$minor"
 job resume
-job rate 1M
+job rate 2K
 job cancel
 exits 1 job list --wait >out 2>err
 contains err cancelled

@@ -45,6 +45,7 @@ static int start(struct bt_conn *conn, struct bt_tap *tap,
 
 	blktap_job_options_init(&options);
 	options.base = bt_verb_param(conn, "base");
+	options.state = bt_verb_param(conn, "state");
 	rc = read_kind(conn, &options.kind, err);
 	if (!rc)
 		rc = read_number(conn, "rate", &options.rate, err);
@@ -98,6 +99,7 @@ static void put_job(struct bt_json *json, const struct blktap_job *job)
 	bt_json_u64(json, "total", info.total);
 	bt_json_u64(json, "done", info.done);
 	bt_json_u64(json, "copied", info.copied);
+	bt_json_u64(json, "skipped", info.skipped);
 	bt_json_u64(json, "rate", info.rate);
 	bt_json_u64(json, "pause_us", info.pause_ns / 1000);
 	bt_json_i64(json, "error", info.error);

@@ -260,7 +260,7 @@ static const struct bt_verb verbs[] = {
 	  "describes the tapdisk, or a minor's disk" },
 	{ "job", bt_verb_job, true, false,
 	  "long work on the disk: do=start|list|pause|resume|cancel|rate, "
-	  "kind=, base=, rate=" },
+	  "kind=, base=, rate=, state=" },
 	{ "mason-apply", bt_verb_mason_apply, true, true,
 	  "changes the disk's graph: file=, if-gen=, deadline-ms=, "
 	  "allow-shrink=, plan=, define0=.." },

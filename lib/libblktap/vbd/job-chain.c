@@ -160,6 +160,13 @@ static int check_target(struct blktap_job *job, struct blktap_error **err)
 	return 0;
 }
 
+uint32_t bt_job_last(const struct blktap_job *job)
+{
+	if (job->options.kind != BLKTAP_JOB_STREAM)
+		return target_of(job);
+	return job->at ? job->at : bt_chain_depth(job->disk) - 1;
+}
+
 int bt_job_check(struct blktap_job *job, struct blktap_error **err)
 {
 	int rc = check_chain(job, err);
@@ -279,8 +286,10 @@ static void begin_copy(struct blktap_job *job)
 		bt_port_link(&job->source, bt_chain_at(disk, job->at));
 		job->from = &job->source;
 	}
-	bt_job_mark_all(job);
-	job->passes = 0;
+	if (!bt_job_place(job))
+		job->passes = 0;
+	job->cursor = 0;
+	job->behind = false;
 	job->pass_over = false;
 	job->stirred = false;
 	job->phase = BT_JOB_COPY;

@@ -64,6 +64,22 @@ void bt_job_mark_all(struct blktap_job *job)
 	job->cursor = 0;
 }
 
+uint64_t bt_job_skip(struct blktap_job *job, uint64_t place)
+{
+	if (place > job->size)
+		return 0;
+	place = bt_align_down(place, 1u << BT_JOB_GRAIN_BITS);
+	put_bits(job, 0, place >> BT_JOB_GRAIN_BITS, false);
+	return place;
+}
+
+uint64_t bt_job_reached(const struct blktap_job *job)
+{
+	if (job->run < job->run_count)
+		return job->runs[job->run].from;
+	return bt_min_u64(job->cursor << BT_JOB_GRAIN_BITS, job->size);
+}
+
 void bt_job_wrote(struct blktap_disk *disk, uint64_t offset, uint64_t length)
 {
 	struct blktap_job *job = disk->job;
@@ -202,6 +218,7 @@ static void chunk_zeroed(struct bt_request *req)
 		/* again, as data */
 		job->no_zeroes = true;
 		mark(job, lane->offset, lane->offset + lane->length);
+		job->behind = true;
 	} else if (error) {
 		bt_job_fail(job, error, "cannot write at byte %llu of %s: %s",
 			    (unsigned long long)lane->offset,
@@ -290,6 +307,17 @@ static void add_run(struct blktap_job *job, uint64_t from, uint64_t to,
 	job->run_count++;
 }
 
+/* The rest of the window was not told of: it comes next, where it is another
+ * grain, or with the next pass. */
+static void look_again(struct blktap_job *job, uint64_t at)
+{
+	mark(job, at, job->window_to);
+	if (at - job->window_from >= 1u << BT_JOB_GRAIN_BITS)
+		job->cursor = at >> BT_JOB_GRAIN_BITS;
+	else
+		job->behind = true;
+}
+
 static void set_runs(struct blktap_job *job, uint32_t count)
 {
 	uint64_t at = job->window_from, end;
@@ -312,7 +340,8 @@ static void set_runs(struct blktap_job *job, uint32_t count)
 		add_run(job, at, job->window_to, false);
 		at = job->window_to;
 	}
-	mark(job, at, job->window_to);
+	if (at < job->window_to)
+		look_again(job, at);
 	if (job->run_count)
 		job->stirred = true;
 }
@@ -415,7 +444,7 @@ static bool next_window(struct blktap_job *job)
 
 static bool may_go(const struct blktap_job *job)
 {
-	if (job->failed || job->paused || job->rate_timer.loop)
+	if (job->failed || job->paused || job->saving || job->rate_timer.loop)
 		return false;
 	return job->phase == BT_JOB_COPY ||
 	       (job->phase == BT_JOB_SETTLE && job->locked);
@@ -428,7 +457,9 @@ void bt_job_copy_go(struct blktap_job *job)
 
 	while (more && may_go(job) && !job->asking &&
 	       !bt_list_empty(&job->idle)) {
-		if (job->run < job->run_count)
+		if (bt_job_must_save(job))
+			more = false;
+		else if (job->run < job->run_count)
 			more = give_run(job);
 		else
 			more = !job->pass_over && next_window(job);
@@ -499,13 +530,18 @@ void bt_job_copy_abort(struct blktap_job *job)
 		if (!lane->busy)
 			continue;
 		lane->busy = false;
+		mark(job, lane->offset, lane->offset + lane->length);
 		bt_list_add_tail(&job->idle, &lane->link);
 		if (!lane->range.held && !bt_list_empty(&lane->range.link))
 			job->under_way--; /* it waited for the lock */
 		bt_range_unlock(&job->disk->ranges, &lane->range);
 	}
 	bt_timer_cancel(&job->rate_timer);
-	job->asking = false;
+	if (job->asking)
+		mark(job, job->window_from, job->window_to);
+	for (; job->run < job->run_count; job->run++)
+		mark(job, job->runs[job->run].from, job->runs[job->run].to);
+	job->asking = job->saving = false;
 	job->run = job->run_count = 0;
 }
 

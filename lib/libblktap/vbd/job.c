@@ -60,6 +60,7 @@ void bt_job_fail(struct blktap_job *job, int error, const char *fmt, ...)
 static void free_job(struct blktap_job *job)
 {
 	free(job->base);
+	free(job->state);
 	free(job->new_spec);
 	free(job->leaf_path);
 	free(job->away_path);
@@ -76,6 +77,7 @@ static void fill_info(const struct blktap_job *job,
 	info->rate = job->options.rate;
 	info->total = job->size;
 	info->done = left < job->size ? job->size - left : 0;
+	info->skipped = job->skipped;
 	info->error = job->error;
 	if (job->phase == BT_JOB_ENDED)
 		info->state = !job->error      ? BLKTAP_JOB_DONE
@@ -96,6 +98,7 @@ void bt_job_end(struct blktap_job *job)
 	bt_job_unlink(job);
 	bt_timer_cancel(&job->rate_timer);
 	bt_work_cancel(&job->work);
+	bt_job_forget(job);
 	bt_job_copy_fini(job);
 	job->phase = BT_JOB_ENDED;
 	disk->job = NULL;
@@ -253,6 +256,7 @@ void bt_job_disk_paused(struct blktap_disk *disk)
 	if (!job)
 		return;
 	bt_job_copy_abort(job);
+	bt_job_keep(job, !disk->target_error);
 	bt_list_del(&job->edit.link);
 	job->edit.disk = NULL;
 	bt_job_unlink(job);
@@ -298,6 +302,20 @@ static int check_options(struct blktap_job *job, struct blktap_error **err)
 			       "at most 64 chunks of 64 KiB to 8 MiB",
 			       "job: depth %u, chunk %u", o->depth, o->chunk);
 	return 0;
+}
+
+/* The others have nothing to keep: what a stream has copied is seen in the leaf,
+ * and what a commit has copied may be written to again. */
+static int take_state(struct blktap_job *job, struct blktap_error **err)
+{
+	if (job->options.kind != BLKTAP_JOB_COALESCE)
+		return bt_fail(err, -EINVAL, "leave it away",
+			       "%s: only a coalesce keeps in a file how far "
+			       "it is",
+			       job->disk->name);
+	job->state = strdup(job->options.state);
+	job->options.state = NULL;
+	return job->state ? 0 : bt_fail(err, -ENOMEM, NULL, "out of memory");
 }
 
 static int check_disk(const struct blktap_disk *disk, struct blktap_error **err)
@@ -363,6 +381,8 @@ int blktap_job_start(struct blktap_disk *disk,
 				     job->options.base, &job->base);
 		job->options.base = NULL;
 	}
+	if (!rc && job->options.state)
+		rc = take_state(job, err);
 	if (!rc)
 		rc = bt_job_check(job, err);
 	if (!rc && bt_job_copy_init(job) < 0)

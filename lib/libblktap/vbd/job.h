@@ -50,6 +50,7 @@ struct blktap_job {
 	struct blktap_disk *disk; /* NULL: has ended */
 	struct blktap_job_options options;
 	char *base; /* resolved */
+	char *state; /* the file that says how far it is; or NULL */
 	blktap_job_fn *fn;
 	void *opaque;
 	enum bt_job_phase phase;
@@ -104,6 +105,15 @@ struct blktap_job {
 	uint32_t run; /* the one handed out next */
 	uint64_t window_from, window_to;
 	bool asking;
+	/* job-resume.c */
+	char *paths; /* of the images, while the disk is paused */
+	char *looked; /* what they were when they had been closed */
+	bool kept; /* they are the same: so is the map */
+	bool behind; /* something below the cursor is to be done yet */
+	bool saving; /* the flush before the place is written down */
+	uint64_t saved; /* the place */
+	uint64_t skipped; /* bytes that an earlier job had done */
+
 	bool locked; /* whole is held */
 	bool locking; /* or waited for */
 	struct bt_range whole;
@@ -132,12 +142,30 @@ void bt_job_copy_go(struct blktap_job *job);
 /* The graph is drained and held: takes back what waits at its edges. */
 void bt_job_copy_abort(struct blktap_job *job);
 void bt_job_flush(struct blktap_job *job, void (*done)(struct bt_request *req));
+/* All below the place is done: the grains that end there, or before. Returns the
+ * place, rounded. */
+uint64_t bt_job_skip(struct blktap_job *job, uint64_t place);
+/* Everything below is handed out. */
+uint64_t bt_job_reached(const struct blktap_job *job);
 void bt_job_lock_whole(struct blktap_job *job);
 void bt_job_unlock_whole(struct blktap_job *job);
+
+/* ---- job-resume.c --------------------------------------------------------- */
+/* The disk is paused: keeps what there is to know, where the target is flushed. */
+void bt_job_keep(struct blktap_job *job, bool flushed);
+/* The job begins, or goes on: marks what is to be done. True: it goes on. */
+bool bt_job_place(struct blktap_job *job);
+/* Nothing may be handed out until the place is written down; nothing else is
+ * under way any more, that begins. */
+bool bt_job_must_save(struct blktap_job *job);
+/* It has ended. */
+void bt_job_forget(struct blktap_job *job);
 
 /* ---- job-chain.c ---------------------------------------------------------- */
 /* Whether the disk's chain is one that the job can work on. */
 int bt_job_check(struct blktap_job *job, struct blktap_error **err);
+/* The number of the lowest image that it is about. */
+uint32_t bt_job_last(const struct blktap_job *job);
 /* PREPARE: ends in COPY, or in a failure. */
 void bt_job_prepare(struct blktap_job *job);
 /* The last edit. */

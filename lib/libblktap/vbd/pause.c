@@ -47,6 +47,7 @@ static void close_image(struct blktap_disk *disk)
 	disk->root = NULL;
 	bt_port_link(&disk->top, NULL);
 	bt_graph_close(disk, root);
+	bt_job_disk_closed(disk);
 }
 
 /* The image is closed: open the new one, or else the old one again. */
@@ -70,6 +71,7 @@ static void target_flushed(struct bt_request *req)
 {
 	struct blktap_disk *disk = req->opaque;
 
+	disk->target_error = req->error;
 	bt_pool_give(req);
 	bt_loop_defer(disk->context->loop, &disk->close_work);
 }
@@ -79,6 +81,7 @@ static void flushed(struct bt_request *req)
 	struct blktap_disk *disk = req->opaque;
 
 	disk->flush_error = req->error;
+	disk->target_error = 0;
 	bt_pool_give(req);
 	/* what a job writes to has no background work then, either */
 	if (disk->job && bt_job_flush_target(disk->job, target_flushed))
@@ -298,6 +301,7 @@ int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 		if (!copy)
 			return bt_fail(err, -ENOMEM, NULL, "out of memory");
 	}
+	bt_job_disk_opening(disk, spec ? spec : disk->spec);
 	rc = open_again(disk, spec ? spec : disk->spec, err);
 	if (rc < 0) {
 		free(copy);

@@ -107,6 +107,7 @@ struct blktap_disk {
 
 	char *replace_spec; /* the pause ends with a swing to this; or NULL */
 	int flush_error; /* of a pause's flush */
+	int target_error; /* of the flush of what a job writes to */
 	struct bt_work close_work;
 	blktap_pause_fn *pause_fn;
 	void *pause_opaque;
@@ -212,6 +213,9 @@ static inline void bt_job_note(struct blktap_disk *disk,
 }
 /* The graph is drained, flushed and about to be closed. */
 void bt_job_disk_paused(struct blktap_disk *disk);
+void bt_job_disk_closed(struct blktap_disk *disk);
+/* It is about to be opened again, as spec. */
+void bt_job_disk_opening(struct blktap_disk *disk, const char *spec);
 void bt_job_disk_resumed(struct blktap_disk *disk);
 /* The disk is about to be closed: the job ends, from the loop. */
 void bt_job_close(struct blktap_disk *disk);

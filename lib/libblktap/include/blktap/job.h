@@ -11,8 +11,9 @@
  *
  * At every moment the disk shows what its clients have written, and a crash at
  * any point leaves a chain that does; a job that ended early may be started again.
- * A job waits while its disk is paused, and begins anew when it is resumed. It
- * ends when the disk is closed. */
+ * A job waits while its disk is paused, and goes on when it is resumed; where
+ * somebody has changed the images meanwhile, it begins anew. It ends when the disk
+ * is closed. */
 #ifndef BLKTAP_JOB_H
 #define BLKTAP_JOB_H
 
@@ -47,6 +48,9 @@ struct blktap_job_options {
 	uint64_t rate; /* bytes of data a second; 0: no limit */
 	uint32_t depth; /* chunks under way; 0: 4, at most 64 */
 	uint32_t chunk; /* bytes, a power of two; 0: 1 MiB, at most 8 MiB */
+	/* coalesce: a file that keeps how far it is, so that the same job, if it
+	 * was killed, goes on there; it goes when the job is done. NULL: none. */
+	const char *state;
 };
 
 /* Fills options with the defaults, size included. Since 0.1. */
@@ -76,6 +80,7 @@ struct blktap_job_info {
 	uint64_t
 		pause_ns; /* the longest time that the disk stood still for it */
 	int error; /* of a job that has ended */
+	uint64_t skipped; /* bytes that were done when it began */
 };
 
 /* Fills at most info->size bytes of *info. Since 0.1. */
