@@ -262,6 +262,146 @@ START_TEST(random_failures_of_all_legs_lose_nothing_acknowledged)
 }
 END_TEST
 
+/* ---- order ------------------------------------------------------------------ */
+
+START_TEST(writes_that_overlap_leave_legs_that_agree)
+{
+	struct bt_request *reqs[16];
+	bool done[16] = { false };
+	struct iovec iov[16];
+	struct rig rig;
+	uint64_t seed;
+	uint32_t i;
+
+	for (seed = 1; seed < 40; seed++) {
+		world = (struct rough_world){ .random = seed };
+		make(&rig, 7, seed & 1, NULL, "");
+		for (i = 0; i < 16; i++) {
+			uint64_t length = 512 * (1 + rough_random(&world, 8));
+
+			iov[i].iov_base = malloc(length);
+			iov[i].iov_len = length;
+			memset(iov[i].iov_base, (int)i + 1, length);
+			reqs[i] = bt_pool_take(rig.pool);
+			reqs[i]->op = BLKTAP_OP_WRITE;
+			reqs[i]->offset = 512 * rough_random(&world, 8);
+			reqs[i]->length = length;
+			reqs[i]->data =
+				(struct bt_sgl){ .iov = &iov[i], .count = 1 };
+			reqs[i]->opaque = &done[i];
+			done[i] = false;
+			bt_port_submit(&rig.top, reqs[i]);
+		}
+		for (i = 0; i < 16; i++) {
+			ck_assert_int_eq(bt_loop_run_until(rig.env.loop,
+							   rig_is_done,
+							   &done[i], 30000),
+					 0);
+			ck_assert_int_eq(reqs[i]->error, 0);
+			bt_pool_give(reqs[i]);
+			free(iov[i].iov_base);
+		}
+		expect_same(&rig, 0, 1);
+		expect_same(&rig, 0, 2);
+		rig_fini(&rig);
+	}
+}
+END_TEST
+
+/* ---- the last flush --------------------------------------------------------- */
+
+static uint32_t work_of(const struct rig *rig, bool log)
+{
+	uint32_t i, n = 0;
+
+	for (i = 0; i < BLKTAP_OP_COUNT; i++)
+		n += leg_of(rig, 0)->seen[i] + leg_of(rig, 1)->seen[i] +
+		     (log ? log_of(rig)->seen[i] : 0);
+	return n;
+}
+
+static struct bt_request *last;
+static uint32_t copies_left;
+
+/* The flush comes in the middle of a copy. */
+static int submit_last(struct rough *rough, const struct bt_request *req)
+{
+	struct rig *rig = rough->opaque;
+
+	if (copies_left-- == 0)
+		bt_port_submit(&rig->top, last);
+	return 0;
+}
+
+static void flush_last(struct rig *rig, uint64_t seed, struct images *images)
+{
+	bool done = false;
+	uint32_t i;
+
+	world = (struct rough_world){ .random = seed };
+	images_init(images);
+	for (i = 0; i < BYTES; i += 512)
+		images->of[0][i] = (unsigned char)(i / 512);
+	make(rig, 3, seed & 1, images, "sync=background source=0 region=64k");
+	last = bt_pool_take(rig->pool);
+	last->op = BLKTAP_OP_FLUSH;
+	last->flags = BT_REQUEST_BYPASS | BT_REQUEST_LAST;
+	last->opaque = &done;
+	copies_left = (uint32_t)rough_random(&world, 20);
+	leg_of(rig, 1)->spoil = submit_last;
+	leg_of(rig, 1)->opaque = rig;
+	ck_assert_int_eq(
+		bt_loop_run_until(rig->env.loop, rig_is_done, &done, 30000), 0);
+	ck_assert_int_eq(last->error, 0);
+	bt_pool_give(last);
+	leg_of(rig, 1)->spoil = NULL;
+}
+
+START_TEST(after_its_last_flush_a_mirror_does_nothing_of_its_own)
+{
+	unsigned char data[512] = { 7 };
+	struct images images;
+	struct rig rig;
+	uint64_t seed;
+	uint32_t work;
+
+	for (seed = 1; seed < 21; seed++) {
+		flush_last(&rig, seed, &images);
+		work = work_of(&rig, seed & 1);
+		expect(&rig, "state", "syncing");
+		pass_time(&rig, 60);
+		ck_assert_uint_eq(work_of(&rig, seed & 1), work);
+		ck_assert_int_eq(rig_read(&rig, 0, data, 512), 0);
+		/* a write says that it goes on */
+		ck_assert_int_eq(
+			rig_run(&rig, BLKTAP_OP_WRITE, 0, 0, data, 512), 0);
+		pass_time(&rig, 60);
+		expect(&rig, "state", "synced");
+		expect_same(&rig, 0, 1);
+		rig_fini(&rig);
+		images_fini(&images);
+	}
+}
+END_TEST
+
+START_TEST(a_mirror_that_stays_after_all_goes_on_with_its_copy)
+{
+	struct images images;
+	struct rig rig;
+	uint64_t seed;
+
+	for (seed = 1; seed < 5; seed++) {
+		flush_last(&rig, seed, &images);
+		rig.root->stays = true;
+		pass_time(&rig, 60);
+		expect(&rig, "state", "synced");
+		expect_same(&rig, 0, 1);
+		rig_fini(&rig);
+		images_fini(&images);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mirror");
@@ -282,6 +422,10 @@ int main(void)
 	tcase_add_test(tc, a_bad_read_is_served_by_another_leg_and_repaired);
 	tcase_add_test(tc,
 		       random_failures_of_all_legs_lose_nothing_acknowledged);
+	tcase_add_test(tc, writes_that_overlap_leave_legs_that_agree);
+	tcase_add_test(tc,
+		       after_its_last_flush_a_mirror_does_nothing_of_its_own);
+	tcase_add_test(tc, a_mirror_that_stays_after_all_goes_on_with_its_copy);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The requests of a mirror.
  *
- * A write: LOCKED (its range, shared; a copy holds a region's) -> words made durable
+ * A write: LOCKED (its range: legs may order writes that overlap in two ways, and
+ *   would differ ever after; a copy holds a region's) -> words made durable
  *   where they are not -> SENT to every leg that has not failed -> (a leg failed:
  *   its words, made durable) -> done
  * A read: a piece that one leg is clean in -> SENT -> (it failed: the next leg, and
  *   the first is dirty there) -> the next piece -> done
  * A flush goes to all legs that have not failed; one that fails is dirty in whatever
- * was written since the last sweep. */
+ * was written since the last sweep. The LAST one goes when copies and sweeps are
+ * over, and none begins until a write comes: who takes the mirror's place has its
+ * legs and its log from then on. */
 #include "module/mirror.h"
 
 #include <errno.h>
@@ -329,6 +332,28 @@ static void flushed(struct bt_mirror_fan *fan)
 	bt_request_complete(req, frame->result);
 }
 
+void bt_mirror_rested(struct bt_mirror *m)
+{
+	struct bt_list *at;
+
+	while (!m->sync.active && bt_mirror_is_quiet(m) &&
+	       (at = bt_list_pop(&m->lasts)))
+		send(m, bt_request_frame(
+				bt_list_entry(at, struct bt_request, link)));
+}
+
+static void flush(struct bt_mirror *m, struct bt_mirror_frame *frame)
+{
+	frame->fan.mirror = m;
+	frame->fan.fn = flushed;
+	if (!(frame->req->flags & BT_REQUEST_LAST)) {
+		send(m, frame);
+		return;
+	}
+	bt_list_add_tail(&m->lasts, &frame->req->link);
+	bt_mirror_rest(m);
+}
+
 /* ---- reads ----------------------------------------------------------------- */
 
 static uint32_t cost(const struct bt_mirror *m, uint32_t leg)
@@ -483,14 +508,13 @@ void bt_mirror_submit(struct bt_node *node, struct bt_request *req)
 	case BLKTAP_OP_WRITE:
 	case BLKTAP_OP_WRITE_ZEROES:
 	case BLKTAP_OP_DISCARD:
+		bt_mirror_wake(m);
 		if (bt_range_lock(&m->lock, &frame->range, req->offset,
-				  req->length, false, write_locked))
+				  req->length, true, write_locked))
 			write_locked(&frame->range);
 		return;
 	case BLKTAP_OP_FLUSH:
-		frame->fan.mirror = m;
-		frame->fan.fn = flushed;
-		send(m, frame);
+		flush(m, frame);
 		return;
 	default:
 		frame->offset = req->offset;

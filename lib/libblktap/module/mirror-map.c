@@ -199,6 +199,8 @@ static void tidied(struct bt_table_wait *wait, int error)
 
 	(void)error; /* what did not get there goes with the next commit */
 	m->tidying = false;
+	if (m->resting)
+		bt_mirror_sync_kick(m);
 }
 
 void bt_mirror_tidy(struct bt_mirror *m)
@@ -218,7 +220,7 @@ static void spare_running(struct bt_mirror *m)
 		struct bt_range *range =
 			bt_list_entry(pos, struct bt_range, link);
 
-		if (!range->exclusive) /* a copy changes nothing */
+		if (!range->owner) /* a copy changes nothing */
 			bt_mirror_end_write(m, range->offset, range->length);
 	}
 }
@@ -259,6 +261,8 @@ static void sweep_flushed(struct bt_mirror_fan *fan)
 	bt_mirror_tidy(m);
 	if (m->intents)
 		bt_mirror_start_sweep(m);
+	if (m->resting)
+		bt_mirror_sync_kick(m);
 }
 
 void bt_mirror_sweep_fired(struct bt_timer *timer)
@@ -282,7 +286,7 @@ void bt_mirror_start_sweep(struct bt_mirror *m)
 	struct bt_loop *loop = m->node->env->loop;
 
 	m->intents = true;
-	if (!m->sweeping && !m->sweep_timer.loop)
+	if (!m->sweeping && !m->resting && !m->sweep_timer.loop)
 		bt_timer_arm(loop, &m->sweep_timer,
 			     bt_loop_now(loop) + SWEEP_NS);
 }

@@ -20,6 +20,7 @@
 
 #define NS_PER_S 1000000000ull
 #define LONGEST_BACKOFF (30 * NS_PER_S)
+#define REST_NS (NS_PER_S / 2)
 
 static void go_on(struct bt_mirror *m);
 
@@ -255,7 +256,7 @@ static bool feed(struct bt_mirror *m)
 	for (i = 0; i < BT_MIRROR_LANES; i++) {
 		if (s->lanes[i].busy)
 			continue;
-		if (s->spoiled || s->picked == BT_MIRROR_BATCH)
+		if (s->spoiled || m->resting || s->picked == BT_MIRROR_BATCH)
 			return false;
 		if (!rate_allows(m))
 			return true;
@@ -273,7 +274,7 @@ static bool begin_batch(struct bt_mirror *m)
 
 	for (i = 0; i < m->leg_count && !m->legs[i].dirty; i++)
 		;
-	if (i == m->leg_count || !m->background || m->read_only)
+	if (i == m->leg_count || !m->background || m->read_only || m->resting)
 		return false;
 	if (now_of(m) < s->retry_at_ns) {
 		bt_timer_arm(m->node->env->loop, &s->timer, s->retry_at_ns);
@@ -295,10 +296,16 @@ static void work(struct bt_work *w)
 	struct bt_mirror *m = bt_container_of(w, struct bt_mirror, sync.work);
 	struct bt_mirror_sync *s = &m->sync;
 
+	/* it was not to go after all: a change that was undone */
+	if (m->resting && m->node->stays)
+		bt_mirror_wake(m);
 	if (s->flushing || (!s->active && !begin_batch(m)))
-		return;
-	if (!feed(m) && !any_busy(s))
+		bt_mirror_rested(m);
+	else if (!feed(m) && !any_busy(s))
 		flush_batch(m);
+	if (m->resting)
+		bt_timer_arm(m->node->env->loop, &s->timer,
+			     now_of(m) + REST_NS);
 }
 
 static void go_on(struct bt_mirror *m)
@@ -317,6 +324,23 @@ void bt_mirror_sync_kick(struct bt_mirror *m)
 {
 	if (m->sync.pool)
 		go_on(m);
+}
+
+void bt_mirror_rest(struct bt_mirror *m)
+{
+	m->resting = true;
+	bt_timer_cancel(&m->sweep_timer);
+	go_on(m);
+}
+
+void bt_mirror_wake(struct bt_mirror *m)
+{
+	if (!m->resting)
+		return;
+	m->resting = false;
+	if (m->intents)
+		bt_mirror_start_sweep(m);
+	go_on(m);
 }
 
 void bt_mirror_sync_spoil(struct bt_mirror *m, uint32_t leg)
@@ -338,6 +362,7 @@ int bt_mirror_sync_init(struct bt_mirror *m)
 		return -ENOMEM;
 	for (i = 0; i < BT_MIRROR_LANES; i++) {
 		s->lanes[i].mirror = m;
+		s->lanes[i].range.owner = m; /* writes have none */
 		s->lanes[i].buffer = buffers + i * BT_MIRROR_CHUNK;
 	}
 	return bt_node_add_pool(m->node, BT_MIRROR_LANES + 1,

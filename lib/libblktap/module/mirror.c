@@ -145,9 +145,8 @@ static int make_pools(struct bt_mirror *m)
 	return rc;
 }
 
-static bool is_quiet(void *opaque)
+bool bt_mirror_is_quiet(const struct bt_mirror *m)
 {
-	const struct bt_mirror *m = opaque;
 	uint32_t i;
 
 	for (i = 0; i < BT_MIRROR_LANES; i++)
@@ -155,6 +154,11 @@ static bool is_quiet(void *opaque)
 			return false;
 	return !m->sync.flushing && !m->sweeping && !m->tidying &&
 	       !m->table.running && !m->writer.busy;
+}
+
+static bool is_quiet(void *opaque)
+{
+	return bt_mirror_is_quiet(opaque);
 }
 
 /* Its own work may be under way still, and ends with what it has begun. */
@@ -183,6 +187,7 @@ int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
 	m->read_only = flags & BLKTAP_OPEN_READ_ONLY;
 	bt_rangelock_init(&m->lock);
 	bt_list_init(&m->starved);
+	bt_list_init(&m->lasts);
 	bt_list_init(&m->tidy.link);
 	bt_timer_init(&m->sweep_timer, bt_mirror_sweep_fired);
 	rc = take_legs(node, source, err);

@@ -53,7 +53,7 @@ struct bt_mirror_child {
 
 struct bt_mirror_frame {
 	struct bt_mirror_fan fan;
-	struct bt_range range; /* WRITE and its like: shared */
+	struct bt_range range; /* WRITE and its like */
 	struct bt_table_wait wait;
 	struct bt_request *req;
 	uint64_t epoch; /* of the mirror, when the words were durable */
@@ -144,6 +144,10 @@ struct bt_mirror {
 	bool intents; /* some may be set */
 	struct bt_table_wait tidy; /* a commit that nobody waits for */
 	bool tidying;
+	/* It may be about to go: from a LAST flush to the next write it begins
+	 * nothing of its own, since another node may have its legs and log. */
+	bool resting;
+	struct bt_list lasts; /* such flushes, until its own work is done */
 	/* arguments */
 	enum { BT_MIRROR_FIRST, BT_MIRROR_FASTEST, BT_MIRROR_SPREAD } read;
 	bool background;
@@ -155,6 +159,9 @@ struct bt_mirror {
 };
 
 /* ---- mirror.c: what copy.c shares ------------------------------------------- */
+
+/* Nothing of its own is under way. */
+bool bt_mirror_is_quiet(const struct bt_mirror *m);
 
 /* All edges are legs, but that of a store, the last, which is the log. */
 int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
@@ -206,6 +213,8 @@ void bt_mirror_close_words(struct bt_mirror *m);
 void bt_mirror_submit(struct bt_node *node, struct bt_request *req);
 void bt_mirror_complete(struct bt_node *node, struct bt_port *port,
 			struct bt_request *req);
+/* Its own work may be done: sends the flushes that wait for that. */
+void bt_mirror_rested(struct bt_mirror *m);
 /* Sends a FLUSH to every leg that has not failed. */
 void bt_mirror_fan_flush(struct bt_mirror_fan *fan, struct bt_pool *pool,
 			 uint32_t flags);
@@ -216,6 +225,9 @@ int bt_mirror_sync_init(struct bt_mirror *m);
 void bt_mirror_sync_fini(struct bt_mirror *m);
 /* Something is dirty, or an argument has changed. */
 void bt_mirror_sync_kick(struct bt_mirror *m);
+/* Begins nothing any more; and does again. */
+void bt_mirror_rest(struct bt_mirror *m);
+void bt_mirror_wake(struct bt_mirror *m);
 /* The leg failed with something: what was copied to it counts no longer. */
 void bt_mirror_sync_spoil(struct bt_mirror *m, uint32_t leg);
 

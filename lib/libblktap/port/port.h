@@ -149,6 +149,11 @@ struct blktap_class {
 	/* limits holds what the lower ports allow together (defaults where there
 	 * are none). NULL: as it is. */
 	void (*get_limits)(struct bt_node *node, struct bt_limits *limits);
+	/* A FLUSH with BT_REQUEST_LAST says that the node may be about to be
+	 * closed or replaced: with its completion all it keeps is as durable as
+	 * it gets, and it does nothing of its own until a request comes. One
+	 * may: a change that fails after the flush is undone, and the node goes
+	 * on; and reads come all the time where only writes are held. */
 	void (*submit)(struct bt_node *node, struct bt_request *req);
 	/* What submit sent on is back: req->error is the lower node's; port is
 	 * the one it comes from. Ends with bt_request_complete, or submits again. NULL: passes upward. */
