@@ -49,9 +49,12 @@ static const char *put_char(const char *at)
 		return at + 1;
 	}
 	at++;
-	if (*at == 'u') {
-		putchar((int)strtol(at + 3, NULL, 16) & 0x7f);
-		return strlen(at) > 5 ? at + 5 : at + strlen(at);
+	if (*at == 'u' && strlen(at) > 4) {
+		/* these two digits, whatever the text goes on with */
+		char hex[] = { at[3], at[4], '\0' };
+
+		putchar((int)strtol(hex, NULL, 16) & 0x7f);
+		return at + 5;
 	}
 	found = *at ? strchr(from, *at) : NULL;
 	putchar(found ? to[found - from] : *at);

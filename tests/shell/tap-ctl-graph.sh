@@ -64,6 +64,7 @@ contains out '2 kept, 0 reconfigured, 0 replaced, 0 added, 0 removed'
 # shellcheck disable=SC2086
 exits 0 tap-ctl mason live $disk >out
 contains out '0 in flight'
+equal "$(grep -c '^	edge \[fontsize=8\];$' out)" 1
 exits 0 tap-ctl mason deps a.raw -p "$pid" >out
 contains out '"how":"writes"'
 exits 0 tap-ctl mason deps b.raw -p "$pid" >out

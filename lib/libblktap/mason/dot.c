@@ -3,6 +3,7 @@
  * the file's business, not dot's. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -35,6 +36,24 @@ static void draw_args(const struct bt_mason_node *node, struct bt_strbuf *out)
 	}
 }
 
+/* What an assert can ask for: "state=synced". */
+static void draw_values(const struct bt_node *node, struct bt_strbuf *out)
+{
+	const char *name = node->cls->values;
+	char key[64], text[64];
+
+	while (name && *name) {
+		size_t length = strcspn(name, ",");
+
+		snprintf(key, sizeof(key), "%.*s", (int)length, name);
+		name += length + (name[length] == ',');
+		if (!node->cls->get_value(node, key, text, sizeof(text)))
+			continue;
+		bt_strbuf_printf(out, "\\n%s=", key);
+		escaped(out, text);
+	}
+}
+
 static void draw_figures(const struct bt_node *node, struct bt_strbuf *out)
 {
 	const struct bt_node_stats *s = &node->stats;
@@ -50,6 +69,7 @@ static void draw_figures(const struct bt_node *node, struct bt_strbuf *out)
 			 s->completed[BLKTAP_OP_WRITE], node->has);
 	if (errors)
 		bt_strbuf_printf(out, "\\n%" PRIu64 " errors", errors);
+	draw_values(node, out);
 }
 
 static void draw_node(const struct bt_mason_node *node,
