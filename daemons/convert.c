@@ -51,27 +51,71 @@ static void catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+static int failed(struct job *job, int rc)
+{
+	if (job->convert->error)
+		*job->convert->error = -rc;
+	return 1;
+}
+
 static int say(struct job *job, const char *object, int rc,
 	       struct blktap_error *err)
 {
+	failed(job, rc);
 	report(job->args, object, rc, err);
 	return 1;
 }
 
 /* ---- opening -------------------------------------------------------------- */
 
+static void put_quoted(FILE *out, const char *text)
+{
+	putc('"', out);
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			putc('\\', out);
+		putc(*text, out);
+	}
+	putc('"', out);
+}
+
+/* NULL where there is no memory. */
+static char *make_spec(const char *format, const char *path, const char *key)
+{
+	char *spec = NULL;
+	size_t size;
+	FILE *out = open_memstream(&spec, &size);
+
+	if (!out)
+		return NULL;
+	fprintf(out, "%s%s", format, key ? "(" : ":");
+	if (key) {
+		put_quoted(out, path);
+		fputs(", key=", out);
+		put_quoted(out, key);
+		putc(')', out);
+	} else {
+		fputs(path, out);
+	}
+	if (fclose(out)) {
+		free(spec);
+		return NULL;
+	}
+	return spec;
+}
+
 static int open_disk(struct job *job, const char *format, const char *path,
-		     bool read_only, struct blktap_disk **out)
+		     const char *key, bool read_only, struct blktap_disk **out)
 {
 	struct blktap_disk_options options;
 	struct blktap_error *err = NULL;
-	char *spec = NULL;
+	char *spec = make_spec(format, path, key);
 	int rc;
 
 	blktap_disk_options_init(&options);
 	options.flags = read_only ? BLKTAP_OPEN_READ_ONLY : 0;
 	options.name = path;
-	if (asprintf(&spec, "%s:%s", format, path) < 0)
+	if (!spec)
 		return say(job, path, -ENOMEM, NULL);
 	rc = blktap_disk_open(job->context, spec, &options, out, &err);
 	free(spec);
@@ -91,7 +135,7 @@ static int look_at_target(struct job *job, bool *is_device)
 	    from.st_ino == to.st_ino) {
 		fprintf(stderr, "%s: cannot %s %s: it is the source (EINVAL)\n",
 			job->args->program, get_deed(job->args), c->target);
-		return 1;
+		return failed(job, -EINVAL);
 	}
 	*is_device = S_ISBLK(to.st_mode);
 	if (*is_device || c->overwrite)
@@ -100,7 +144,7 @@ static int look_at_target(struct job *job, bool *is_device)
 		"%s: cannot %s %s: it is there already (EEXIST)\n"
 		"hint: choose another name, or --force to replace it\n",
 		job->args->program, get_deed(job->args), c->target);
-	return 1;
+	return failed(job, -EEXIST);
 }
 
 static int create_target(struct job *job)
@@ -121,8 +165,12 @@ static int create_target(struct job *job)
 	}
 	rc = blktap_image_create(c->target_format, job->temporary, &options,
 				 &err);
+	if (!rc && c->prepare)
+		rc = c->prepare(c->opaque, job->temporary, &err);
 	if (!rc)
 		return 0;
+	if (c->prepare)
+		unlink(job->temporary);
 	free(job->temporary);
 	job->temporary = NULL;
 	return say(job, c->target, rc, err);
@@ -139,13 +187,14 @@ static int open_all(struct job *job, bool *is_device)
 	rc = blktap_context_create(NULL, &job->context, &err);
 	if (rc)
 		return say(job, NULL, rc, err);
-	rc = open_disk(job, c->source_format, c->source, true, &job->source);
+	rc = open_disk(job, c->source_format, c->source, c->source_key, true,
+		       &job->source);
 	if (!rc && !*is_device)
 		rc = create_target(job);
 	if (!rc)
 		rc = open_disk(job, *is_device ? "raw" : c->target_format,
 			       job->temporary ? job->temporary : c->target,
-			       false, &job->target);
+			       c->target_key, false, &job->target);
 	return rc;
 }
 
@@ -170,7 +219,7 @@ static int open_progress(struct job *job)
 		return 0;
 	fprintf(stderr, "%s: --progress '%s' is no open descriptor (EBADF)\n",
 		job->args->program, to);
-	return 1;
+	return failed(job, -EBADF);
 }
 
 static void show(struct job *job, bool last)
@@ -239,7 +288,7 @@ static int copy(struct job *job, bool is_device)
 	fprintf(stderr, "%s: cannot %s %s: %s (%s)\n", job->args->program,
 		get_deed(job->args), job->convert->target, job->message,
 		strerrorname_np(-job->error));
-	return 1;
+	return failed(job, job->error);
 }
 
 /* The whole image gets its name, on disk. */

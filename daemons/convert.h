@@ -8,9 +8,16 @@
 struct convert {
 	const char *source; /* its file */
 	const char *source_format; /* the class that opens it */
+	const char *source_key; /* as the class takes it; or NULL */
 	const char *target;
 	const char *target_format;
+	const char *target_key;
 	const struct blktap_image_options *create; /* length is filled in */
+	/* What is done to the new image before it is opened; or NULL. */
+	int (*prepare)(void *opaque, const char *path,
+		       struct blktap_error **err);
+	void *opaque;
+	int *error; /* gets the errno of what failed; or NULL */
 	bool overwrite;
 	bool json;
 	const char

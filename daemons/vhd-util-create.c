@@ -84,11 +84,33 @@ static int depth_of(const char *path, bool raw, int *depth,
 	return rc;
 }
 
-/* Parents that hold nothing are stepped over, down to one that does. */
+/* Whether two images are encrypted alike; a raw one is not. */
+static int same_key(const char *a, const char *b, bool b_is_raw, bool *same,
+		    struct blktap_error **err)
+{
+	struct blktap_vhd_key_hash hash[2] = { 0 };
+	const char *const path[] = { a, b_is_raw ? NULL : b };
+	struct blktap_vhd *vhd;
+	int i, rc = 0;
+
+	for (i = 0; !rc && i < 2 && path[i]; i++) {
+		rc = blktap_vhd_open(path[i], 0, &vhd, err);
+		if (rc)
+			break;
+		blktap_vhd_get_key_hash(vhd, &hash[i]);
+		blktap_vhd_close(vhd);
+	}
+	*same = !memcmp(&hash[0], &hash[1], sizeof(hash[0]));
+	return rc;
+}
+
+/* Parents that hold nothing are stepped over, down to one that does, or to one
+ * from which the child would get another key. */
 static int skip_empty(char **parent, bool *raw, struct blktap_error **err)
 {
 	for (;;) {
 		struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+		bool same;
 		char *next;
 		int rc;
 
@@ -101,6 +123,11 @@ static int skip_empty(char **parent, bool *raw, struct blktap_error **err)
 		rc = blktap_vhd_get_parent(*parent, false, &next, err);
 		if (rc)
 			return rc;
+		rc = same_key(*parent, next, info.parent_is_raw, &same, err);
+		if (rc || !same) {
+			free(next);
+			return rc;
+		}
 		*raw = info.parent_is_raw;
 		free(*parent);
 		*parent = next;

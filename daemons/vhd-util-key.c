@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "vhd-util.h"
@@ -12,8 +11,8 @@
 static const struct opt options[] = {
 	{ 'C', "compute", OPT_FLAG, NULL, "print the hash of a key (-k)", 0,
 	  0 },
-	{ 's', "set", OPT_FLAG, NULL,
-	  "set the hash of an image (-k, or -H and -N)", 0, 0 },
+	{ 's', "set", OPT_FLAG, NULL, "set the hash of an image (-k or -H)", 0,
+	  0 },
 	{ 'c', "check", OPT_FLAG, NULL,
 	  "whether a key (-k) is that of the image", 0, 0 },
 	{ 'p', "print", OPT_FLAG, NULL, "print nonce and hash of an image", 0,
@@ -22,7 +21,7 @@ static const struct opt options[] = {
 	{ 'k', "key", OPT_TEXT, "FILE", "a key: 32 or 64 bytes", 0, 0 },
 	{ 'H', "hash", OPT_TEXT, "HEX", "a hash", 0, 0 },
 	{ 'N', "nonce", OPT_TEXT, "HEX",
-	  "what the hash was made with; the default is random", 0, 0 },
+	  "what the hash was made with; the default is zeroes", 0, 0 },
 	{ 0, "json", OPT_FLAG, NULL, "print JSON", 0, 0 },
 	{ 0 },
 };
@@ -91,16 +90,14 @@ static int hash_file(const char *path, struct blktap_vhd_key_hash *hash,
 	return rc;
 }
 
+/* Toolstacks look a key up by its hash alone, so who gives no nonce means zeroes,
+ * as it always was. */
 static int set_nonce(const struct args *args, struct blktap_vhd_key_hash *hash)
 {
 	const char *nonce = arg_text(args, "nonce");
 
-	if (nonce)
-		return read_hex(nonce, hash->nonce);
-	return getrandom(hash->nonce, sizeof(hash->nonce), 0) ==
-			       (ssize_t)sizeof(hash->nonce)
-		       ? 0
-		       : -EIO;
+	memset(hash->nonce, 0, sizeof(hash->nonce));
+	return nonce ? read_hex(nonce, hash->nonce) : 0;
 }
 
 static int on_image(const struct args *args, struct blktap_error **err)
@@ -144,8 +141,12 @@ static int compute(const struct args *args, struct blktap_error **err)
 
 	if (!rc)
 		rc = hash_file(arg_text(args, "key"), &hash, err);
-	if (!rc)
+	if (!rc && arg_is_set(args, "json")) {
 		put_hash(args, &hash);
+	} else if (!rc) {
+		put_hex(hash.hash);
+		putchar('\n');
+	}
 	return rc;
 }
 
@@ -153,7 +154,6 @@ static int key(const struct args *args)
 {
 	const char *name = arg_text(args, "name");
 	bool has_key = arg_is_set(args, "key");
-	bool has_hash = arg_is_set(args, "hash") && arg_is_set(args, "nonce");
 	struct blktap_error *err = NULL;
 	int deeds = arg_is_set(args, "compute") + arg_is_set(args, "set") +
 		    arg_is_set(args, "check") + arg_is_set(args, "print");
@@ -165,8 +165,6 @@ static int key(const struct args *args)
 		return misuse(args, "option '--name' is missing");
 	if (arg_is_set(args, "set") && has_key == arg_is_set(args, "hash"))
 		return misuse(args, "-s wants either -k or -H");
-	if (arg_is_set(args, "hash") && !has_hash)
-		return misuse(args, "-H says nothing without its -N");
 	if ((arg_is_set(args, "compute") || arg_is_set(args, "check")) &&
 	    !has_key)
 		return misuse(args, "option '--key' is missing");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* vhd-util fill, coalesce, copy: long work, which shows how far it is and may be
+/* vhd-util fill, coalesce: long work, which shows how far it is and may be
  * interrupted at any moment. */
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "chain.h"
-#include "convert.h"
 #include "vhd-util.h"
 #include "work.h"
 
@@ -202,9 +201,6 @@ static int coalesce_down(const struct args *args, const char *name,
 				 err);
 }
 
-static int copy_chain(const struct args *args, const char *from, const char *to,
-		      bool json);
-
 static int coalesce(const struct args *args)
 {
 	const char *name = arg_text(args, "name");
@@ -223,7 +219,7 @@ static int coalesce(const struct args *args)
 		return EINVAL;
 	}
 	if (arg_is_set(args, "output"))
-		return copy_chain(args, name, arg_text(args, "output"), false);
+		return vhd_copy_chain(args, name, arg_text(args, "output"));
 	rc = work_begin(&work, args, arg_is_set(args, "show-progress"));
 	if (rc)
 		return rc;
@@ -240,50 +236,6 @@ static int coalesce(const struct args *args)
 	return work_end(&work, rc ? report(args, name, rc, err) : 0);
 }
 
-/* ---- copy ----------------------------------------------------------------- */
-
-static const struct opt copy_options[] = {
-	{ 'n', "name", OPT_TEXT, "FILE", "the image", OPT_REQUIRED, 0 },
-	{ 'N', "new", OPT_TEXT, "FILE", "the copy, which stands alone",
-	  OPT_REQUIRED, 0 },
-	{ 'k', "key", OPT_TEXT, "FILE", "encrypt the copy with this key", 0,
-	  0 },
-	{ 'E', "key-from-stdin", OPT_FLAG, NULL, "the same, the key on stdin",
-	  0, 0 },
-	{ 0, "json", OPT_FLAG, NULL, "say in JSON what was copied", 0, 0 },
-	WORK_PROGRESS,
-	{ 0 },
-};
-
-static int copy_chain(const struct args *args, const char *from, const char *to,
-		      bool json)
-{
-	struct blktap_image_options create;
-	struct convert convert = {
-		.source = from,
-		.source_format = "vhd",
-		.target = to,
-		.target_format = "vhd",
-		.create = &create,
-		.json = json,
-		.progress = arg_text(args, "progress"),
-	};
-	int status;
-
-	blktap_image_options_init(&create);
-	create.extra = "round=sector";
-	status = convert_run(args, &convert);
-	return status == 1 ? EIO : status;
-}
-
-static int copy(const struct args *args)
-{
-	if (arg_is_set(args, "key") || arg_is_set(args, "key-from-stdin"))
-		return report(args, arg_text(args, "new"), -ENOTSUP, NULL);
-	return copy_chain(args, arg_text(args, "name"), arg_text(args, "new"),
-			  arg_is_set(args, "json"));
-}
-
 const struct command vhd_long_commands[] = {
 	{ .name = "fill",
 	  .summary = "puts every block into the image",
@@ -297,11 +249,5 @@ const struct command vhd_long_commands[] = {
 	  .usage_status = EINVAL,
 	  .files_only = true,
 	  .run = coalesce },
-	{ .name = "copy",
-	  .summary = "copies an image with all it stands on",
-	  .options = copy_options,
-	  .usage_status = EINVAL,
-	  .files_only = true,
-	  .run = copy },
 	{ 0 },
 };

@@ -10,7 +10,7 @@
 static const struct command *const groups[] = {
 	vhd_create_commands, vhd_query_commands, vhd_read_commands,
 	vhd_change_commands, vhd_long_commands,	 vhd_scan_commands,
-	vhd_key_commands,
+	vhd_key_commands,    vhd_copy_commands,
 };
 
 #define GROUPS (sizeof(groups) / sizeof(*groups))

@@ -12,6 +12,10 @@ extern const struct command vhd_change_commands[];
 extern const struct command vhd_long_commands[];
 extern const struct command vhd_scan_commands[];
 extern const struct command vhd_key_commands[];
+extern const struct command vhd_copy_commands[];
+
+/* Copies from with all it stands on to the new image to, in the clear. */
+int vhd_copy_chain(const struct args *args, const char *from, const char *to);
 
 /* A name on a line of its own: a line break in it would make two lines of one. */
 void put_line(const char *text);

@@ -65,6 +65,13 @@ rm fixed.vhd
 "$u" query -n lone.vhd --json >/dev/null
 "$u" read -n lone.vhd -p >/dev/null
 
+echo '# the name of a raw parent was used after it was freed'
+truncate -s 4M base4.raw
+"$u" snapshot -n onraw.vhd -p base4.raw -m
+truncate -s 1M base4.raw
+exits 28 "$u" coalesce -n onraw.vhd >out 2>err
+contains err 'base4.raw: has 1048576 bytes, less than the 4194304'
+
 echo '# a coalesce that was interrupted began anew'
 "$u" create -n base.vhd -s 4000
 "$u" snapshot -n top.vhd -p base.vhd -e

@@ -186,7 +186,8 @@ nonce=$(printf '%064d' 0)
 "$u" key -s -n k.vhd -k key -N "$nonce"
 hash=$(head -c 64 /dev/zero | sha256sum | cut -d' ' -f1)
 equal "$("$u" key -p -n k.vhd)" "$nonce $hash"
-equal "$("$u" key -C -k key -N "$nonce")" "$nonce $hash"
+equal "$("$u" key -C -k key -N "$nonce")" "$hash"
+equal "$("$u" key -C -k key)" "$hash"
 "$u" key -c -n k.vhd -k key
 head -c 32 /dev/urandom >other
 exits 22 "$u" key -c -n k.vhd -k other 2>err

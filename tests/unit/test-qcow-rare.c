@@ -110,6 +110,29 @@ START_TEST(encrypted_image_is_refused_without_its_key)
 }
 END_TEST
 
+/* The key that the child is given is that of what it stands on. */
+START_TEST(encrypted_parent_is_read_with_the_key_of_its_child)
+{
+	struct blktap_disk *disk;
+	char message[600];
+
+	if (!make_encrypted("qcow2", 0))
+		return;
+	disk = open_disk(keyed("qcow2", "key"), 0);
+	put(disk, 0, 5, 65536);
+	close_disk(disk);
+	make("qcow2", "child", 3 * MIB, 0, NULL, "i.img", "qcow2", 0);
+	ck_assert_int_eq(try_open("qcow2:@/child", 0, &disk, message), -ENOKEY);
+	ck_assert_ptr_nonnull(strstr(message, "i.img"));
+	disk = open_disk("qcow2(\"@/child\", key=\"file:@/key\")", 0);
+	put(disk, 4096, 6, 4096);
+	expect(disk, 0, 5, 4096);
+	expect(disk, 4096, 6, 4096);
+	expect(disk, 8192, 5, 4096);
+	close_disk(disk);
+}
+END_TEST
+
 /* ---- Xen's images --------------------------------------------------------- */
 
 static bool make_xen(void)
@@ -248,6 +271,7 @@ int main(void)
 	tcase_add_loop_test(
 		tc, encrypted_image_is_read_and_written_with_its_key, 0, 3);
 	tcase_add_test(tc, encrypted_image_is_refused_without_its_key);
+	tcase_add_test(tc, encrypted_parent_is_read_with_the_key_of_its_child);
 	tcase_add_test(tc, checksum_of_an_l1_table_is_kept_and_believed);
 	tcase_add_test(
 		tc,

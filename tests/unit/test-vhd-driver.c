@@ -4,6 +4,8 @@
  * run. */
 #include "vhd-bench.h"
 
+#include <blktap/vhd.h>
+
 START_TEST(a_dynamic_disk_is_what_was_written_to_it)
 {
 	memset(model, 0, sizeof(model));
@@ -59,6 +61,52 @@ START_TEST(a_chain_is_what_was_written_to_its_top)
 	memcpy(model, middle, SIZE);
 	open_image("a.vhd", BLKTAP_OPEN_READ_ONLY);
 	compare(0, SIZE);
+}
+END_TEST
+
+/* false: there is no encryption in this build. */
+static bool encrypt(const char *name)
+{
+	struct blktap_vhd_key_hash hash = { .is_set = true };
+	unsigned char key[64];
+	struct blktap_vhd *vhd;
+	size_t i;
+	int fd = open(in_dir("key"), O_CREAT | O_WRONLY, 0600);
+
+	for (i = 0; i < sizeof(key); i++)
+		key[i] = (unsigned char)(i * 5 + 1);
+	ck_assert_int_eq(write(fd, key, sizeof(key)), sizeof(key));
+	close(fd);
+	if (blktap_vhd_hash_key(key, sizeof(key), &hash, NULL) == -ENOTSUP)
+		return false;
+	ck_assert_int_eq(
+		blktap_vhd_open(in_dir(name), BLKTAP_VHD_WRITE, &vhd, NULL), 0);
+	ck_assert_int_eq(blktap_vhd_set_key_hash(vhd, &hash, NULL), 0);
+	blktap_vhd_close(vhd);
+	key_file = "key";
+	return true;
+}
+
+START_TEST(an_encrypted_disk_is_what_was_written_to_it)
+{
+	memset(model, 0, sizeof(model));
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	if (encrypt("a.vhd"))
+		steps("a.vhd", true);
+}
+END_TEST
+
+START_TEST(an_encrypted_child_is_what_was_written_to_it)
+{
+	make_base();
+	make("a.vhd", SIZE, "base.raw", "raw", NULL);
+	if (!encrypt("a.vhd"))
+		return;
+	open_image("a.vhd", 0);
+	write_random(3 * BLOCK + 512, 9 * BLOCK);
+	close_image();
+	make("b.vhd", 0, in_dir("a.vhd"), "vhd", NULL);
+	steps("b.vhd", true);
 }
 END_TEST
 
@@ -269,6 +317,8 @@ int main(void)
 	tcase_add_test(tc,
 		       a_child_of_a_smaller_raw_disk_is_what_was_written_to_it);
 	tcase_add_test(tc, a_chain_is_what_was_written_to_its_top);
+	tcase_add_test(tc, an_encrypted_disk_is_what_was_written_to_it);
+	tcase_add_test(tc, an_encrypted_child_is_what_was_written_to_it);
 	tcase_add_test(tc, two_writes_into_one_new_block_share_it);
 	tcase_add_test(tc, a_new_block_of_2_mib_is_not_filled_with_zeroes);
 	tcase_add_test(tc, a_bad_table_is_refused_before_anything_is_written);

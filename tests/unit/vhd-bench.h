@@ -53,6 +53,8 @@ static inline void seed(void)
 	fflush(stdout);
 }
 
+static const char *key_file; /* of an encrypted image; or NULL */
+
 static inline void setup(void)
 {
 	struct blktap_context_options options = { .size = sizeof(options) };
@@ -62,6 +64,7 @@ static inline void setup(void)
 	ck_assert_int_eq(blktap_context_create(&options, &context, NULL), 0);
 	strcpy(dir + sizeof(dir) - 7, "XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
+	key_file = NULL;
 	disk = NULL;
 	seed();
 }
@@ -139,13 +142,15 @@ static inline void open_image(const char *name, uint32_t flags)
 {
 	struct blktap_disk_options options;
 	struct blktap_error *err = NULL;
-	char spec[128];
+	char spec[256];
 	int rc;
 
 	blktap_disk_options_init(&options);
 	options.flags = flags;
 	/* small, so that pages and bitmaps are given up and read again */
-	snprintf(spec, sizeof(spec), "vhd(\"%s\", cache=64K)", in_dir(name));
+	snprintf(spec, sizeof(spec), "vhd(\"%s\", cache=64K%s%s)", in_dir(name),
+		 key_file ? ", key=file:" : "",
+		 key_file ? in_dir(key_file) : "");
 	rc = blktap_disk_open(context, spec, &options, &disk, &err);
 	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
 }

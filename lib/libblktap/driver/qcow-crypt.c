@@ -56,7 +56,7 @@ static int make_cipher(struct bt_qcow *q, const char *key, ssize_t length,
 /* Behind the validation of the header, which has refused an encrypted image
  * without a key. */
 int bt_qcow_crypt_open(struct bt_qcow *q, const struct bt_args *args,
-		       struct blktap_error **err)
+		       uint32_t flags, struct blktap_error **err)
 {
 	const char *ref = bt_args_string(args, "key");
 	char key[64];
@@ -64,6 +64,9 @@ int bt_qcow_crypt_open(struct bt_qcow *q, const struct bt_args *args,
 	int rc;
 
 	if (!ref)
+		return 0;
+	/* what it stands on may be encrypted, or what stands on it */
+	if (!q->geo.encrypted && (q->parent || flags & BT_OPEN_BELOW))
 		return 0;
 	if (!q->geo.encrypted)
 		return refuse(q, -EINVAL, "the image is not encrypted",

@@ -37,11 +37,13 @@ static int check_version(const struct bt_qcow *q, struct blktap_error **err)
 }
 
 static int read_header(struct bt_qcow *q, const struct bt_args *args,
-		       struct blktap_error **err)
+		       uint32_t flags, struct blktap_error **err)
 {
 	unsigned char probe[BT_QCOW_HEADER_PROBE], *head;
-	unsigned int use = (q->f.read_only ? 0 : BT_QCOW_FOR_WRITE) |
-			   (bt_args_is_set(args, "key") ? BT_QCOW_WITH_KEY : 0);
+	unsigned int use =
+		(q->f.read_only ? 0 : BT_QCOW_FOR_WRITE) |
+		(bt_args_is_set(args, "key") ? BT_QCOW_WITH_KEY : 0) |
+		(flags & BT_OPEN_LOOK ? BT_QCOW_FOR_INFO : 0);
 	struct bt_fault fault;
 	size_t length = sizeof(probe);
 	int rc = bt_image_file_read(&q->f, 0, probe, sizeof(probe));
@@ -226,14 +228,14 @@ int bt_qcow_open(struct bt_node *node, const struct bt_args *args,
 				flags, bt_args_bool(args, "ro"), err);
 	if (rc < 0)
 		return rc;
-	rc = read_header(q, args, err);
+	rc = read_header(q, args, flags, err);
 	if (!rc)
 		rc = settle_alignment(q, err);
 	q->l2_page = (uint32_t)bt_min_u64(4096, q->geo.l2_bytes);
 	q->ref_page = (uint32_t)bt_min_u64(4096, bt_qcow_cluster(q));
 	q->native_l1 = !rc && bt_qcow_l1_is_native(&q->header);
 	if (!rc)
-		rc = bt_qcow_crypt_open(q, args, err);
+		rc = bt_qcow_crypt_open(q, args, flags, err);
 	if (!rc)
 		rc = bt_qcow_xen_check(q, err);
 	if (!rc && !q->f.read_only)

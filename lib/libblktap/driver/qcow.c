@@ -38,7 +38,8 @@ static const struct blktap_param params[] = {
 	{ .name = "key",
 	  .type = BLKTAP_PARAM_STRING,
 	  .flags = BLKTAP_PARAM_SECRET,
-	  .help = "the key of an encrypted image: file:/PATH" },
+	  .help = "the key of an encrypted image and of those below it: "
+		  "file:/PATH" },
 	{ .name = "convert_l1",
 	  .type = BLKTAP_PARAM_BOOL,
 	  .fallback = "false",

@@ -269,7 +269,7 @@ int bt_qcow_xen_close(struct bt_qcow *q);
 
 /* ---- qcow-crypt.c --------------------------------------------------------- */
 int bt_qcow_crypt_open(struct bt_qcow *q, const struct bt_args *args,
-		       struct blktap_error **err);
+		       uint32_t flags, struct blktap_error **err);
 int bt_qcow_decrypt_data(struct bt_qcow *q, uint64_t guest,
 			 const struct bt_sgl *data, uint64_t length);
 int bt_qcow_encrypt_data(struct bt_qcow_run *run, uint64_t guest,

@@ -27,6 +27,7 @@ struct merge {
 	/* one of the two is the target */
 	struct blktap_vhd into;
 	struct bt_image_file raw;
+	char *parent; /* the name that raw keeps */
 	bool has_tool, has_raw;
 	struct bt_vhdwriter *writer; /* NULL: written in place */
 	struct bt_image_file *file;
@@ -84,7 +85,6 @@ static int find_target(struct merge *m, struct blktap_vhd *vhd,
 		       struct blktap_error **err)
 {
 	bool raw = bt_vhd_header_parent_is_raw(&m->child->header);
-	char *parent;
 	int rc;
 
 	if (!m->child->differencing)
@@ -93,11 +93,8 @@ static int find_target(struct merge *m, struct blktap_vhd *vhd,
 	if (m->options->into)
 		return open_target(m, m->options->into, m->options->into_raw,
 				   err);
-	rc = blktap_vhd_find_parent(vhd, false, &parent, err);
-	if (!rc)
-		rc = open_target(m, parent, raw, err);
-	free(parent);
-	return rc;
+	rc = blktap_vhd_find_parent(vhd, false, &m->parent, err);
+	return rc ? rc : open_target(m, m->parent, raw, err);
 }
 
 static int check_sizes(struct merge *m, struct blktap_error **err)
@@ -108,6 +105,23 @@ static int check_sizes(struct merge *m, struct blktap_error **err)
 		       "%s: has %" PRIu64 " bytes, less than the %" PRIu64
 		       " of its child",
 		       m->file->path, m->size, m->child->size);
+}
+
+/* Blocks are copied as they are, so both must be encrypted alike. */
+static int check_keys(struct merge *m, struct blktap_error **err)
+{
+	struct blktap_vhd child = { .img = m->child };
+	struct blktap_vhd_key_hash from, to = { 0 };
+
+	blktap_vhd_get_key_hash(&child, &from);
+	if (m->into.img)
+		blktap_vhd_get_key_hash(&m->into, &to);
+	if (!memcmp(&from, &to, sizeof(from)))
+		return 0;
+	return bt_fail(err, -EKEYREJECTED,
+		       "copy the chain instead: vhd-util copy",
+		       "%s and %s are not encrypted with the same key",
+		       m->child->f.path, m->file->path);
 }
 
 /* ---- the state ------------------------------------------------------------ */
@@ -339,6 +353,8 @@ int blktap_vhd_coalesce(struct blktap_vhd *vhd,
 	if (!rc)
 		rc = check_sizes(&m, err);
 	if (!rc)
+		rc = check_keys(&m, err);
+	if (!rc)
 		rc = copy_all(&m, err);
 	*sectors = m.sectors;
 	bt_vhdwriter_destroy(m.writer);
@@ -346,6 +362,7 @@ int blktap_vhd_coalesce(struct blktap_vhd *vhd,
 		bt_image_file_close(&m.raw);
 	if (m.has_tool)
 		bt_vhdtool_close(&m.into);
+	free(m.parent);
 	free(m.bitmap);
 	free(m.data);
 	return rc;

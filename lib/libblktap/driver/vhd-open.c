@@ -259,6 +259,8 @@ int bt_vhdimg_open(struct bt_node *node, const struct bt_args *args,
 		rc = img->footer.type == BT_VHD_FIXED
 			     ? open_fixed(img, choice, err)
 			     : open_blocks(img, choice, err);
+	if (!rc)
+		rc = bt_vhdimg_open_cipher(img, args, flags, err);
 	if (rc < 0) {
 		bt_vhdimg_close(node);
 		return rc;
@@ -281,6 +283,7 @@ void bt_vhdimg_close(struct bt_node *node)
 	if (img->meta && !bt_meta_is_idle(img->meta))
 		bt_loop_run_until(node->env->loop, is_idle, img->meta, -1);
 	bt_meta_destroy(img->meta);
+	bt_vhdimg_close_cipher(img);
 	bt_image_file_close(&img->f);
 	free(img->full);
 	free(img->batmap);

@@ -311,6 +311,24 @@ static int resize_fixed(struct bt_vhdimg *img, const struct bt_vhd_footer *f,
 	return rc ? bt_image_file_fail(img->f.path, rc, err) : 0;
 }
 
+/* The rest of a block is zeroed when the disk grows over it; without the key that
+ * cannot be done, as zeroes in an encrypted image are none to its readers. */
+static int check_key(const struct blktap_vhd *vhd, uint64_t size,
+		     struct blktap_error **err)
+{
+	struct bt_vhdimg *img = vhd->img;
+	uint64_t end = bt_min_u64(size, img->size);
+	struct bt_vhd_batmap batmap;
+
+	if (img->fixed || !(end % img->blocks.block_size) ||
+	    !bt_vhdtool_read_batmap(img, &batmap) || !batmap.keyhash.cookie)
+		return 0;
+	return bt_fail(err, -ENOKEY, "resize it in whole blocks, or copy it",
+		       "%s: is encrypted, and %" PRIu64
+		       " bytes are not in blocks of %u",
+		       img->f.path, end, img->blocks.block_size);
+}
+
 int blktap_vhd_resize(struct blktap_vhd *vhd, uint64_t length,
 		      const char *journal, uint32_t flags,
 		      struct blktap_error **err)
@@ -337,6 +355,9 @@ int blktap_vhd_resize(struct blktap_vhd *vhd, uint64_t length,
 		return bt_fail(err, -EINVAL,
 			       "resize it with a journal: vhd-util resize -j",
 			       "%s: cannot shrink fast", img->f.path);
+	rc = check_key(vhd, size, err);
+	if (rc < 0)
+		return rc;
 	rc = bt_vhdjournal_create(img, journal, &j, err);
 	if (!rc && img->fixed)
 		rc = resize_fixed(img, &f, j, err);

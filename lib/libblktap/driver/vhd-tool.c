@@ -66,6 +66,7 @@ int bt_vhdtool_open(struct blktap_vhd *vhd, const char *path, uint32_t flags,
 	if (!rc) {
 		vhd->img = vhd->node->data;
 		vhd->img->any_parent = any_parent;
+		vhd->img->as_stored = true;
 		rc = bt_node_open(vhd->node, flags | BLKTAP_OPEN_BUFFERED, err);
 	}
 	return rc < 0 ? failed(vhd, path, rc, err) : 0;

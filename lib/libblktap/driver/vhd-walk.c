@@ -109,6 +109,8 @@ static void read_done(struct bt_io *io, int error)
 	struct bt_vhdimg_frame *f =
 		bt_container_of(io, struct bt_vhdimg_frame, io);
 
+	if (bt_unlikely(f->img->cipher && !error))
+		error = bt_vhdimg_decrypt(f);
 	if (bt_unlikely(error != 0)) {
 		bt_vhdimg_finish(f, error);
 		return;

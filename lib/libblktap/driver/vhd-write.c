@@ -40,7 +40,7 @@ static void got_marks(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
 		bt_vhdimg_go_on(f);
 }
 
-static void written(struct bt_io *io, int error)
+void bt_vhdimg_written(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
 		bt_container_of(io, struct bt_vhdimg_frame, io);
@@ -63,10 +63,14 @@ static void written(struct bt_io *io, int error)
 
 bool bt_vhdimg_write_run(struct bt_vhdimg_frame *f)
 {
-	bt_vhdimg_submit_io(f, BT_IO_WRITE,
-			    bt_vhd_data_offset(&f->img->blocks, f->entry) +
-				    bt_vhdimg_in_block(f),
-			    written);
+	if (bt_unlikely(f->img->cipher != NULL))
+		bt_vhdimg_write_encrypted(f);
+	else
+		bt_vhdimg_submit_io(
+			f, BT_IO_WRITE,
+			bt_vhd_data_offset(&f->img->blocks, f->entry) +
+				bt_vhdimg_in_block(f),
+			bt_vhdimg_written);
 	return false;
 }
 
@@ -100,7 +104,7 @@ bool bt_vhdimg_unmap_run(struct bt_vhdimg_frame *f)
 {
 	struct bt_vhdimg *img = f->img;
 	bool zeroes = f->req->op == BLKTAP_OP_WRITE_ZEROES;
-	bool keep = img->differencing ||
+	bool keep = img->differencing || img->cipher ||
 		    (img->batmap &&
 		     bt_vhd_bit_test(img->batmap, bt_vhdimg_block(f)));
 	enum bt_io_op op = BT_IO_PUNCH;

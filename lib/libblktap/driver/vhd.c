@@ -26,6 +26,11 @@ static const struct blktap_param vhd_params[] = {
 	  .min = 64u << 10,
 	  .max = 1u << 30,
 	  .help = "memory for tables and bitmaps, at the most" },
+	{ .name = "key",
+	  .type = BLKTAP_PARAM_STRING,
+	  .flags = BLKTAP_PARAM_SECRET,
+	  .help = "the key of an encrypted image and of those below it, 32 or "
+		  "64 bytes: file:/PATH or fd:N" },
 	{ .name = NULL },
 };
 
@@ -52,9 +57,12 @@ static void vhd_get_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->max_unmap = 1u << 30;
 	limits->discard_granularity = bt_max_u64(4096, limits->block_size);
 	limits->operations = node->cls->operations;
-	/* zeroes over a parent are data */
-	if (img->differencing)
+	/* zeroes over a parent are data, and so are those that are encrypted */
+	if (img->differencing || img->cipher)
 		limits->operations &= ~(1u << BLKTAP_OP_WRITE_ZEROES);
+	if (img->cipher)
+		limits->max_transfer = (uint32_t)bt_min_u64(
+			limits->max_transfer, BT_VHDIMG_BOUNCE);
 	limits->read_only = img->read_only;
 	limits->native_fua = img->fixed;
 }

@@ -29,6 +29,9 @@
 enum bt_vhdimg_kind { BT_VHDIMG_BITMAP, BT_VHDIMG_BAT, BT_VHDIMG_KINDS };
 #define BT_VHDIMG_RANK 1
 
+/* The longest write of an encrypted image. */
+#define BT_VHDIMG_BOUNCE 131072u
+
 struct bt_vhdimg {
 	struct bt_node *node;
 	struct bt_image_file f;
@@ -45,6 +48,8 @@ struct bt_vhdimg {
 	bool old_bits; /* bitmaps have their lowest bit first */
 	bool any_parent; /* its locators may be bad */
 	bool any_uuid; /* its parent may be another disk than it was */
+	bool as_stored; /* nobody asks for its data; no key is needed */
+	struct bt_vhdcipher *cipher; /* NULL: it is not encrypted */
 	int flush_error; /* the first one; a fixed disk's stays */
 
 	/* A bit a block: every sector is known to be here. */
@@ -156,6 +161,20 @@ struct bt_meta_block *bt_vhdimg_get_bitmap(
 void bt_vhdimg_submit_io(struct bt_vhdimg_frame *f, enum bt_io_op op,
 			 uint64_t offset,
 			 void (*done)(struct bt_io *io, int error));
+
+/* A write's data is in the file. */
+void bt_vhdimg_written(struct bt_io *io, int error);
+
+/* ---- encryption (vhd-crypt.c) --------------------------------------------- */
+
+/* -ENOKEY for an encrypted image without its key, -EKEYREJECTED with another. */
+int bt_vhdimg_open_cipher(struct bt_vhdimg *img, const struct bt_args *args,
+			  uint32_t flags, struct blktap_error **err);
+void bt_vhdimg_close_cipher(struct bt_vhdimg *img);
+/* What the run has read, in place. */
+int bt_vhdimg_decrypt(struct bt_vhdimg_frame *f);
+/* Writes the run, then bt_vhdimg_written. */
+void bt_vhdimg_write_encrypted(struct bt_vhdimg_frame *f);
 
 /* ---- bits, in the order of the image -------------------------------------- */
 

@@ -88,7 +88,8 @@ static int look_at_backing(struct making *m, struct blktap_error **err)
 		/* only looked at: it may be in use as the live disk that this
 		 * is to be the child of */
 		rc = bt_image_open(&env, spec,
-				   BLKTAP_OPEN_READ_ONLY | BLKTAP_OPEN_FORCE,
+				   BLKTAP_OPEN_READ_ONLY | BLKTAP_OPEN_FORCE |
+					   BT_OPEN_LOOK,
 				   &node, err);
 	if (!rc && !m->create.size)
 		m->create.size = node->limits.size;

@@ -27,6 +27,12 @@ int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
 		      struct bt_node **out, struct blktap_error **err);
 
+/* The same, for an image that child stands on, or is to: what was given for the
+ * child and holds for both, its key, holds here. */
+int bt_image_open_like(struct bt_env *env, const char *spec, uint32_t flags,
+		       const struct bt_node *child, struct bt_node **out,
+		       struct blktap_error **err);
+
 /* A spec that names a file with a chain in it, see xchain.c. */
 bool bt_xchain_is(const char *spec);
 /* Opens all that stands in the file; as bt_image_open. */

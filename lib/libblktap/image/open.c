@@ -29,8 +29,24 @@ struct chain {
 	uint32_t room;
 };
 
-int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
-		      struct bt_node **out, struct blktap_error **err)
+/* The key that was given for an image is that of those below it as well, as the
+ * tools that make encrypted chains have it. */
+static int inherit_key(const struct bt_node *child, struct bt_args *args,
+		       const struct blktap_class *cls)
+{
+	const struct blktap_param *p;
+	const char *key = child ? bt_args_string(child->args, "key") : NULL;
+	uint32_t i;
+
+	for (i = 0; key && (p = blktap_class_get_param(cls, i)); i++)
+		if (!strcmp(p->name, "key") && !bt_args_is_set(args, "key"))
+			return bt_args_set_at(args, i, key, NULL);
+	return 0;
+}
+
+int bt_image_open_like(struct bt_env *env, const char *spec, uint32_t flags,
+		       const struct bt_node *child, struct bt_node **out,
+		       struct blktap_error **err)
 {
 	const struct blktap_class *cls;
 	struct bt_args *args;
@@ -47,16 +63,27 @@ int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
 			       "%s: a %s stands on other nodes", spec,
 			       cls->name);
 	}
+	rc = inherit_key(child, args, cls);
+	if (rc < 0) {
+		bt_args_destroy(args);
+		return bt_fail(err, rc, NULL, "%s: out of memory", spec);
+	}
 	rc = bt_node_create(env, cls, spec, args, &node, err);
 	if (rc < 0)
 		return rc;
-	rc = bt_node_open(node, flags, err);
+	rc = bt_node_open(node, child ? flags | BT_OPEN_BELOW : flags, err);
 	if (rc < 0) {
 		bt_node_destroy(node);
 		return rc;
 	}
 	*out = node;
 	return 0;
+}
+
+int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
+		      struct bt_node **out, struct blktap_error **err)
+{
+	return bt_image_open_like(env, spec, flags, NULL, out, err);
 }
 
 static int chain_add(struct chain *chain, struct bt_node *node,
@@ -123,8 +150,9 @@ static int open_parent(struct bt_env *env, struct chain *chain, uint32_t flags,
 		return rc;
 	rc = check_loop(chain, spec, err);
 	if (!rc)
-		rc = bt_image_open_one(env, spec, flags | BLKTAP_OPEN_READ_ONLY,
-				       &parent, err);
+		rc = bt_image_open_like(env, spec,
+					flags | BLKTAP_OPEN_READ_ONLY, child,
+					&parent, err);
 	free(spec);
 	if (rc < 0) {
 		bt_error_prefix(err, "parent of %s", child->name);
@@ -153,7 +181,8 @@ static int open_chain(struct bt_node *top, uint32_t flags,
 	int rc = chain_add(&chain, top, err);
 
 	while (!rc && more)
-		rc = open_parent(top->env, &chain, flags & BLKTAP_OPEN_BUFFERED,
+		rc = open_parent(top->env, &chain,
+				 flags & (BLKTAP_OPEN_BUFFERED | BT_OPEN_LOOK),
 				 &more, err);
 	if (!rc && chain.count > 1)
 		rc = plan(&chain, err);

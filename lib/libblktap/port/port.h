@@ -293,6 +293,12 @@ int bt_node_add_pool(struct bt_node *node, uint32_t count, size_t item_size,
 int bt_node_transfer(struct bt_port *port, enum blktap_op op, uint64_t offset,
 		     void *memory, size_t length);
 
+/* A flag beside BLKTAP_OPEN_*: another image stands on this one, whose arguments
+ * were not given for it alone. */
+#define BT_OPEN_BELOW 0x10000u
+/* Another: nobody will ask for its data, so an encrypted image needs no key. */
+#define BT_OPEN_LOOK 0x20000u
+
 /* Opens the node; what is below it is open. Plans it too (bt_node_plan). */
 int bt_node_open(struct bt_node *node, uint32_t flags,
 		 struct blktap_error **err);

@@ -148,11 +148,11 @@ static int open_old(struct blktap_disk *disk, const struct bt_snapshot *files,
 
 	bt_strbuf_printf(&spec, "%s:%s", old->cls->name, files->name);
 	if (!spec.failed)
-		rc = bt_image_open_one(
+		rc = bt_image_open_like(
 			&disk->context->env, bt_strbuf_str(&spec),
 			disk->open_flags | BLKTAP_OPEN_READ_ONLY |
 				BLKTAP_OPEN_FORCE,
-			out, err);
+			old, out, err);
 	bt_strbuf_fini(&spec);
 	if (rc < 0)
 		return rc;
