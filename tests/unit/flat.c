@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "flat.h"
 
+#include "seed.h"
 #include "util/bytes.h"
 
 #define SECTOR ROUGH_SECTOR
 
 uint64_t flat_random(struct flat *flat, uint64_t below)
 {
-	flat->random ^= flat->random << 13;
-	flat->random ^= flat->random >> 7;
-	flat->random ^= flat->random << 17;
-	return flat->random % below;
+	return seed_next(&flat->random) % below;
 }
 
 static void set_up(struct flat *flat)

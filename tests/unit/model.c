@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "seed.h"
 #include "unit.h"
 
 #define SECTOR 512u
@@ -12,10 +13,7 @@ static void start(struct model *m);
 
 uint64_t model_random(struct model *m, uint64_t below)
 {
-	m->random ^= m->random << 13;
-	m->random ^= m->random >> 7;
-	m->random ^= m->random << 17;
-	return m->random % below;
+	return seed_next(&m->random) % below;
 }
 
 void model_init(struct model *m, struct blktap_context *context, uint64_t size,

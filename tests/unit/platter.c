@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "port/args.h"
+#include "seed.h"
 #include "util/checked.h"
 #include "util/sgl.h"
 
@@ -40,10 +41,7 @@ static const struct blktap_param params[] = {
 
 uint64_t platter_random(uint64_t below)
 {
-	platters.random ^= platters.random << 13;
-	platters.random ^= platters.random >> 7;
-	platters.random ^= platters.random << 17;
-	return platters.random % below;
+	return seed_next(&platters.random) % below;
 }
 
 static void forget(void)

@@ -15,10 +15,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "model.h"
+#include "seed.h"
 
 #define MIB (1u << 20)
 
@@ -56,16 +56,6 @@ static __attribute__((unused)) void teardown(void)
 	blktap_context_destroy(context);
 	snprintf(command, sizeof(command), "rm -rf %s", dir);
 	ck_assert_int_eq(system(command), 0);
-}
-
-static __attribute__((unused)) uint64_t seed(void)
-{
-	const char *text = getenv("BLKTAP_SEED");
-	uint64_t s = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-
-	printf("BLKTAP_SEED=%llu\n", (unsigned long long)s);
-	fflush(stdout);
-	return s;
 }
 
 /* ---- helpers -------------------------------------------------------------- */

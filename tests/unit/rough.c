@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "rough.h"
 
+#include "seed.h"
 #include "util/checked.h"
 
 struct rough_write {
@@ -22,10 +23,7 @@ static const struct blktap_param params[] = {
 
 uint64_t rough_random(struct rough_world *world, uint64_t below)
 {
-	world->random ^= world->random << 13;
-	world->random ^= world->random >> 7;
-	world->random ^= world->random << 17;
-	return world->random % below;
+	return seed_next(&world->random) % below;
 }
 
 /* A flush makes durable what was complete when it was submitted, and not what came

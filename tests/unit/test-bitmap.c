@@ -2,10 +2,7 @@
 /* BLKTAP_SEED repeats a run. */
 #include "guest.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <time.h>
-#include <unistd.h>
+#include "seed.h"
 
 #define SECTORS 1024u
 #define SIZE (SECTORS * 512u)
@@ -18,14 +15,7 @@ static unsigned char before[SIZE], kept[2][SIZE], cut[2][SIZE];
 
 static void setup(void)
 {
-	const char *text = getenv("BLKTAP_SEED");
-	uint64_t seed =
-		text ? strtoull(text, NULL, 0)
-		     : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
-
-	printf("BLKTAP_SEED=%" PRIu64 "\n", seed);
-	fflush(stdout);
-	platter_reset(seed);
+	platter_reset(seed_take());
 	platter_make(0, SIZE);
 	platter_make(1, STORE);
 }

@@ -2,6 +2,7 @@
 #include "module.h"
 
 #include "module/header.h"
+#include "seed.h"
 
 /* A node that has nothing but a store. */
 static const struct bt_port_desc keeper_ports[] = {
@@ -219,10 +220,7 @@ START_TEST(random_bytes_are_no_header)
 
 	for (round = 0; round < 2000; round++) {
 		for (i = 0; i < sizeof(slot); i++) {
-			random ^= random << 13;
-			random ^= random >> 7;
-			random ^= random << 17;
-			slot[i] = (unsigned char)random;
+			slot[i] = (unsigned char)seed_next(&random);
 		}
 		if (round & 1)
 			memcpy(slot, "btmodule", 8);

@@ -13,10 +13,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "record-calls.h"
+#include "seed.h"
 #include "vbd/vbd.h"
 
 #define SIZE (256u << 10)
@@ -57,10 +57,7 @@ int rename(const char *from, const char *to)
 
 static uint64_t next_random(void)
 {
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
+	return seed_next(&state);
 }
 
 static void setup(void)
@@ -69,13 +66,8 @@ static void setup(void)
 		.size = sizeof(options),
 		.engine = BLKTAP_ENGINE_SYNC,
 	};
-	const char *text = getenv("BLKTAP_SEED");
 
-	state = text ? strtoull(text, NULL, 0)
-		     : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
-	state |= 1;
-	printf("BLKTAP_SEED=%" PRIu64 "\n", state);
-	fflush(stdout);
+	state = seed_take() | 1;
 	record_reset();
 	recording = false;
 	renamed = 0;

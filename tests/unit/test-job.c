@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "faulty.h"
 #include "model.h"
+#include "seed.h"
 #include "vbd/vbd.h"
 
 #define SIZE (1u << 20)
@@ -45,13 +45,8 @@ static const struct chain chains[] = {
 
 static void setup(void)
 {
-	const char *given = getenv("BLKTAP_SEED");
-
 	faulty_reset();
-	seed = given ? strtoull(given, NULL, 0)
-		     : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
-	printf("BLKTAP_SEED=%" PRIu64 "\n", seed);
-	fflush(stdout);
+	seed = seed_take();
 	snprintf(dir, sizeof(dir), "%s/blktap-job-XXXXXX",
 		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
 	ck_assert_ptr_nonnull(mkdtemp(dir));

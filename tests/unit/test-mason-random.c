@@ -7,9 +7,9 @@
 
 #include <signal.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "port/args.h"
+#include "seed.h"
 #include "vbd/private.h"
 
 #define SLOTS 16u
@@ -290,12 +290,7 @@ static void edit(const char *text, bool bad)
 
 static uint64_t start_seed(void)
 {
-	const char *text = getenv("BLKTAP_SEED");
-
-	seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-	printf("seed %llu\n", (unsigned long long)seed);
-	fflush(stdout);
-	return seed;
+	return seed = seed_take();
 }
 
 static bool all_done(void)

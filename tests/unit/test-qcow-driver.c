@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "model.h"
+#include "seed.h"
 
 #define MIB (1u << 20)
 
@@ -37,16 +37,6 @@ static void teardown(void)
 	blktap_context_destroy(context);
 	snprintf(command, sizeof(command), "rm -rf %s", dir);
 	ck_assert_int_eq(system(command), 0);
-}
-
-static uint64_t seed(void)
-{
-	const char *text = getenv("BLKTAP_SEED");
-	uint64_t s = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-
-	printf("BLKTAP_SEED=%llu\n", (unsigned long long)s);
-	fflush(stdout);
-	return s;
 }
 
 static const char *in_dir(const char *name)
@@ -196,7 +186,7 @@ START_TEST(image_holds_what_was_written)
 	struct model m;
 	int round;
 
-	model_init(&m, context, v->size, 512, seed() + (uint64_t)_i);
+	model_init(&m, context, v->size, 512, seed_take() + (uint64_t)_i);
 	prepare(v, &m);
 	snprintf(spec, sizeof(spec), "%s(\"%s\"%s)", v->format, in_dir("top"),
 		 v->args);
@@ -303,7 +293,7 @@ START_TEST(refcounts_are_set_right_when_a_dirty_image_is_opened)
 	char spec[128];
 	int i;
 
-	model_init(&m, context, 4 * MIB, 512, seed());
+	model_init(&m, context, 4 * MIB, 512, seed_take());
 	make("qcow2", "top", m.size, 4096, NULL, NULL, NULL);
 	make_spec(spec, "qcow2", "top");
 	m.disk = open_disk(spec, 0);
@@ -425,7 +415,7 @@ START_TEST(refcount_table_that_is_full_is_moved_to_a_larger_place)
 	struct model m;
 	char spec[128];
 
-	model_init(&m, context, small_tables[_i].size, 512, seed());
+	model_init(&m, context, small_tables[_i].size, 512, seed_take());
 	make("qcow2", "top", m.size, 512, small_tables[_i].extra, NULL, NULL);
 	ck_assert_uint_eq(peek("top", 59), 1);
 	make_spec(spec, "qcow2", "top");
@@ -454,7 +444,7 @@ START_TEST(space_that_an_earlier_session_freed_is_used_again)
 	char spec[128];
 	int round;
 
-	model_init(&m, context, 12 * MIB, 512, seed());
+	model_init(&m, context, 12 * MIB, 512, seed_take());
 	make("qcow2", "top", m.size, 4096, NULL, NULL, NULL);
 	make_spec(spec, "qcow2", "top");
 	m.disk = open_disk(spec, 0);
@@ -515,7 +505,7 @@ START_TEST(compressed_clusters_are_read_and_written_over)
 
 	if (!have_qemu())
 		return;
-	model_init(&m, context, 4 * MIB, 512, seed());
+	model_init(&m, context, 4 * MIB, 512, seed_take());
 	fill_file("base.raw", m.size, m.flat);
 	snprintf(command, sizeof(command),
 		 "qemu-img convert -c -f raw -O %s %s %s",

@@ -14,11 +14,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "faulty.h"
 #include "model.h"
+#include "seed.h"
 #include "vbd/vbd.h"
 
 #define SIZE (512u << 10)
@@ -56,11 +56,7 @@ static const struct variant variants[] = {
 
 static void setup(void)
 {
-	const char *text = getenv("BLKTAP_SEED");
-
-	seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-	printf("BLKTAP_SEED=%llu\n", (unsigned long long)seed);
-	fflush(stdout);
+	seed = seed_take();
 	snprintf(dir, sizeof(dir), "%s/blktap-fault-XXXXXX",
 		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
 	ck_assert_ptr_nonnull(mkdtemp(dir));

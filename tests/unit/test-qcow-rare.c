@@ -61,7 +61,7 @@ START_TEST(encrypted_image_is_read_and_written_with_its_key)
 
 	if (!make_encrypted(format, encrypted[_i].cluster))
 		return;
-	model_init(&m, context, 3 * MIB, 512, seed());
+	model_init(&m, context, 3 * MIB, 512, seed_take());
 	for (round = 0; round < 2; round++) {
 		m.disk = open_disk(keyed(format, "key"), 0);
 		model_verify(&m);

@@ -13,11 +13,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "libvhd/journal.h"
 #include "record-calls.h"
+#include "seed.h"
 
 #define BLOCK 4096u
 #define SIZE (16u * BLOCK)
@@ -43,10 +43,7 @@ static uint32_t cuts;
 
 static uint64_t next_random(void)
 {
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
+	return seed_next(&state);
 }
 
 static const char *in_dir(const char *name)
@@ -65,13 +62,8 @@ static void setup(void)
 		.size = sizeof(options),
 		.engine = BLKTAP_ENGINE_SYNC,
 	};
-	const char *text = getenv("BLKTAP_SEED");
 
-	state = text ? strtoull(text, NULL, 0)
-		     : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
-	state |= 1;
-	printf("BLKTAP_SEED=%" PRIu64 "\n", state);
-	fflush(stdout);
+	state = seed_take() | 1;
 	snprintf(dir, sizeof(dir), "%s/blktap-cuts-XXXXXX",
 		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
 	ck_assert_ptr_nonnull(mkdtemp(dir));

@@ -14,10 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "faulty.h"
+#include "seed.h"
 #include "libvhd/footer.h"
 #include "libvhd/header.h"
 #include "libvhd/locator.h"
@@ -36,21 +36,12 @@ static unsigned char model[SIZE], buffer[SIZE];
 
 static inline uint64_t next_random(void)
 {
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
+	return seed_next(&state);
 }
 
 static inline void seed(void)
 {
-	const char *text = getenv("BLKTAP_SEED");
-
-	state = text ? strtoull(text, NULL, 0)
-		     : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
-	state |= 1;
-	printf("BLKTAP_SEED=%" PRIu64 "\n", state);
-	fflush(stdout);
+	state = seed_take() | 1;
 }
 
 static const char *key_file; /* of an encrypted image; or NULL */
