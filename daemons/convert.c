@@ -7,11 +7,16 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define TICK_MS 200
+#define CACHED_CHUNK (256u << 10)
+#define CACHED_DEPTH 4u
+#define SAMPLES 64
+#define CACHED (BLKTAP_OPEN_BUFFERED | BLKTAP_OPEN_STREAM)
 
 struct job {
 	const struct args *args;
@@ -24,6 +29,7 @@ struct job {
 	FILE *progress;
 	bool bar; /* for people, on a terminal */
 	unsigned int shown; /* per cent */
+	bool cached; /* the source is in memory */
 	bool done;
 	int error;
 	char message[300];
@@ -68,6 +74,42 @@ static int say(struct job *job, const char *object, int rc,
 
 /* ---- opening -------------------------------------------------------------- */
 
+/* Whether a page of the file is in memory; what it is asked for is data. */
+static bool page_is_cached(int fd, off_t at, off_t page)
+{
+	off_t data = lseek(fd, at, SEEK_DATA);
+	unsigned char there = 0;
+	void *map;
+
+	if (data < 0)
+		return false;
+	map = mmap(NULL, (size_t)page, PROT_READ, MAP_SHARED, fd,
+		   data - data % page);
+	if (map == MAP_FAILED)
+		return false;
+	if (mincore(map, (size_t)page, &there) < 0)
+		there = 0;
+	munmap(map, (size_t)page);
+	return there & 1;
+}
+
+/* Whether most of the source is in memory: then reading it from the disk would
+ * be slower, and otherwise reading it through the page cache. */
+static bool is_cached(const char *path)
+{
+	off_t page = sysconf(_SC_PAGESIZE), size;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int i, cached = 0;
+
+	if (fd < 0)
+		return false;
+	size = lseek(fd, 0, SEEK_END);
+	for (i = 0; i < SAMPLES && size > 0; i++)
+		cached += page_is_cached(fd, size / SAMPLES * i, page);
+	close(fd);
+	return cached > SAMPLES / 2;
+}
+
 static void put_quoted(FILE *out, const char *text)
 {
 	putc('"', out);
@@ -105,7 +147,7 @@ static char *make_spec(const char *format, const char *path, const char *key)
 }
 
 static int open_disk(struct job *job, const char *format, const char *path,
-		     const char *key, bool read_only, struct blktap_disk **out)
+		     const char *key, uint32_t flags, struct blktap_disk **out)
 {
 	struct blktap_disk_options options;
 	struct blktap_error *err = NULL;
@@ -113,7 +155,7 @@ static int open_disk(struct job *job, const char *format, const char *path,
 	int rc;
 
 	blktap_disk_options_init(&options);
-	options.flags = read_only ? BLKTAP_OPEN_READ_ONLY : 0;
+	options.flags = flags;
 	options.name = path;
 	if (!spec)
 		return say(job, path, -ENOMEM, NULL);
@@ -187,14 +229,16 @@ static int open_all(struct job *job, bool *is_device)
 	rc = blktap_context_create(NULL, &job->context, &err);
 	if (rc)
 		return say(job, NULL, rc, err);
-	rc = open_disk(job, c->source_format, c->source, c->source_key, true,
+	job->cached = is_cached(c->source);
+	rc = open_disk(job, c->source_format, c->source, c->source_key,
+		       BLKTAP_OPEN_READ_ONLY | (job->cached ? CACHED : 0),
 		       &job->source);
 	if (!rc && !*is_device)
 		rc = create_target(job);
 	if (!rc)
 		rc = open_disk(job, *is_device ? "raw" : c->target_format,
 			       job->temporary ? job->temporary : c->target,
-			       c->target_key, false, &job->target);
+			       c->target_key, CACHED, &job->target);
 	return rc;
 }
 
@@ -268,6 +312,10 @@ static int copy(struct job *job, bool is_device)
 	int rc;
 
 	blktap_copy_options_init(&options);
+	if (job->cached) { /* what the processor's cache holds */
+		options.chunk = CACHED_CHUNK;
+		options.depth = CACHED_DEPTH;
+	}
 	if (!is_device)
 		options.flags = BLKTAP_COPY_TARGET_IS_ZERO;
 	rc = blktap_copy_start(job->source, job->target, &options, copied, job,

@@ -341,6 +341,36 @@ START_TEST(cached_writes_are_right_with_and_without_plain_calls)
 }
 END_TEST
 
+/* Large writes go to the device in portions, large reads to a thread. */
+START_TEST(file_that_streams_is_right_and_is_written_behind)
+{
+	const uint64_t piece = 256 * KIB, portion = 16 * 1024 * KIB;
+	unsigned char *memory = aligned_alloc(4096, piece);
+	uint64_t written;
+
+	if (!begin(_i)) {
+		free(memory);
+		return;
+	}
+	file.streams = true;
+	for (written = 0; written < portion + piece; written += piece) {
+		memset(memory, (int)(written / piece) + 1, piece);
+		ck_assert_int_eq(do_io(BT_IO_WRITE, 2 * piece, memory, piece),
+				 0);
+	}
+	memset(model + 2 * piece, (int)(written / piece), piece);
+	if (file.behind_to) /* the engine does plain calls */
+		ck_assert_uint_eq(file.behind_bytes, piece);
+	memset(memory, 0, piece);
+	ck_assert_int_eq(do_io(BT_IO_READ, 2 * piece - 100, memory, piece), 0);
+	ck_assert(!memcmp(memory, model + 2 * piece - 100, piece));
+	ck_assert_int_eq(do_io(BT_IO_SYNC, 0, NULL, 0), 0);
+	check_file();
+	free(memory);
+	end();
+}
+END_TEST
+
 /* A loop device on the file, which is gone with its descriptor; -1 where there
  * is none to be had. */
 static int open_loop_device(void)
@@ -434,6 +464,9 @@ static void add_variants(TCase *tc)
 	tcase_add_loop_test(
 		tc, cached_writes_are_right_with_and_without_plain_calls, 0,
 		VARIANTS);
+	tcase_add_loop_test(tc,
+			    file_that_streams_is_right_and_is_written_behind, 0,
+			    VARIANTS);
 	tcase_add_loop_test(tc, device_is_written_and_its_ranges_are_freed, 0,
 			    VARIANTS);
 }

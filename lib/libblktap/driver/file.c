@@ -91,6 +91,7 @@ int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 		close(fd);
 		return bt_image_file_fail(path, rc, err);
 	}
+	f->file.streams = (flags & BLKTAP_OPEN_STREAM) && !direct;
 	return 0;
 }
 
@@ -123,7 +124,7 @@ int bt_image_file_drop_direct(struct bt_image_file *f,
 {
 	int fd = f->file.fd;
 	int flags = fcntl(fd, F_GETFL);
-	bool eof_ok = f->file.eof_ok;
+	bool eof_ok = f->file.eof_ok, streams = f->file.streams;
 	int rc;
 
 	if (!f->file.direct)
@@ -135,6 +136,7 @@ int bt_image_file_drop_direct(struct bt_image_file *f,
 			  f->node->name);
 	f->file.fd = fd; /* its owner closes it, now as before */
 	f->file.eof_ok = eof_ok;
+	f->file.streams = streams;
 	return rc < 0 ? bt_image_file_fail(f->path, rc, err) : 0;
 }
 

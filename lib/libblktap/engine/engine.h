@@ -51,6 +51,9 @@ struct bt_file {
 	uint32_t memory_align; /* 1 where not direct */
 	bool is_block; /* a block device */
 	bool in_memory; /* on tmpfs or ramfs */
+	bool streams; /* the owner's to set: plain.c */
+	uint64_t behind_from, behind_to; /* cached, not yet begun with, */
+	uint64_t behind_bytes; /* so many of it */
 	uint64_t plain_from_ns; /* when plain writes may be tried again */
 	uint64_t plain_pause_ns; /* how long they rested last */
 	const char *name; /* for log lines; the owner's */
@@ -116,6 +119,7 @@ const struct bt_engine_stats *bt_engine_get_stats(const struct bt_engine *e);
  * owns slots, merging, continuation and bouncing; a backend moves one prepared
  * operation per slot. */
 #define BT_SLOT_BLOCK 0x80000000u /* in bt_slot.flags: fd is a block device */
+#define BT_SLOT_THREAD 0x40000000u /* in a thread of the kernel's */
 
 struct bt_slot {
 	struct bt_list link;

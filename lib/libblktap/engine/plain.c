@@ -8,7 +8,13 @@
  * for the journal, or for dirty pages to drain. So plain writes go on only while
  * they are quick. One that took longer than SLOW_NS sends the file's writes to
  * the backend for a pause, which doubles with each relapse, so that a loop that
- * serves others is held up once a pause at most. */
+ * serves others is held up once a pause at most.
+ *
+ * A file that streams serves nobody but a copy. All its cached writes are plain,
+ * and every BEHIND_BYTES of them are given to the device while the next are made,
+ * so that the last sync finds little to do. Its large reads are the backend's, in
+ * whose threads they go on beside the writes. */
+#include <fcntl.h>
 #include <time.h>
 
 #include "engine/private.h"
@@ -19,6 +25,7 @@
 #define SLOW_NS 5000000ull
 #define PAUSE_MIN_NS 100000000ull
 #define PAUSE_MAX_NS 32000000000ull
+#define BEHIND_BYTES (16ull << 20)
 
 static uint64_t clock_ns(void)
 {
@@ -59,18 +66,44 @@ static void perform(struct bt_engine *engine, struct bt_slot *pub)
 	bt_list_add_tail(&engine->finished, &pub->link);
 }
 
+/* What fails here fails again, and is told, when somebody syncs. */
+static void write_behind(const struct bt_engine_slot *slot)
+{
+	struct bt_file *file = slot->file;
+	uint64_t from = slot->pub.offset, to = from + slot->pub.length;
+
+	if (!file->behind_bytes || from < file->behind_from)
+		file->behind_from = from;
+	file->behind_to = bt_max_u64(file->behind_to, to);
+	file->behind_bytes += slot->pub.length;
+	if (file->behind_bytes < BEHIND_BYTES)
+		return;
+	sync_file_range(file->fd, (off_t)file->behind_from,
+			(off_t)(file->behind_to - file->behind_from),
+			SYNC_FILE_RANGE_WRITE);
+	file->behind_bytes = 0;
+	file->behind_to = 0;
+}
+
 /* False where the slot is the backend's; *now is read at most once a slot. */
 static bool try_plain(struct bt_engine *engine, struct bt_engine_slot *slot,
 		      uint64_t *now)
 {
 	uint64_t start;
 
+	if (slot->pub.flags & BT_SLOT_THREAD)
+		return false;
 	if (slot->file->in_memory) {
 		perform(engine, &slot->pub);
 		return true;
 	}
 	if (!is_cached_write(slot))
 		return false;
+	if (slot->file->streams) {
+		perform(engine, &slot->pub);
+		write_behind(slot);
+		return true;
+	}
 	if (!*now)
 		*now = clock_ns();
 	start = *now;

@@ -9,6 +9,7 @@
 /* Entries of a slot's vector, and bytes up to which neighbours are merged. */
 #define BT_SLOT_IOV 64
 #define BT_MERGE_BYTES (1u << 20)
+#define BT_STREAM_BYTES 131072u /* reads that are worth a thread */
 /* One pass of a large io; the kernel moves less than 2 GiB a call. */
 #define BT_PASS_BYTES (1u << 30)
 

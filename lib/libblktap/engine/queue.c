@@ -146,6 +146,9 @@ static struct bt_engine_slot *start(struct bt_engine *engine, struct bt_io *io,
 	slot->pub.flags = io->flags;
 	if (io->file->is_block)
 		slot->pub.flags |= BT_SLOT_BLOCK;
+	if (io->file->streams && io->op == BT_IO_READ &&
+	    io->length >= BT_STREAM_BYTES)
+		slot->pub.flags |= BT_SLOT_THREAD;
 	slot->pub.fd = io->file->fd;
 	bt_list_del(&io->link);
 	bt_list_add(&slot->pub.ios, &io->link);

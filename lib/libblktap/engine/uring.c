@@ -160,6 +160,8 @@ static void prep_transfer(struct io_uring_sqe *sqe, const struct bt_slot *slot)
 				 slot->offset);
 	if (slot->flags & BT_IO_FUA)
 		sqe->rw_flags = RWF_DSYNC;
+	if (slot->flags & BT_SLOT_THREAD)
+		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
 }
 
 static bool is_device_discard(const struct bt_slot *slot)

@@ -44,6 +44,10 @@ struct blktap_extent {
 #define BLKTAP_OPEN_FORCE 0x2u
 /* Through the page cache, even where O_DIRECT would do. */
 #define BLKTAP_OPEN_BUFFERED 0x4u
+/* With BUFFERED, for whoever copies all of it and has nobody else to serve: large
+ * reads go on beside the writes, writes are calls that may block, and the device
+ * begins with what is written before a flush asks for it. */
+#define BLKTAP_OPEN_STREAM 0x8u
 
 enum blktap_error_policy {
 	BLKTAP_POLICY_REPORT, /* the request fails */
