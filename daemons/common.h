@@ -13,6 +13,8 @@ enum opt_kind {
 	OPT_NUMBER, /* 0 to max */
 };
 
+#define BUSY_MS 1000 /* for an image whose last user was killed just now */
+
 #define OPT_REQUIRED 0x1u
 
 struct opt {

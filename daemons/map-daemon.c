@@ -163,6 +163,7 @@ static int open_disk(struct state *state)
 	options.flags = daemon->flags;
 	options.queue_depth = MAP_SLOTS;
 	options.name = daemon->map->name;
+	options.busy_ms = BUSY_MS;
 	rc = blktap_disk_open(state->context, daemon->map->image, &options,
 			      &state->disk, &err);
 	return rc ? map_report(daemon->args, daemon->map->image, rc, err) : 0;

@@ -103,6 +103,7 @@ static int open_disk(struct serving *s)
 		options.flags |= BLKTAP_OPEN_BUFFERED;
 	if (arg_is_set(s->args, "force"))
 		options.flags |= BLKTAP_OPEN_FORCE;
+	options.busy_ms = BUSY_MS;
 	rc = blktap_disk_open(s->context, spec, &options, &s->disk, &err);
 	return rc ? report(s->args, spec, rc, err) : 0;
 }

@@ -2,6 +2,8 @@
 /* Disks through the public interface, on ram, null and real files. */
 #include "vbd-bench.h"
 
+#include "vbd/private.h"
+
 START_TEST(bad_specs_are_refused_with_their_cause)
 {
 	refuse("nonsense", 0, -EINVAL, "does not begin with a type");
@@ -87,6 +89,47 @@ START_TEST(second_writer_is_refused_by_name_unless_forced)
 	blktap_disk_close(reader);
 	writer = open_disk(spec, 0);
 	blktap_disk_close(writer);
+}
+END_TEST
+
+static struct blktap_disk *others;
+
+static void other_lets_go(struct bt_timer *timer)
+{
+	(void)timer;
+	ck_assert_int_eq(blktap_disk_close(others), 0);
+}
+
+START_TEST(an_image_in_use_is_waited_for_as_long_as_asked)
+{
+	struct blktap_disk_options options;
+	struct blktap_context *other;
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk;
+	struct bt_timer timer;
+	char spec[128];
+
+	make_file(1 << 20);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	ck_assert_int_eq(blktap_context_create(NULL, &other, NULL), 0);
+	ck_assert_int_eq(blktap_disk_open(other, spec, NULL, &others, NULL), 0);
+	blktap_disk_options_init(&options);
+	options.busy_ms = 60;
+	ck_assert_int_eq(blktap_disk_open(context, spec, &options, &disk, &err),
+			 -EBUSY);
+	ck_assert_ptr_nonnull(strstr(blktap_error_get_message(err), path));
+	blktap_error_destroy(err);
+	err = NULL;
+
+	bt_timer_init(&timer, other_lets_go);
+	bt_timer_arm(context->loop, &timer,
+		     bt_loop_refresh(context->loop) + 50 * BT_NS_PER_MS);
+	options.busy_ms = 60000;
+	ck_assert_int_eq(blktap_disk_open(context, spec, &options, &disk, &err),
+			 0);
+	ck_assert_ptr_null(err);
+	blktap_disk_close(disk);
+	blktap_context_destroy(other);
 }
 END_TEST
 
@@ -390,6 +433,7 @@ int main(void)
 	tcase_add_test(tc, empty_file_is_refused_and_not_given_a_size);
 	tcase_add_test(tc, size_of_a_file_is_never_rounded);
 	tcase_add_test(tc, second_writer_is_refused_by_name_unless_forced);
+	tcase_add_test(tc, an_image_in_use_is_waited_for_as_long_as_asked);
 	tcase_add_test(tc, malformed_requests_are_refused);
 	tcase_add_test(tc, read_only_disk_refuses_writes_on_every_way_in);
 	tcase_add_loop_test(

@@ -8,6 +8,8 @@
 #include "util/checked.h"
 #include "vbd/vbd.h"
 
+#define BUSY_MS 1000 /* for an image whose last user was killed just now */
+
 struct bt_tap *bt_tap_find(struct blktap_control_server *server, int minor)
 {
 	struct bt_list *pos;
@@ -188,6 +190,7 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 	if (params->flags & BT_WIRE_NO_O_DIRECT)
 		options.flags |= BLKTAP_OPEN_BUFFERED;
 	options.deadline_ms = params->req_timeout * 1000u;
+	options.busy_ms = BUSY_MS;
 	rc = blktap_disk_open(server->context, params->path, &options,
 			      &tap->disk, err);
 	if (rc)

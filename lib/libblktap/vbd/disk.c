@@ -14,6 +14,7 @@
 
 #define DEFAULT_DEADLINE_MS 120000u
 #define MIN_FRAME_BYTES 1024u
+#define BUSY_STEP_MS 20
 
 /* ---- pools ---------------------------------------------------------------- */
 
@@ -202,6 +203,34 @@ static int make_pools(struct blktap_disk *disk, uint32_t depth)
 	return rc ? rc : bt_io_init(disk, depth);
 }
 
+static bool never(void *opaque)
+{
+	(void)opaque;
+	return false;
+}
+
+/* The kernel takes back the locks of a process that was killed when what it had in
+ * flight is over, which is after its end. So who is told "in use" may ask again. */
+static int open_graph(struct blktap_disk *disk, const char *spec,
+		      uint32_t busy_ms, struct bt_node **root,
+		      struct blktap_error **err)
+{
+	struct bt_loop *loop = disk->context->loop;
+	uint32_t left = busy_ms / BUSY_STEP_MS;
+	int rc = bt_graph_open(disk, spec, root, err);
+
+	while (rc == -EBUSY && left-- &&
+	       bt_loop_run_until(loop, never, NULL, BUSY_STEP_MS) ==
+		       -ETIMEDOUT) {
+		if (err) {
+			blktap_error_destroy(*err);
+			*err = NULL;
+		}
+		rc = bt_graph_open(disk, spec, root, err);
+	}
+	return rc;
+}
+
 int blktap_disk_open(struct blktap_context *context, const char *spec,
 		     const struct blktap_disk_options *options,
 		     struct blktap_disk **out, struct blktap_error **err)
@@ -217,7 +246,7 @@ int blktap_disk_open(struct blktap_context *context, const char *spec,
 	if (!disk)
 		return bt_fail(err, -ENOMEM, NULL, "%s: out of memory", spec);
 	init_disk(disk, context, &opts);
-	rc = bt_graph_open(disk, spec, &root, err);
+	rc = open_graph(disk, spec, opts.busy_ms, &root, err);
 	if (rc < 0) {
 		free_disk(disk);
 		return rc;

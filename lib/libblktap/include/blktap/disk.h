@@ -63,14 +63,18 @@ struct blktap_disk_options {
 	enum blktap_error_policy on_io_error; /* EIO */
 	enum blktap_error_policy on_no_space; /* ENOSPC, EDQUOT */
 	const char *name; /* in logs, events and statistics; NULL: the spec */
+	uint32_t busy_ms; /* so long is an image waited for that another
+			   * program has open (EBUSY), turning the loop; one
+			   * that was killed has it until its last I/O ends */
 };
 
 /* Fills options with the defaults, size included. Since 0.1. */
 BLKTAP_API void blktap_disk_options_init(struct blktap_disk_options *options);
 
 /* Opens the disk that spec names. options may be NULL. Returns 0 or a negative
- * errno, and blocks no longer than the opening of its files does. The disk
- * belongs to context. Since 0.1. */
+ * errno, and blocks no longer than the opening of its files does, or as long as
+ * busy_ms says; from inside a callback it does not wait for that. The disk belongs
+ * to context. Since 0.1. */
 BLKTAP_API int blktap_disk_open(struct blktap_context *context,
 				const char *spec,
 				const struct blktap_disk_options *options,
