@@ -7,6 +7,7 @@
 #include "port/port.h"
 
 extern const struct blktap_class bt_bitmap_class;
+extern const struct blktap_class bt_cache_class;
 extern const struct blktap_class bt_compare_class;
 extern const struct blktap_class bt_checksum_class;
 extern const struct blktap_class bt_concat_class;

@@ -74,6 +74,7 @@ int bt_node_create_wide(struct bt_env *env, const struct blktap_class *cls,
 	}
 	node->cls = cls;
 	node->env = env;
+	node->serial = ++env->nodes;
 	node->args = args;
 	bt_list_init(&node->pools);
 	node->port_count = count_edges(cls, edges);
@@ -314,6 +315,30 @@ int bt_node_plan(struct bt_node *node, struct blktap_error **err)
 	node->limits = limits;
 	node->frame_sum = bt_frame_size(node->cls->frame_bytes) + deepest;
 	return 0;
+}
+
+/* Each node once, however many edges lead to it. */
+static uint64_t sum_below(struct bt_node *node, uint64_t walk)
+{
+	uint64_t sum = 0;
+	uint32_t i;
+
+	if (!node || node->walked == walk)
+		return 0;
+	node->walked = walk;
+	if (node->cls->pause != BT_PAUSE_NONE) {
+		sum = (node->serial ^ node->serial >> 31) *
+		      0x9e3779b97f4a7c15ull;
+		sum ^= sum >> 29;
+	}
+	for (i = 0; i < node->port_count; i++)
+		sum += sum_below(node->ports[i].lower, walk);
+	return sum;
+}
+
+uint64_t bt_port_below(const struct bt_port *port)
+{
+	return sum_below(port->lower, ++port->env->walks);
 }
 
 const char *bt_node_path(const struct bt_node *node)

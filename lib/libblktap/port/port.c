@@ -31,6 +31,7 @@ void bt_port_link(struct bt_port *port, struct bt_node *lower)
 		lower->refs++;
 	port->lower = lower;
 	port->entry = 0;
+	port->env->links++;
 	/* not from the start: a flush in flight has its mark from before */
 	port->written++;
 }

@@ -41,6 +41,9 @@ struct bt_env {
 	struct bt_request *queue_head;
 	struct bt_request *queue_tail;
 	bool delivering;
+	uint64_t links; /* edges that were linked so far */
+	uint64_t nodes; /* nodes that were made so far */
+	uint64_t walks; /* of bt_port_below */
 };
 
 /* What a node can take; flows up at plan time. */
@@ -261,6 +264,8 @@ struct bt_node {
 	bool in_graph; /* a part of a graph of a file, not of an image's chain */
 	uint32_t refs; /* ports that point here */
 	uint64_t has; /* requests that are in it or below it for it */
+	uint64_t serial; /* of env->nodes: no other ever has it */
+	uint64_t walked; /* the last of env->walks that came by */
 };
 
 /* ---- nodes ---------------------------------------------------------------- */
@@ -310,6 +315,11 @@ void bt_node_destroy(struct bt_node *node);
 /* Computes limits and frame_sum from the lower nodes' and the class. -EINVAL and
  * a text where the class's answer makes no sense. */
 int bt_node_plan(struct bt_node *node, struct blktap_error **err);
+
+/* A number that stays the same as long as the data behind the edge comes from the
+ * same nodes; those of pause class "none" come and go without changing it. It can
+ * have changed only where env->links has. */
+uint64_t bt_port_below(const struct bt_port *port);
 
 /* What the node stands for: its first argument, e.g. the path of a file; its name
  * where it has none. The node's. */

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Requests. Each locks its range (writes against all, reads against writes) and is
+ * cut into pieces that lie in one chunk and go one way:
+ *
+ *   read	in the store	-> store
+ *		else		-> origin, by a buffer -> guest; then -> store, for
+ *				   which the guest does not wait
+ *   write	back		-> store: dirty. Where that fails -> origin: dropped
+ *		through		-> origin -> store: clean
+ *		no slot		-> origin
+ *
+ * What is dirty is always written back, also with mode=writethrough, until it has
+ * been cleaned. Zeroes and discards go to the origin; zeroes drop what the store
+ * has, and a discard drops what is clean, since what an origin keeps in spite of it
+ * may be older than what is dirty. A block is valid only while the copy in the slot
+ * is known to be what a read of the disk must give: it is not from before the
+ * origin is written until the slot is, too. */
+#include "module/cache.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "util/checked.h"
+
+#define STATUS_MAX (64ull << 20) /* bytes that one question looks at */
+
+static void feed(struct bt_cache_frame *frame);
+
+/* ---- the end ---------------------------------------------------------------- */
+
+static void finish(struct bt_cache_frame *frame, int error)
+{
+	struct bt_cache *cache = frame->cache;
+	struct bt_request *req = frame->req;
+
+	req->failed = frame->failed;
+	bt_range_unlock(&cache->lock, &frame->range);
+	bt_request_complete(req, error);
+}
+
+static void unpend(struct bt_cache_frame *frame)
+{
+	if (--frame->pending == 0)
+		finish(frame, frame->error);
+}
+
+static void feed_waiting(struct bt_cache *cache)
+{
+	struct bt_list *at = bt_list_pop(&cache->waiting);
+
+	if (at)
+		feed(bt_request_frame(
+			bt_list_entry(at, struct bt_request, link)));
+}
+
+static void end_piece(struct bt_cache_piece *piece, int error)
+{
+	struct bt_cache *cache = piece->cache;
+	struct bt_cache_frame *frame = piece->frame;
+
+	if (error && frame && !frame->error) {
+		frame->error = error;
+		frame->failed = piece->req.failed;
+	}
+	if (piece->slot != BT_CACHE_NONE)
+		cache->slots[piece->slot].busy--;
+	if (piece->buffer)
+		bt_buffers_give(&cache->buffers, piece->buffer);
+	cache->reserved -= piece->reserved;
+	bt_range_unlock(&cache->lock, &piece->range);
+	bt_pool_give(&piece->req);
+	if (frame)
+		unpend(frame);
+	feed_waiting(cache);
+	bt_cache_settled(cache);
+}
+
+/* ---- a piece ----------------------------------------------------------------- */
+
+static void send(struct bt_cache_piece *piece, uint32_t port, enum blktap_op op,
+		 void (*done)(struct bt_request *req))
+{
+	struct bt_cache *cache = piece->cache;
+	struct bt_request *req = &piece->req;
+
+	req->op = op;
+	req->error = 0;
+	req->length = piece->length;
+	req->offset = piece->offset;
+	if (port == BT_CACHE_STORE)
+		req->offset = bt_cache_slot_at(cache, piece->slot) +
+			      piece->offset % BT_CACHE_SLOT;
+	if (piece->buffer) {
+		req->data = (struct bt_sgl){ .iov = &piece->iov, .count = 1 };
+	} else {
+		req->data = piece->frame->req->data;
+		bt_sgl_advance(&req->data, piece->at);
+	}
+	req->done = done;
+	bt_port_submit(port == BT_CACHE_STORE ? cache->store : cache->origin,
+		       req);
+}
+
+static struct bt_cache_piece *of(struct bt_request *req)
+{
+	return (struct bt_cache_piece *)req;
+}
+
+static void passed(struct bt_request *req)
+{
+	end_piece(of(req), req->error);
+}
+
+/* Both have it. */
+static void kept(struct bt_request *req)
+{
+	struct bt_cache_piece *piece = of(req);
+	struct bt_cache *cache = piece->cache;
+
+	if (req->error)
+		bt_cache_lose(cache, req->error, false);
+	else if (!cache->lost && piece->epoch == cache->epoch)
+		cache->slots[piece->slot].valid |= piece->bits;
+	end_piece(piece, 0);
+}
+
+static bool may_keep(const struct bt_cache_piece *piece)
+{
+	const struct bt_cache *cache = piece->cache;
+
+	return piece->slot != BT_CACHE_NONE && !cache->lost &&
+	       piece->epoch == cache->epoch;
+}
+
+/* ---- reading ------------------------------------------------------------------ */
+
+static void never(struct bt_range *range)
+{
+	(void)range;
+}
+
+/* The request ends now, and the piece goes on with a lock of its own; unless
+ * somebody waits for the range, who would have to wait for this as well. */
+static bool detach(struct bt_cache_piece *piece)
+{
+	struct bt_cache *cache = piece->cache;
+	struct bt_cache_frame *frame = piece->frame;
+
+	if (!bt_range_lock(&cache->lock, &piece->range, piece->offset,
+			   piece->length, false, never)) {
+		bt_range_unlock(&cache->lock, &piece->range);
+		return false;
+	}
+	piece->frame = NULL;
+	unpend(frame);
+	return true;
+}
+
+static void origin_read(struct bt_request *req)
+{
+	struct bt_cache_piece *piece = of(req);
+	struct bt_sgl data = piece->frame->req->data;
+
+	if (req->error) {
+		end_piece(piece, req->error);
+		return;
+	}
+	if (piece->frame->req->op == BLKTAP_OP_READ) {
+		bt_sgl_advance(&data, piece->at);
+		bt_sgl_copy_in(&data, piece->buffer, piece->length);
+	}
+	if (may_keep(piece) && detach(piece))
+		send(piece, BT_CACHE_STORE, BLKTAP_OP_WRITE, kept);
+	else
+		end_piece(piece, 0);
+}
+
+static void name_lost(const struct bt_cache_piece *piece)
+{
+	const struct bt_cache *cache = piece->cache;
+
+	bt_log(cache->node->env->log, BLKTAP_LOG_ERROR,
+	       "%s: what was written at %llu is in '%s' alone, which cannot "
+	       "be read",
+	       cache->node->name, (unsigned long long)piece->offset,
+	       cache->store->lower->name);
+}
+
+/* The origin has what is clean. */
+static void store_read(struct bt_request *req)
+{
+	struct bt_cache_piece *piece = of(req);
+	struct bt_cache *cache = piece->cache;
+	struct bt_cache_slot *slot = &cache->slots[piece->slot];
+
+	if (!req->error) {
+		end_piece(piece, 0);
+		return;
+	}
+	bt_cache_lose(cache, req->error, false);
+	if (slot->dirty & piece->bits) {
+		name_lost(piece);
+		end_piece(piece, -EIO);
+		return;
+	}
+	slot->valid &= (uint16_t)~piece->bits;
+	send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_READ, passed);
+}
+
+static void read_hit(struct bt_cache_piece *piece)
+{
+	struct bt_cache *cache = piece->cache;
+	struct bt_cache_slot *slot = &cache->slots[piece->slot];
+
+	cache->hits += piece->length / BT_CACHE_BLOCK;
+	if (piece->frame->req->op == BLKTAP_OP_PREFETCH) {
+		end_piece(piece, 0);
+	} else if (cache->spoiled && slot->dirty & piece->bits) {
+		name_lost(piece);
+		end_piece(piece, -EIO);
+	} else {
+		send(piece, BT_CACHE_STORE, BLKTAP_OP_READ, store_read);
+	}
+}
+
+static void hold_slot(struct bt_cache_piece *piece, uint32_t slot)
+{
+	piece->slot = slot;
+	if (slot == BT_CACHE_NONE)
+		return;
+	piece->cache->slots[slot].busy++;
+	piece->cache->slots[slot].used = true;
+}
+
+static void read_miss(struct bt_cache_piece *piece)
+{
+	struct bt_cache *cache = piece->cache;
+	bool wanted = !cache->lost && !piece->frame->sequential;
+
+	cache->misses += piece->length / BT_CACHE_BLOCK;
+	if (wanted && cache->buffers.left && piece->slot == BT_CACHE_NONE)
+		hold_slot(piece,
+			  bt_cache_take(cache, piece->offset / BT_CACHE_SLOT));
+	if (wanted && piece->slot != BT_CACHE_NONE)
+		piece->buffer = bt_buffers_take(&cache->buffers);
+	piece->iov.iov_base = piece->buffer;
+	piece->iov.iov_len = piece->length;
+	if (piece->buffer)
+		send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_READ, origin_read);
+	else if (piece->frame->req->op == BLKTAP_OP_PREFETCH)
+		end_piece(piece, 0);
+	else
+		send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_READ, passed);
+}
+
+/* ---- writing ------------------------------------------------------------------ */
+
+static void written_instead(struct bt_request *req)
+{
+	struct bt_cache_piece *piece = of(req);
+
+	if (!req->error)
+		bt_cache_drop(piece->cache, piece->slot, piece->bits);
+	end_piece(piece, req->error);
+}
+
+static void write_instead(struct bt_cache_piece *piece)
+{
+	struct bt_cache_slot *slot = &piece->cache->slots[piece->slot];
+
+	slot->valid &= (uint16_t) ~(piece->bits & ~slot->dirty);
+	send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_WRITE, written_instead);
+}
+
+static void written_back(struct bt_request *req)
+{
+	struct bt_cache_piece *piece = of(req);
+
+	if (req->error) {
+		bt_cache_lose(piece->cache, req->error, false);
+		write_instead(piece);
+		return;
+	}
+	bt_cache_set_dirty(piece->cache, piece->slot, piece->bits);
+	end_piece(piece, 0);
+	bt_cache_clean_kick(piece->cache);
+}
+
+static void written_through(struct bt_request *req)
+{
+	struct bt_cache_piece *piece = of(req);
+
+	if (!req->error && may_keep(piece))
+		send(piece, BT_CACHE_STORE, BLKTAP_OP_WRITE, kept);
+	else
+		end_piece(piece, req->error);
+}
+
+static bool has_room(const struct bt_cache *cache, uint32_t blocks)
+{
+	return cache->dirty_blocks + cache->reserved + blocks <=
+	       cache->dirty_max;
+}
+
+static void write_piece(struct bt_cache_piece *piece)
+{
+	struct bt_cache *cache = piece->cache;
+	uint32_t blocks = (uint32_t)(piece->length / BT_CACHE_BLOCK);
+	struct bt_cache_slot *slot;
+
+	if (piece->slot == BT_CACHE_NONE && !cache->lost &&
+	    !piece->frame->sequential)
+		hold_slot(piece,
+			  bt_cache_take(cache, piece->offset / BT_CACHE_SLOT));
+	if (piece->slot == BT_CACHE_NONE) {
+		cache->passed += blocks;
+		send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_WRITE, passed);
+		return;
+	}
+	slot = &cache->slots[piece->slot];
+	if (slot->dirty & piece->bits) {
+		if (cache->lost)
+			write_instead(piece);
+		else
+			send(piece, BT_CACHE_STORE, BLKTAP_OP_WRITE,
+			     written_back);
+	} else if (cache->writeback && !cache->lost &&
+		   has_room(cache, blocks)) {
+		piece->reserved = blocks;
+		cache->reserved += blocks;
+		send(piece, BT_CACHE_STORE, BLKTAP_OP_WRITE, written_back);
+	} else {
+		bt_cache_drop(cache, piece->slot, piece->bits);
+		send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_WRITE, written_through);
+	}
+}
+
+/* ---- pieces of a request -------------------------------------------------------- */
+
+/* How many of the blocks from first on are alike in mask. */
+static uint32_t run_of(uint16_t mask, uint32_t first, uint32_t count)
+{
+	uint32_t n = 1, bit = mask >> first & 1u;
+
+	while (n < count && (mask >> (first + n) & 1u) == bit)
+		n++;
+	return n;
+}
+
+static void start_piece(struct bt_cache_frame *frame,
+			struct bt_cache_piece *piece)
+{
+	struct bt_cache *cache = frame->cache;
+	struct bt_request *req = frame->req;
+	uint64_t at = req->offset + frame->cursor, chunk = at / BT_CACHE_SLOT;
+	uint64_t end = bt_min_u64(req->offset + req->length,
+				  (chunk + 1) * BT_CACHE_SLOT);
+	uint32_t first = (uint32_t)(at % BT_CACHE_SLOT / BT_CACHE_BLOCK);
+	uint32_t count = (uint32_t)((end - at) / BT_CACHE_BLOCK);
+	bool write = req->op == BLKTAP_OP_WRITE;
+	struct bt_cache_slot *slot;
+
+	if (bt_unlikely(cache->links != cache->node->env->links))
+		bt_cache_look_below(cache);
+	piece->cache = cache;
+	piece->frame = frame;
+	piece->buffer = NULL;
+	piece->reserved = 0;
+	piece->epoch = cache->epoch;
+	piece->at = frame->cursor;
+	piece->offset = at;
+	bt_list_init(&piece->range.link);
+	hold_slot(piece, bt_cache_find(cache, chunk));
+	slot = piece->slot == BT_CACHE_NONE ? NULL : &cache->slots[piece->slot];
+	if (slot)
+		count = run_of(write ? slot->dirty : slot->valid, first, count);
+	piece->length = (uint64_t)count * BT_CACHE_BLOCK;
+	piece->bits = bt_cache_bits(first, count);
+	frame->cursor += piece->length;
+	frame->pending++;
+	if (write)
+		write_piece(piece);
+	else if (slot && slot->valid & piece->bits)
+		read_hit(piece);
+	else
+		read_miss(piece);
+}
+
+/* Begins what is left, as far as there are pieces. */
+static void feed(struct bt_cache_frame *frame)
+{
+	struct bt_request *req = frame->req, *child;
+
+	while (frame->cursor < req->length && !frame->error) {
+		child = bt_pool_take(frame->cache->pool);
+		if (!child) {
+			bt_list_add_tail(&frame->cache->waiting, &req->link);
+			return;
+		}
+		start_piece(frame, of(child));
+	}
+	unpend(frame);
+}
+
+static void transfer(struct bt_range *range)
+{
+	feed(range->owner);
+}
+
+/* ---- zeroes and discards ---------------------------------------------------------- */
+
+/* Calls fn for what the store has of the request's range. */
+static void each_slot(struct bt_cache *cache, const struct bt_request *req,
+		      void (*fn)(struct bt_cache *cache, uint32_t slot,
+				 uint16_t bits))
+{
+	uint64_t at = req->offset, end = at + req->length, next;
+
+	for (; at < end; at = next) {
+		uint64_t chunk = at / BT_CACHE_SLOT;
+		uint32_t slot = bt_cache_find(cache, chunk);
+
+		next = bt_min_u64(end, (chunk + 1) * BT_CACHE_SLOT);
+		if (slot != BT_CACHE_NONE)
+			fn(cache, slot,
+			   bt_cache_bits(
+				   (uint32_t)(at % BT_CACHE_SLOT /
+					      BT_CACHE_BLOCK),
+				   (uint32_t)((next - at) / BT_CACHE_BLOCK)));
+	}
+}
+
+static void drop_clean(struct bt_cache *cache, uint32_t slot, uint16_t bits)
+{
+	bt_cache_drop(cache, slot, bits & (uint16_t)~cache->slots[slot].dirty);
+}
+
+static void unmap(struct bt_range *range)
+{
+	struct bt_cache_frame *frame = range->owner;
+
+	each_slot(frame->cache, frame->req, drop_clean);
+	bt_port_submit(frame->cache->origin, frame->req);
+}
+
+static void unmapped(struct bt_cache_frame *frame)
+{
+	struct bt_request *req = frame->req;
+
+	if (!req->error && req->op == BLKTAP_OP_WRITE_ZEROES)
+		each_slot(frame->cache, req, bt_cache_drop);
+	frame->failed = req->failed;
+	finish(frame, req->error);
+}
+
+/* ---- questions ------------------------------------------------------------------- */
+
+static bool is_dirty(const struct bt_cache *cache, uint64_t offset)
+{
+	uint32_t slot = bt_cache_find(cache, offset / BT_CACHE_SLOT);
+
+	return slot != BT_CACHE_NONE &&
+	       cache->slots[slot].dirty >>
+			       (offset % BT_CACHE_SLOT / BT_CACHE_BLOCK) &
+		       1u;
+}
+
+/* What is dirty is data, whatever the origin says of it. */
+static void ask(struct bt_cache *cache, struct bt_request *req)
+{
+	struct bt_cache_frame *frame = bt_request_frame(req);
+	uint64_t n = BT_CACHE_BLOCK, most = bt_min_u64(req->length, STATUS_MAX);
+	bool dirty = cache->dirty_blocks && is_dirty(cache, req->offset);
+
+	frame->length = req->length;
+	while (cache->dirty_blocks && n < most &&
+	       is_dirty(cache, req->offset + n) == dirty)
+		n += BT_CACHE_BLOCK;
+	if (dirty) {
+		req->extents[0] = (struct blktap_extent){ .length = n };
+		req->extent_count = 1;
+		bt_request_complete(req, 0);
+		return;
+	}
+	if (cache->dirty_blocks)
+		req->length = bt_min_u64(n, req->length);
+	bt_port_submit(cache->origin, req);
+}
+
+/* ---- requests as they come ------------------------------------------------------- */
+
+static void start(struct bt_cache *cache, struct bt_request *req)
+{
+	struct bt_cache_frame *frame = bt_request_frame(req);
+	bool moves = req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE;
+	void (*go)(struct bt_range * range) =
+		moves || req->op == BLKTAP_OP_PREFETCH ? transfer : unmap;
+
+	memset(frame, 0, sizeof(*frame));
+	frame->cache = cache;
+	frame->req = req;
+	frame->pending = 1;
+	frame->range.owner = frame;
+	if (moves)
+		frame->sequential = bt_cache_is_sequential(cache, req);
+	if (bt_range_lock(&cache->lock, &frame->range, req->offset, req->length,
+			  bt_op_is_writing(req->op), go))
+		go(&frame->range);
+}
+
+static void marked(struct bt_header_writer *writer, int error)
+{
+	struct bt_cache *cache = writer->opaque;
+	struct bt_list held = BT_LIST_INIT(held), *at;
+
+	cache->state = error ? BT_CACHE_CLEAN : BT_CACHE_RUNNING;
+	cache->header.clean = error != 0;
+	if (error)
+		bt_log(cache->node->env->log, BLKTAP_LOG_ERROR,
+		       "%s: '%s' cannot be marked as in use: nothing is read "
+		       "or "
+		       "written, since it would not be noticed",
+		       cache->node->name, cache->store->lower->name);
+	bt_list_splice_tail(&held, &cache->held);
+	while ((at = bt_list_pop(&held))) {
+		struct bt_request *req =
+			bt_list_entry(at, struct bt_request, link);
+
+		if (error)
+			bt_request_complete(req, error);
+		else
+			start(cache, req);
+	}
+	bt_cache_settled(cache);
+}
+
+/* A store that is marked clean is believed: so that mark goes first. */
+static void hold(struct bt_cache *cache, struct bt_request *req)
+{
+	bt_list_add_tail(&cache->held, &req->link);
+	if (cache->state == BT_CACHE_MARKING)
+		return;
+	cache->state = BT_CACHE_MARKING;
+	cache->header.clean = false;
+	bt_header_writer_go(&cache->writer, marked);
+}
+
+void bt_cache_submit(struct bt_node *node, struct bt_request *req)
+{
+	struct bt_cache *cache = node->data;
+
+	if (req->op == BLKTAP_OP_FLUSH)
+		bt_cache_flush(cache, req);
+	else if (req->op == BLKTAP_OP_BLOCK_STATUS)
+		ask(cache, req);
+	else if (cache->state == BT_CACHE_RUNNING)
+		start(cache, req);
+	else
+		hold(cache, req);
+}
+
+void bt_cache_complete(struct bt_node *node, struct bt_port *port,
+		       struct bt_request *req)
+{
+	struct bt_cache_frame *frame = bt_request_frame(req);
+
+	(void)node;
+	(void)port;
+	if (req->op != BLKTAP_OP_BLOCK_STATUS) {
+		unmapped(frame);
+		return;
+	}
+	req->length = frame->length;
+	bt_request_complete(req, req->error);
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which chunk of the disk is in which slot of the store.
+ *
+ * A block of a slot is one of
+ *
+ *	absent	the origin is asked
+ *	clean	valid: the same as the origin's
+ *	dirty	valid, and newer than the origin's: the only copy
+ *
+ * A hand goes round (CLOCK) and takes slots that were not used since it passed and
+ * in which nothing is dirty. It passes those that the table on disk calls dirty,
+ * though they are not any more ("marked"): filled with another chunk, they would be
+ * taken for the old one's data after a crash. The next flush frees them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "module/cache.h"
+#include "util/checked.h"
+
+#define STEPS 128u /* of the hand for one request */
+
+static uint32_t hash_size(uint64_t slots)
+{
+	uint32_t n = 1;
+
+	while (n < slots)
+		n *= 2;
+	return n;
+}
+
+static uint64_t map_words(uint64_t slots)
+{
+	return slots / 64 + 1;
+}
+
+uint64_t bt_cache_map_memory(uint64_t slots)
+{
+	return slots * sizeof(struct bt_cache_slot) +
+	       hash_size(slots) * sizeof(uint32_t) +
+	       map_words(slots) * sizeof(uint64_t) +
+	       slots / BT_CACHE_PER_BLOCK + 1;
+}
+
+int bt_cache_map_init(struct bt_cache *cache)
+{
+	uint32_t heads = hash_size(cache->slot_count);
+
+	cache->slots = calloc(cache->slot_count, sizeof(*cache->slots));
+	cache->heads = calloc(heads, sizeof(*cache->heads));
+	cache->dirty_map =
+		calloc(map_words(cache->slot_count), sizeof(uint64_t));
+	cache->changed = calloc(cache->slot_count / BT_CACHE_PER_BLOCK + 1, 1);
+	cache->head_mask = heads - 1;
+	return cache->slots && cache->heads && cache->dirty_map &&
+			       cache->changed
+		       ? 0
+		       : -ENOMEM;
+}
+
+void bt_cache_map_fini(struct bt_cache *cache)
+{
+	free(cache->slots);
+	free(cache->heads);
+	free(cache->dirty_map);
+	free(cache->changed);
+}
+
+/* ---- where a chunk is ------------------------------------------------------- */
+
+static uint32_t *head_of(const struct bt_cache *cache, uint64_t chunk)
+{
+	uint64_t h = chunk * 0x9e3779b97f4a7c15ull;
+
+	return &cache->heads[(h >> 32) & cache->head_mask];
+}
+
+uint32_t bt_cache_find(const struct bt_cache *cache, uint64_t chunk)
+{
+	uint32_t at = *head_of(cache, chunk);
+
+	while (at && cache->slots[at - 1].chunk != chunk + 1)
+		at = cache->slots[at - 1].next;
+	return at ? at - 1 : BT_CACHE_NONE;
+}
+
+void bt_cache_insert(struct bt_cache *cache, uint32_t slot, uint64_t chunk)
+{
+	uint32_t *head = head_of(cache, chunk);
+
+	cache->slots[slot].chunk = chunk + 1;
+	cache->slots[slot].next = *head;
+	*head = slot + 1;
+}
+
+static void remove_slot(struct bt_cache *cache, uint32_t slot)
+{
+	struct bt_cache_slot *s = &cache->slots[slot];
+	uint32_t *at;
+
+	if (!s->chunk)
+		return;
+	at = head_of(cache, s->chunk - 1);
+	while (*at != slot + 1)
+		at = &cache->slots[*at - 1].next;
+	*at = s->next;
+	memset(s, 0, sizeof(*s));
+}
+
+uint32_t bt_cache_take(struct bt_cache *cache, uint64_t chunk)
+{
+	bool marked = false;
+	uint32_t i, at;
+
+	for (i = 0; i < STEPS; i++) {
+		struct bt_cache_slot *s = &cache->slots[at = cache->hand];
+
+		cache->hand = (cache->hand + 1) % cache->slot_count;
+		if (s->busy || s->dirty || s->marked) {
+			marked |= s->marked && !s->dirty;
+			continue;
+		}
+		if (s->chunk && s->used) {
+			s->used = false;
+			continue;
+		}
+		remove_slot(cache, at);
+		bt_cache_insert(cache, at, chunk);
+		return at;
+	}
+	if (marked)
+		bt_cache_tidy(cache);
+	return BT_CACHE_NONE;
+}
+
+/* ---- what is in it ---------------------------------------------------------- */
+
+static uint64_t count_of(uint16_t bits)
+{
+	return (uint64_t)__builtin_popcount(bits);
+}
+
+/* The table, and where the cleaner looks, follow from what is dirty. */
+static void note_dirty(struct bt_cache *cache, uint32_t slot)
+{
+	uint64_t bit = 1ull << (slot % 64);
+
+	cache->changed[slot / BT_CACHE_PER_BLOCK] |= BT_TABLE_CHANGED;
+	if (cache->slots[slot].dirty)
+		cache->dirty_map[slot / 64] |= bit;
+	else
+		cache->dirty_map[slot / 64] &= ~bit;
+}
+
+void bt_cache_set_dirty(struct bt_cache *cache, uint32_t slot, uint16_t bits)
+{
+	struct bt_cache_slot *s = &cache->slots[slot];
+
+	cache->dirty_blocks += count_of(bits & (uint16_t)~s->dirty);
+	s->dirty |= bits;
+	s->valid |= bits;
+	s->cleaned &= (uint16_t)~bits;
+	s->covered &= (uint16_t)~bits;
+	note_dirty(cache, slot);
+}
+
+void bt_cache_set_clean(struct bt_cache *cache, uint32_t slot, uint16_t bits)
+{
+	struct bt_cache_slot *s = &cache->slots[slot];
+
+	cache->dirty_blocks -= count_of(s->dirty & bits);
+	s->cleaned |= s->dirty & bits;
+	s->dirty &= (uint16_t)~bits;
+	note_dirty(cache, slot);
+}
+
+void bt_cache_drop(struct bt_cache *cache, uint32_t slot, uint16_t bits)
+{
+	struct bt_cache_slot *s = &cache->slots[slot];
+
+	bt_cache_set_clean(cache, slot, bits);
+	s->valid &= (uint16_t)~bits;
+	s->cleaned &= (uint16_t)~bits;
+	s->covered &= (uint16_t)~bits;
+}
+
+void bt_cache_drop_clean(struct bt_cache *cache)
+{
+	uint32_t i;
+
+	cache->epoch++;
+	for (i = 0; i < cache->slot_count; i++)
+		cache->slots[i].valid = cache->slots[i].dirty;
+}
+
+/* What was written back to the one that went may not be in the one that came. */
+static void forget_origin(struct bt_cache *cache)
+{
+	uint32_t i;
+
+	for (i = 0; i < cache->slot_count; i++) {
+		struct bt_cache_slot *s = &cache->slots[i];
+		uint16_t back = (s->cleaned | s->covered) & s->valid;
+
+		if (back)
+			bt_cache_set_dirty(cache, i, back);
+	}
+	bt_cache_drop_clean(cache);
+	bt_cache_clean_kick(cache);
+	bt_log(cache->node->env->log, BLKTAP_LOG_INFO,
+	       "%s: the origin is another one now; what was read from it is "
+	       "dropped",
+	       cache->node->name);
+}
+
+void bt_cache_look_below(struct bt_cache *cache)
+{
+	uint64_t below = bt_port_below(cache->origin);
+	bool changed = cache->below && below != cache->below;
+
+	cache->links = cache->node->env->links;
+	cache->below = below;
+	if (changed)
+		forget_origin(cache);
+}
+
+void bt_cache_lose(struct bt_cache *cache, int error, bool spoiled)
+{
+	const struct bt_log *log = cache->node->env->log;
+	const char *store = cache->store->lower->name;
+	char reason[BT_STRERROR_MAX];
+
+	cache->spoiled |= spoiled && (cache->dirty_blocks || cache->marked);
+	if (cache->lost)
+		return;
+	cache->lost = true;
+	bt_cache_drop_clean(cache);
+	bt_strerror(error, reason);
+	if (cache->dirty_blocks || cache->marked)
+		bt_log(log, BLKTAP_LOG_ERROR,
+		       "%s: '%s' fails (%s), and %llu bytes in it are not in "
+		       "'%s': reading them may fail with EIO, and so will "
+		       "flushes",
+		       cache->node->name, store, reason,
+		       (unsigned long long)cache->dirty_blocks * BT_CACHE_BLOCK,
+		       cache->origin->lower->name);
+	else
+		bt_log(log, BLKTAP_LOG_WARNING,
+		       "%s: '%s' fails (%s): '%s' goes on without a cache",
+		       cache->node->name, store, reason,
+		       cache->origin->lower->name);
+}
+
+/* ---- runs of requests -------------------------------------------------------- */
+
+bool bt_cache_is_sequential(struct bt_cache *cache,
+			    const struct bt_request *req)
+{
+	struct bt_cache_stream *s = cache->streams;
+	uint32_t i;
+
+	for (i = 0; i < BT_CACHE_STREAMS; i++, s++)
+		if (s->bytes && s->next == req->offset)
+			break;
+	if (i == BT_CACHE_STREAMS) {
+		s = &cache->streams[cache->stream_next++ % BT_CACHE_STREAMS];
+		s->bytes = 0;
+	}
+	s->next = req->offset + req->length;
+	s->bytes += req->length;
+	return cache->bypass && s->bytes > cache->bypass;
+}

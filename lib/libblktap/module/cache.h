@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The inside of a cache; only the cache*.c files include it. */
+#ifndef BT_MODULE_CACHE_H
+#define BT_MODULE_CACHE_H
+
+#include "module/buffers.h"
+#include "module/header.h"
+#include "module/table.h"
+#include "module/task.h"
+#include "request/rangelock.h"
+
+#define BT_CACHE_SLOT (64u << 10) /* bytes of the disk that share an entry */
+#define BT_CACHE_BLOCK 4096u /* bytes that are in the store or not */
+#define BT_CACHE_ENTRY 12u /* bytes in the table; 42 fill a sector */
+#define BT_CACHE_PER_BLOCK (BT_TABLE_BYTES / BT_CACHE_ENTRY)
+#define BT_CACHE_PIECES 64u
+#define BT_CACHE_BUFFERS 16u
+#define BT_CACHE_JOBS 4u
+#define BT_CACHE_RUNS (BT_CACHE_JOBS * 8u) /* every other block is dirty */
+#define BT_CACHE_STREAMS 8u
+#define BT_CACHE_NONE UINT32_MAX
+
+enum { BT_CACHE_ORIGIN, BT_CACHE_STORE }; /* ports */
+
+/* 64 KiB of the store. Masks have a bit a block. */
+struct bt_cache_slot {
+	uint64_t chunk; /* which of the disk + 1; 0: free */
+	uint32_t next; /* in the hash chain, + 1 */
+	uint16_t valid; /* reads may be served from it */
+	uint16_t dirty; /* the origin has something older; all are valid */
+	uint16_t cleaned; /* written back, no flush of the origin since */
+	uint16_t covered; /* the same, and the flush is on its way */
+	uint16_t busy; /* transfers that count on it */
+	bool used; /* since the hand passed */
+	bool marked; /* the durable table may call it dirty: not to be reused */
+	bool cleaning;
+};
+
+struct bt_cache_stream {
+	uint64_t next; /* where the next request would go on */
+	uint64_t bytes;
+};
+
+enum bt_cache_state {
+	BT_CACHE_RUNNING,
+	BT_CACHE_CLEAN, /* marked clean: nothing may change before it is not */
+	BT_CACHE_MARKING, /* the header that says so is on its way */
+};
+
+struct bt_cache_job { /* a chunk on its way to the origin */
+	struct bt_cache *cache;
+	struct bt_task task;
+	struct bt_range range;
+	uint32_t slot;
+	uint16_t bits;
+	char *buffer;
+	bool busy;
+};
+
+struct bt_cache {
+	struct bt_node *node;
+	struct bt_port *origin, *store;
+	uint64_t size; /* of the disk */
+	uint64_t data_at; /* of slot 0 in the store */
+	/* arguments */
+	bool writeback;
+	uint64_t dirty_max; /* blocks */
+	uint64_t bypass;
+	uint64_t rate;
+	/* the map */
+	struct bt_cache_slot *slots;
+	uint32_t slot_count;
+	uint32_t *heads; /* of the hash chains: slot + 1 */
+	uint32_t head_mask;
+	uint64_t *dirty_map; /* a bit a slot */
+	uint64_t dirty_blocks;
+	uint64_t reserved; /* blocks that writes under way make dirty */
+	uint32_t marked;
+	uint32_t hand;
+	uint64_t epoch; /* what was read below in another one is not kept */
+	uint64_t below; /* what the origin stands on */
+	uint64_t links; /* the env's, when that was looked at */
+	bool lost; /* the store failed: nothing new goes there */
+	bool spoiled; /* a flush of the store failed: dirty data is in doubt */
+	enum bt_cache_state state;
+	struct bt_list held; /* until the store is marked */
+	/* requests */
+	struct bt_rangelock lock;
+	struct bt_pool *pool;
+	struct bt_buffers buffers;
+	struct bt_list waiting; /* for a piece */
+	struct bt_cache_stream streams[BT_CACHE_STREAMS];
+	uint32_t stream_next;
+	/* the store */
+	struct bt_header header;
+	struct bt_header_writer writer;
+	struct bt_table table;
+	unsigned char *changed; /* a byte a block of it: CHANGED, STAGED */
+	/* flush */
+	struct bt_list flushes; /* for the next round */
+	struct bt_list round;
+	struct bt_pool *flush_pool;
+	struct bt_table_wait wait;
+	bool flushing;
+	bool tidy; /* a round is wanted, to free slots */
+	bool last;
+	bool with_store; /* the round's */
+	uint32_t flush_out;
+	int origin_error, store_error, result;
+	struct bt_node *failed;
+	/* write-back */
+	struct bt_cache_job jobs[BT_CACHE_JOBS];
+	uint32_t jobs_busy;
+	struct bt_pool *job_pool;
+	struct bt_buffers job_buffers;
+	struct bt_timer timer;
+	struct bt_work work;
+	uint64_t idle_until_ns, paid_until_ns, retry_at_ns;
+	uint32_t clean_hand;
+	bool draining;
+	bool closing;
+	int clean_error;
+	/* figures, in blocks */
+	uint64_t hits, misses, passed;
+};
+
+struct bt_cache_frame {
+	struct bt_cache *cache;
+	struct bt_request *req;
+	struct bt_range range;
+	uint64_t cursor; /* bytes for which pieces were begun */
+	uint64_t length; /* BLOCK_STATUS: as it came */
+	struct bt_node *failed;
+	uint32_t pending;
+	int error;
+	bool sequential;
+};
+
+struct bt_cache_piece {
+	struct bt_request req; /* first: what the pool knows of it */
+	struct bt_cache *cache;
+	struct bt_cache_frame *frame; /* NULL: the request has ended */
+	struct bt_range range; /* where it has */
+	struct iovec iov;
+	char *buffer;
+	uint64_t at; /* in the request */
+	uint64_t offset, length; /* of the disk */
+	uint64_t epoch;
+	uint32_t slot;
+	uint32_t reserved;
+	uint16_t bits;
+};
+
+/* The origin's chunk that lies at offset. */
+static inline uint64_t bt_cache_slot_at(const struct bt_cache *cache,
+					uint32_t slot)
+{
+	return cache->data_at + (uint64_t)slot * BT_CACHE_SLOT;
+}
+
+static inline uint16_t bt_cache_bits(uint32_t first, uint32_t count)
+{
+	return (uint16_t)(((1u << count) - 1) << first);
+}
+
+/* cache-map.c: which chunk is where, and what of it. */
+int bt_cache_map_init(struct bt_cache *cache);
+void bt_cache_map_fini(struct bt_cache *cache);
+uint64_t bt_cache_map_memory(uint64_t slots);
+uint32_t bt_cache_find(const struct bt_cache *cache, uint64_t chunk);
+void bt_cache_insert(struct bt_cache *cache, uint32_t slot, uint64_t chunk);
+/* A slot for a chunk that has none; NONE where none can be had now. */
+uint32_t bt_cache_take(struct bt_cache *cache, uint64_t chunk);
+void bt_cache_set_dirty(struct bt_cache *cache, uint32_t slot, uint16_t bits);
+/* The origin has them as they are in the slot: still valid. */
+void bt_cache_set_clean(struct bt_cache *cache, uint32_t slot, uint16_t bits);
+/* Nothing is known of them any more but what the origin says. */
+void bt_cache_drop(struct bt_cache *cache, uint32_t slot, uint16_t bits);
+/* All that is not dirty. */
+void bt_cache_drop_clean(struct bt_cache *cache);
+/* Whether the origin is still what it was; else nothing read from it is. */
+void bt_cache_look_below(struct bt_cache *cache);
+bool bt_cache_is_sequential(struct bt_cache *cache,
+			    const struct bt_request *req);
+/* The store failed: says so once. */
+void bt_cache_lose(struct bt_cache *cache, int error, bool spoiled);
+
+/* cache-io.c: requests. */
+void bt_cache_submit(struct bt_node *node, struct bt_request *req);
+void bt_cache_complete(struct bt_node *node, struct bt_port *port,
+		       struct bt_request *req);
+
+/* cache-store.c: the layout, and what is in the table. */
+uint64_t bt_cache_slots_for(uint64_t room);
+int bt_cache_store_open(struct bt_cache *cache, uint64_t room,
+			struct blktap_error **err);
+/* Copies to the table what has changed in the map: dirty blocks, or with `all`
+ * what is valid. */
+void bt_cache_stage(struct bt_cache *cache, bool all);
+/* What was staged is durable; or it is not, and with `again` what was written back
+ * is not either. */
+void bt_cache_staged(struct bt_cache *cache);
+void bt_cache_unstage(struct bt_cache *cache, bool again);
+/* What the origin is called. */
+uint64_t bt_cache_name_origin(const struct bt_cache *cache);
+
+/* cache-flush.c */
+void bt_cache_flush(struct bt_cache *cache, struct bt_request *req);
+/* A round for its own sake: slots that are marked become free. */
+void bt_cache_tidy(struct bt_cache *cache);
+/* Something ended that a last flush may wait for. */
+void bt_cache_settled(struct bt_cache *cache);
+bool bt_cache_is_quiet(const struct bt_cache *cache);
+
+/* cache-clean.c */
+int bt_cache_clean_init(struct bt_cache *cache);
+void bt_cache_clean_fini(struct bt_cache *cache);
+void bt_cache_clean_kick(struct bt_cache *cache);
+
+#endif
