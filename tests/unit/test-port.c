@@ -489,6 +489,37 @@ START_TEST(a_node_does_not_get_back_what_passed_it)
 }
 END_TEST
 
+START_TEST(another_node_below_is_noticed_and_a_filter_is_not)
+{
+	static const struct blktap_class filter = {
+		.name = "free",
+		.summary = "comes and goes",
+		.ports = filter_ports,
+		.operations = BT_OPS_ALL,
+		.pause = BT_PAUSE_NONE,
+		.submit = filter_submit,
+	};
+	struct bt_node *free, *leaf;
+	struct top top;
+	uint64_t below, links;
+
+	setup(&top, &filter_class, 1);
+	below = bt_port_below(&top.port);
+	ck_assert_uint_eq(bt_port_below(&top.port), below);
+	links = top.env.links;
+	free = make_node(&top.env, &filter, "free", top.leaf);
+	bt_port_link(&top.root->ports[0], free);
+	ck_assert_uint_ne(top.env.links, links);
+	ck_assert_uint_eq(bt_port_below(&top.port), below);
+	leaf = make_node(&top.env, &holder_class, "leaf", NULL);
+	bt_port_link(&free->ports[0], leaf);
+	ck_assert_uint_ne(bt_port_below(&top.port), below);
+	bt_node_destroy(top.leaf);
+	top.leaf = leaf;
+	teardown(&top);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("port");
@@ -516,6 +547,7 @@ int main(void)
 		tc, exclusive_range_waits_for_what_overlaps_and_nothing_else);
 	tcase_add_test(tc, later_writer_does_not_pass_a_waiting_exclusive_one);
 	tcase_add_test(tc, a_node_does_not_get_back_what_passed_it);
+	tcase_add_test(tc, another_node_below_is_noticed_and_a_filter_is_not);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }
