@@ -5,10 +5,7 @@
 
 #include "guest.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <time.h>
-#include <unistd.h>
+#include "seed.h"
 
 #ifndef SLOTS
 #define SLOTS 5u
@@ -24,14 +21,7 @@ static unsigned char back[SIZE];
 
 static inline void cache_setup(void)
 {
-	const char *text = getenv("BLKTAP_SEED");
-	uint64_t seed =
-		text ? strtoull(text, NULL, 0)
-		     : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
-
-	printf("BLKTAP_SEED=%" PRIu64 "\n", seed);
-	fflush(stdout);
-	platter_reset(seed);
+	platter_reset(seed_take());
 	platter_make(0, SIZE);
 	platter_make(1, STORE);
 	memset(&guest, 0, sizeof(guest));

@@ -210,7 +210,6 @@ static void cache_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->discard_granularity =
 		bt_max_u64(limits->discard_granularity, BT_CACHE_BLOCK);
 	limits->size = bt_min_u64(limits->size, cache->size);
-	limits->operations |= 1u << BLKTAP_OP_PREFETCH;
 	limits->native_fua = false;
 	limits->copies = 1;
 }
