@@ -142,12 +142,17 @@ static int set(const struct args *args)
 	const char *parent = arg_text(args, "parent");
 	const char *child = arg_text(args, "child");
 	struct blktap_error *err = NULL;
-	int rc = blktap_cbt_get_info(name, &info, &err);
+	int rc;
 
+	if (parent && read_uuid(parent, info.parent))
+		return misuse(args, NULL, "'%s' is no uuid", parent);
+	if (child && read_uuid(child, info.child))
+		return misuse(args, NULL, "'%s' is no uuid", child);
+	rc = blktap_cbt_get_info(name, &info, &err);
 	if (!rc && parent)
-		rc = read_uuid(parent, info.parent);
+		read_uuid(parent, info.parent);
 	if (!rc && child)
-		rc = read_uuid(child, info.child);
+		read_uuid(child, info.child);
 	info.is_consistent = arg_number(args, "consistent", info.is_consistent);
 	info.length = (uint64_t)arg_long(args, "size", (long)info.length);
 	if (!rc)

@@ -64,6 +64,10 @@ int run_command(const char *program, const struct command *command, int argc,
 		char **argv);
 /* The line "usage: ..." of a command. */
 void show_usage(FILE *out, const char *program, const struct command *command);
+/* "tap-ctl: cannot open: TEXT (EINVAL)", the usage, and the option that was meant,
+ * which may be NULL, to stderr. Returns the exit status. */
+int misuse(const struct args *args, const char *meant, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 void show_help(const char *program, const struct command *command);
 
 /* By the option's name, which its table must have. */

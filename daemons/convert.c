@@ -164,6 +164,22 @@ static int open_disk(struct job *job, const char *format, const char *path,
 	return rc ? say(job, path, rc, err) : 0;
 }
 
+static int refuse_target(struct job *job, int rc, const char *cause,
+			 const char *hint)
+{
+	fprintf(stderr, "%s: cannot %s %s: %s (%s)\nhint: %s\n",
+		job->args->program, get_deed(job->args), job->convert->target,
+		cause, strerrorname_np(-rc), hint);
+	return failed(job, rc);
+}
+
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	if (S_ISBLK(a->st_mode) && S_ISBLK(b->st_mode))
+		return a->st_rdev == b->st_rdev;
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
 /* 0 where the target may be made, and whether it is a device. */
 static int look_at_target(struct job *job, bool *is_device)
 {
@@ -173,20 +189,25 @@ static int look_at_target(struct job *job, bool *is_device)
 	*is_device = false;
 	if (stat(c->target, &to) < 0)
 		return errno == ENOENT ? 0 : say(job, c->target, -errno, NULL);
-	if (stat(c->source, &from) == 0 && from.st_dev == to.st_dev &&
-	    from.st_ino == to.st_ino) {
-		fprintf(stderr, "%s: cannot %s %s: it is the source (EINVAL)\n",
-			job->args->program, get_deed(job->args), c->target);
-		return failed(job, -EINVAL);
-	}
+	if (stat(c->source, &from) == 0 && is_same(&from, &to))
+		return refuse_target(job, -EINVAL, "it is the source",
+				     "give the copy another name");
 	*is_device = S_ISBLK(to.st_mode);
-	if (*is_device || c->overwrite)
+	if (!*is_device && !S_ISREG(to.st_mode))
+		return refuse_target(job, -EINVAL,
+				     "it is neither a file nor a block device",
+				     "choose another name");
+	/* what is on a device has no name that could be given at the end */
+	if (*is_device && strcmp(c->target_format, "raw"))
+		return refuse_target(job, -EINVAL,
+				     "an image is made in a file, and this is "
+				     "a block device",
+				     "make a file, or copy onto the device "
+				     "with qcow2raw");
+	if (c->overwrite)
 		return 0;
-	fprintf(stderr,
-		"%s: cannot %s %s: it is there already (EEXIST)\n"
-		"hint: choose another name, or --force to replace it\n",
-		job->args->program, get_deed(job->args), c->target);
-	return failed(job, -EEXIST);
+	return refuse_target(job, -EEXIST, "it is there already",
+			     "choose another name, or --force to replace it");
 }
 
 static int create_target(struct job *job)
@@ -261,9 +282,8 @@ static int open_progress(struct job *job)
 				: NULL;
 	if (job->progress)
 		return 0;
-	fprintf(stderr, "%s: --progress '%s' is no open descriptor (EBADF)\n",
-		job->args->program, to);
-	return failed(job, -EBADF);
+	return misuse(job->args, NULL, "--progress '%s' is no open descriptor",
+		      to);
 }
 
 static void show(struct job *job, bool last)

@@ -37,8 +37,8 @@ static int run(const struct args *args)
 	blktap_image_options_init(&create);
 	create.extra = arg_text(args, "option");
 	if (!c.source || !c.target) {
-		show_usage(stderr, args->program, args->command);
-		return args->command->usage_status;
+		return misuse(args, NULL, "the %s is missing",
+			      c.target ? "source" : "target");
 	}
 	if (!c.source_format)
 		c.source_format = "raw";
@@ -46,10 +46,8 @@ static int run(const struct args *args)
 		c.target_format = "qcow";
 	if (strcmp(c.target_format, "qcow") &&
 	    strcmp(c.target_format, "qcow2")) {
-		fprintf(stderr,
-			"img2qcow: format '%s' is not qcow or qcow2 (EINVAL)\n",
-			c.target_format);
-		return args->command->usage_status;
+		return misuse(args, NULL, "format '%s' is not qcow or qcow2",
+			      c.target_format);
 	}
 	return convert_run(args, &c);
 }

@@ -132,11 +132,7 @@ void show_help(const char *program, const struct command *command)
 
 /* ---- parsing -------------------------------------------------------------- */
 
-static int misuse(const struct args *args, const char *hint, const char *fmt,
-		  ...) __attribute__((format(printf, 3, 4)));
-
-static int misuse(const struct args *args, const char *hint, const char *fmt,
-		  ...)
+int misuse(const struct args *args, const char *hint, const char *fmt, ...)
 {
 	va_list ap;
 

@@ -27,13 +27,6 @@ static const struct opt options[] = {
 	{ 0 },
 };
 
-static int misused(const char *what, const char *text, const char *hint)
-{
-	fprintf(stderr, "qcow-create: %s '%s' (EINVAL)\nhint: %s\n", what, text,
-		hint);
-	return USAGE_STATUS;
-}
-
 static int fill(const struct args *args, struct blktap_image_options *o)
 {
 	const char *size = arg_text(args, "size");
@@ -41,13 +34,16 @@ static int fill(const struct args *args, struct blktap_image_options *o)
 
 	blktap_image_options_init(o);
 	if (!size || !arg_text(args, "file"))
-		return misused("a size and a file are needed, not",
-			       size ? size : "",
-			       "qcow-create 10G disk.qcow; see --help");
+		return misuse(args, NULL, "the %s is missing",
+			      size ? "file" : "size");
 	if (parse_bytes(size, MIB, &o->length) < 0)
-		return misused("no size:", size, "10G, 512M, or MiB");
+		return misuse(args, NULL,
+			      "'%s' is no size like 10G, 512M, or a number of "
+			      "MiB",
+			      size);
 	if (cluster && parse_bytes(cluster, 1, &o->cluster_size) < 0)
-		return misused("no cluster size:", cluster, "e.g. 64k");
+		return misuse(args, NULL, "'%s' is no cluster size like 64k",
+			      cluster);
 	o->backing = arg_text(args, "backing");
 	o->backing_format = arg_text(args, "backing-format");
 	o->extra = arg_text(args, "option");
@@ -73,7 +69,8 @@ static int create(const struct args *args)
 	if (!format)
 		format = "qcow";
 	if (strcmp(format, "qcow") && strcmp(format, "qcow2"))
-		return misused("no qcow format:", format, "qcow or qcow2");
+		return misuse(args, NULL, "format '%s' is not qcow or qcow2",
+			      format);
 	rc = blktap_image_create(format, file, &o, &err);
 	if (!rc)
 		return 0;

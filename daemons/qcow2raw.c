@@ -47,8 +47,8 @@ static int run(const struct args *args)
 
 	blktap_image_options_init(&create);
 	if (!c.source || !c.target) {
-		show_usage(stderr, args->program, args->command);
-		return args->command->usage_status;
+		return misuse(args, NULL, "the %s is missing",
+			      c.target ? "source" : "target");
 	}
 	if (!c.source_format)
 		c.source_format = "qcow";

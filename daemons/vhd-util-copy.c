@@ -114,9 +114,13 @@ static int find_source_key(const struct args *args, struct keys *keys,
 }
 
 static int find_keys(const struct args *args, struct keys *keys,
-		     struct blktap_error **err)
+		     const char **object, struct blktap_error **err)
 {
 	int rc = 0;
+
+	/* what an error is about */
+	if (arg_is_set(args, "key"))
+		*object = arg_text(args, "key");
 
 	if (arg_is_set(args, "key-from-stdin"))
 		rc = take_stdin(keys);
@@ -124,7 +128,11 @@ static int find_keys(const struct args *args, struct keys *keys,
 		rc = name_file(arg_text(args, "key"), &keys->target);
 	if (!rc && keys->target)
 		rc = hash_target(keys, err);
-	return rc ? rc : find_source_key(args, keys, err);
+	if (rc)
+		return rc;
+	*object = arg_is_set(args, "source-key") ? arg_text(args, "source-key")
+						 : arg_text(args, "name");
+	return find_source_key(args, keys, err);
 }
 
 static int set_hash(void *opaque, const char *path, struct blktap_error **err)
@@ -177,20 +185,16 @@ int vhd_copy_chain(const struct args *args, const char *from, const char *to)
 static int copy(const struct args *args)
 {
 	const char *new = arg_text(args, "new");
+	const char *object = new;
 	struct keys keys = { .fd = -1 };
 	struct blktap_error *err = NULL;
 	int rc;
 
-	if (arg_is_set(args, "key") && arg_is_set(args, "key-from-stdin")) {
-		fprintf(stderr,
-			"vhd-util: cannot copy to %s: -k and -E exclude each "
-			"other (EINVAL)\n",
-			new);
-		return EINVAL;
-	}
-	rc = find_keys(args, &keys, &err);
+	if (arg_is_set(args, "key") && arg_is_set(args, "key-from-stdin"))
+		return misuse(args, NULL, "-k and -E exclude each other");
+	rc = find_keys(args, &keys, &object, &err);
 	if (rc)
-		rc = report(args, new, rc, err);
+		rc = report(args, object, rc, err);
 	else
 		rc = run(args, arg_text(args, "name"), new,
 			 arg_is_set(args, "json"), &keys);

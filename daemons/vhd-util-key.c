@@ -26,13 +26,6 @@ static const struct opt options[] = {
 	{ 0 },
 };
 
-static int misuse(const struct args *args, const char *text)
-{
-	fprintf(stderr, "vhd-util: cannot key: %s (EINVAL)\n", text);
-	show_usage(stderr, args->program, args->command);
-	return EINVAL;
-}
-
 static int read_hex(const char *text, uint8_t out[32])
 {
 	char pair[3] = { 0 }, *end;
@@ -100,7 +93,8 @@ static int set_nonce(const struct args *args, struct blktap_vhd_key_hash *hash)
 	return nonce ? read_hex(nonce, hash->nonce) : 0;
 }
 
-static int on_image(const struct args *args, struct blktap_error **err)
+static int on_image(const struct args *args, const char **object,
+		    struct blktap_error **err)
 {
 	bool sets = arg_is_set(args, "set");
 	const char *key = arg_text(args, "key");
@@ -112,6 +106,9 @@ static int on_image(const struct args *args, struct blktap_error **err)
 	if (rc)
 		return rc;
 	blktap_vhd_get_key_hash(vhd, &hash);
+	if (key && (sets || hash.is_set))
+		*object =
+			key; /* from here on it is the key that may be wrong */
 	if (arg_is_set(args, "print")) {
 		put_hash(args, &hash);
 	} else if (sets) {
@@ -153,6 +150,7 @@ static int compute(const struct args *args, struct blktap_error **err)
 static int key(const struct args *args)
 {
 	const char *name = arg_text(args, "name");
+	const char *object = name ? name : arg_text(args, "key");
 	bool has_key = arg_is_set(args, "key");
 	struct blktap_error *err = NULL;
 	int deeds = arg_is_set(args, "compute") + arg_is_set(args, "set") +
@@ -160,19 +158,19 @@ static int key(const struct args *args)
 	int rc;
 
 	if (deeds != 1)
-		return misuse(args, "one of -C, -s, -c and -p is wanted");
+		return misuse(args, NULL, "one of -C, -s, -c and -p is wanted");
 	if (!arg_is_set(args, "compute") && !name)
-		return misuse(args, "option '--name' is missing");
+		return misuse(args, NULL, "option '--name' is missing");
 	if (arg_is_set(args, "set") && has_key == arg_is_set(args, "hash"))
-		return misuse(args, "-s wants either -k or -H");
+		return misuse(args, NULL, "-s wants either -k or -H");
 	if ((arg_is_set(args, "compute") || arg_is_set(args, "check")) &&
 	    !has_key)
-		return misuse(args, "option '--key' is missing");
+		return misuse(args, NULL, "option '--key' is missing");
 	if (arg_is_set(args, "compute"))
 		rc = compute(args, &err);
 	else
-		rc = on_image(args, &err);
-	return rc ? report(args, name, rc, err) : 0;
+		rc = on_image(args, &object, &err);
+	return rc ? report(args, object, rc, err) : 0;
 }
 
 const struct command vhd_key_commands[] = {

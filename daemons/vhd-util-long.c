@@ -99,10 +99,8 @@ static int fill(const struct args *args)
 	struct work work;
 	int rc;
 
-	if (!table && (arg_is_set(args, "from") || arg_is_set(args, "to"))) {
-		printf("-f/-t can only be used with -b\n");
-		return EINVAL;
-	}
+	if (!table && (arg_is_set(args, "from") || arg_is_set(args, "to")))
+		return misuse(args, NULL, "-f and -t go with -b alone");
 	rc = work_begin(&work, args, false);
 	if (rc)
 		return rc;
@@ -211,13 +209,8 @@ static int coalesce(const struct args *args)
 	bool raw = false;
 	int rc;
 
-	if (ancestor && arg_is_set(args, "output")) {
-		fprintf(stderr,
-			"vhd-util: cannot coalesce %s: -a and -o "
-			"exclude each other (EINVAL)\n",
-			name);
-		return EINVAL;
-	}
+	if (ancestor && arg_is_set(args, "output"))
+		return misuse(args, NULL, "-a and -o exclude each other");
 	if (arg_is_set(args, "output"))
 		return vhd_copy_chain(args, name, arg_text(args, "output"));
 	rc = work_begin(&work, args, arg_is_set(args, "show-progress"));

@@ -300,10 +300,8 @@ static int check(const struct args *args)
 
 	if (arg_is_set(args, "no-overlaps") &&
 	    (arg_is_set(args, "stats") || arg_is_set(args, "bitmaps"))) {
-		fprintf(stderr, "vhd-util: cannot check: -B goes with neither "
-				"-s nor -b (EINVAL)\n");
 		free(at);
-		return EINVAL;
+		return misuse(args, NULL, "-B goes with neither -s nor -b");
 	}
 	if (arg_is_set(args, "ignore-footer"))
 		c.flags |= BLKTAP_VHD_CHECK_NO_FOOTER;

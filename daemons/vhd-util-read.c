@@ -403,6 +403,8 @@ static const struct piece {
 	{ "bytes", bytes, false },
 };
 
+#define PIECES (sizeof(pieces) / sizeof(*pieces))
+
 static int show(struct look *l, const struct piece *piece)
 {
 	uint64_t at = (uint64_t)arg_long(l->args, piece->option, 0), i;
@@ -414,6 +416,21 @@ static int show(struct look *l, const struct piece *piece)
 	for (i = 0; i < l->count && !rc; i++)
 		rc = piece->fn(l, at + i);
 	return rc;
+}
+
+/* Where the library has nothing to say, the number that was asked for does. */
+static int fail(const struct look *l, const struct piece *piece, int rc)
+{
+	char *object = NULL;
+	int status;
+
+	if (l->err || piece->once ||
+	    asprintf(&object, "%s, --%s %s", l->name, piece->option,
+		     arg_text(l->args, piece->option)) < 0)
+		return report(l->args, l->name, rc, l->err);
+	status = report(l->args, object, rc, NULL);
+	free(object);
+	return status;
 }
 
 static int read_image(const struct args *args)
@@ -431,14 +448,16 @@ static int read_image(const struct args *args)
 		printf("Failed to open %s: %d\n", l.name, rc);
 		return report(args, l.name, rc, l.err);
 	}
-	for (i = 0; i < sizeof(pieces) / sizeof(*pieces) && !rc; i++)
+	for (i = 0; i < PIECES && !rc; i++)
 		if (arg_is_set(args, pieces[i].option))
 			rc = show(&l, &pieces[i]);
 	free(l.bits);
 	blktap_vhd_close(l.vhd);
-	if (!rc && (fflush(stdout) || ferror(stdout)))
-		rc = -EIO;
-	return rc ? report(args, l.name, rc, l.err) : 0;
+	if (rc)
+		return fail(&l, &pieces[i - 1], rc);
+	if (fflush(stdout) || ferror(stdout))
+		return report(args, l.name, -EIO, NULL);
+	return 0;
 }
 
 const struct command vhd_read_commands[] = {

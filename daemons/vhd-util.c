@@ -37,11 +37,13 @@ static int unknown(const char *verb)
 	for (i = 0; i < GROUPS; i++)
 		for (c = groups[i]; c->name && n < 31; c++)
 			names[n++] = c->name;
-	fprintf(stderr, "vhd-util: unknown command '%s'\n", verb);
+	fprintf(stderr, "vhd-util: cannot run '%s': unknown command (EINVAL)\n",
+		verb);
 	like = suggest(verb, names);
 	if (like)
 		fprintf(stderr, "hint: did you mean '%s'?\n", like);
-	show_verbs(stderr);
+	else
+		fprintf(stderr, "hint: vhd-util --help lists the commands\n");
 	return EINVAL;
 }
 

@@ -30,11 +30,8 @@ static int open_progress(struct work *work, const char *to)
 			   : NULL;
 	if (work->to)
 		return 0;
-	fprintf(stderr,
-		"%s: cannot %s: --progress '%s' is no open descriptor "
-		"(EBADF)\n",
-		work->args->program, get_deed(work->args), to);
-	return EBADF;
+	return misuse(work->args, NULL, "--progress '%s' is no open descriptor",
+		      to);
 }
 
 int work_begin(struct work *work, const struct args *args, bool show)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Every public function is documented above its declaration, with the release
-# it came in, which is its node in the map. And the tests that SECURITY.md names
-# for its promises are there.
+# it came in, which is its node in the map. And the tests are there that SECURITY.md
+# names for its promises, and tests/README.md for bugs.
 . "${srcdir:-.}/tests/lint/lint.sh"
 
 for h in "$srcdir"/lib/libblktap/include/blktap/*.h; do
@@ -33,15 +33,26 @@ for my $block (split /\n\s*\n/, $text) {
 }
 END
 done >bad
-sed -n '/^## What is promised/,/^## How/p' "$srcdir/SECURITY.md" |
+# missing FILE: the names on standard input that no test has.
+missing()
+{
 	grep -oE '`[a-z0-9_./-]+`' | tr -d '`' | while read -r name; do
-	case $name in
-	*_*) grep -rqw "START_TEST($name)" "$srcdir/tests/unit" ;;
-	*test-* | *fuzz-*)
-		[ -e "$srcdir/tests/unit/${name##*/}.c" ] ||
-			[ -e "$srcdir/tests/fuzz/${name##*/}.c" ]
-		;;
-	*.sh) [ -e "$srcdir/tests/shell/${name##*/}" ] ;;
-	esac || echo "SECURITY.md: there is no test $name"
-done >>bad
+		case $name in
+		tests/unit | -*) ;;
+		*_*) grep -rqw "START_TEST($name)" "$srcdir/tests/unit" ;;
+		*test-* | *fuzz-*)
+			[ -e "$srcdir/tests/unit/${name##*/}.c" ] ||
+				[ -e "$srcdir/tests/fuzz/${name##*/}.c" ]
+			;;
+		*.sh) [ -e "$srcdir/tests/shell/${name##*/}" ] ;;
+		esac || echo "$1: there is no test $name"
+	done
+}
+sed -n '/^## What is promised/,/^## How/p' "$srcdir/SECURITY.md" |
+	missing SECURITY.md >>bad
+sed -n 's/^| .* | \(`.*\) |$/\1/p' "$srcdir/tests/README.md" |
+	missing tests/README.md >>bad
+# and each bug names one
+grep '^| ' "$srcdir/tests/README.md" | grep -v '^| bug |' | grep -v '`' |
+	sed 's/^/tests\/README.md: no test: /' >>bad
 verdict bad

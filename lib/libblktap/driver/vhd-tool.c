@@ -380,6 +380,10 @@ int blktap_vhd_set_mark(const char *path, const char *mark, uint32_t value,
 	rc = hidden ? set_hidden(t.img, (uint8_t)value)
 		    : set_marker(t.img, (uint8_t)value);
 	bt_vhdtool_close(&t);
+	if (rc == -ENOTSUP)
+		return bt_fail(err, rc, "make it with vhd-util create",
+			       "%s: has no batmap, where the marker stands",
+			       path);
 	return rc ? bt_image_file_fail(path, rc, err) : 0;
 }
 

@@ -69,6 +69,28 @@ static int read_extra(struct making *m, const char *text,
 	return 0;
 }
 
+/* Replacing a file that the new image is to stand on would lose its data. (Another
+ * link to that file may be replaced.) */
+static int check_replaced(const struct making *m, const struct bt_node *node,
+			  struct blktap_error **err)
+{
+	char *mine = realpath(m->create.path, NULL), *theirs;
+	int rc = 0;
+
+	while (mine && node && !rc) {
+		theirs = realpath(bt_node_path(node), NULL);
+		if (theirs && !strcmp(mine, theirs))
+			rc = bt_fail(err, -EINVAL,
+				     "give the new image another name",
+				     "%s: would replace what it is to stand on",
+				     m->create.path);
+		free(theirs);
+		node = node->port_count ? node->ports[0].lower : NULL;
+	}
+	free(mine);
+	return rc;
+}
+
 /* What stands below must be there, in the format given; its size may be ours. */
 static int look_at_backing(struct making *m, struct blktap_error **err)
 {
@@ -93,6 +115,8 @@ static int look_at_backing(struct making *m, struct blktap_error **err)
 				   &node, err);
 	if (!rc && !m->create.size)
 		m->create.size = node->limits.size;
+	if (!rc)
+		rc = check_replaced(m, node, err);
 	bt_node_destroy(node);
 	bt_engine_destroy(env.engine);
 	bt_loop_destroy(env.loop);
