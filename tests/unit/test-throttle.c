@@ -29,13 +29,13 @@ static void flood_done(struct bt_port *port, struct bt_request *req)
 	bt_pool_give(req);
 }
 
-static void flood_start(struct flood *flood, struct rig *rig, uint32_t count,
-			uint64_t length)
+static void flood_on(struct flood *flood, struct rig *rig, struct bt_port *port,
+		     uint32_t count, uint64_t length)
 {
 	uint32_t i;
 
 	flood->rig = rig;
-	rig->top.done = flood_done;
+	port->done = flood_done;
 	flood->iov.iov_base = flood->memory;
 	flood->iov.iov_len = sizeof(flood->memory);
 	for (i = 0; i < count; i++)
@@ -48,8 +48,14 @@ static void flood_start(struct flood *flood, struct rig *rig, uint32_t count,
 		req->length = length;
 		req->data = (struct bt_sgl){ .iov = &flood->iov, .count = 1 };
 		req->opaque = flood;
-		bt_port_submit(&rig->top, req);
+		bt_port_submit(port, req);
 	}
+}
+
+static void flood_start(struct flood *flood, struct rig *rig, uint32_t count,
+			uint64_t length)
+{
+	flood_on(flood, rig, &rig->top, count, length);
 }
 
 /* The clock goes on in steps of a millisecond. */
@@ -218,6 +224,131 @@ START_TEST(rates_at_the_edge_of_the_numbers_do_not_wrap)
 }
 END_TEST
 
+/* ---- groups ---------------------------------------------------------------- */
+
+struct pair {
+	struct rig rig; /* of the first one */
+	struct bt_node *second;
+	struct bt_port top;
+	struct flood floods[2];
+};
+
+/* Two throttles, over a RAM disk each. */
+static void make_pair(struct pair *pair, const char *first, const char *second)
+{
+	struct bt_node *ram, *node;
+
+	memset(pair, 0, sizeof(*pair));
+	rig_init(&pair->rig);
+	ram = rig_ram(&pair->rig, "r0", "16M");
+	node = rig_node(&pair->rig, &bt_throttle_class, "t0", first, &ram, 1);
+	rig_top(&pair->rig, node);
+	ram = rig_ram(&pair->rig, "r1", "16M");
+	pair->second =
+		rig_node(&pair->rig, &bt_throttle_class, "t1", second, &ram, 1);
+	bt_port_init(&pair->top, &pair->rig.env, NULL, "top");
+	bt_port_link(&pair->top, pair->second);
+}
+
+static void flood_pair(struct pair *pair, uint32_t first, uint32_t second)
+{
+	flood_on(&pair->floods[0], &pair->rig, &pair->rig.top, first, 512);
+	flood_on(&pair->floods[1], &pair->rig, &pair->top, second, 512);
+}
+
+static void free_pair(struct pair *pair)
+{
+	bt_port_link(&pair->top, NULL);
+	bt_node_destroy(pair->second);
+	rig_fini(&pair->rig);
+}
+
+START_TEST(a_group_has_one_budget_and_its_throttles_take_turns)
+{
+	struct pair pair;
+
+	/* 20 a second and no burst: one at once, and 20 in the next second */
+	make_pair(&pair, "iops=20 burst=1us group=g", "group=g");
+	flood_pair(&pair, 30, 10);
+	ck_assert_uint_eq(pair.floods[0].count + pair.floods[1].count, 1);
+	pass_time(&pair.rig, NS_PER_S / 2);
+	/* the second one does not wait for the 30 of the first */
+	ck_assert_uint_eq(pair.floods[0].count + pair.floods[1].count, 11);
+	ck_assert_uint_ge(pair.floods[1].count, 4);
+	pass_time(&pair.rig, NS_PER_S / 2);
+	ck_assert_uint_eq(pair.floods[0].count + pair.floods[1].count, 21);
+	ck_assert_uint_ge(pair.floods[1].count, 9);
+	/* what one does not use is the other's */
+	pass_time(&pair.rig, NS_PER_S);
+	ck_assert_uint_eq(pair.floods[0].count + pair.floods[1].count, 40);
+	ck_assert_uint_eq(value(pair.second, "queued"), 0);
+	free_pair(&pair);
+}
+END_TEST
+
+START_TEST(throttles_of_other_groups_and_of_none_are_apart)
+{
+	static const char *const others[] = { "iops=20 burst=1us group=h",
+					      "iops=20 burst=1us" };
+	struct pair pair;
+
+	make_pair(&pair, "iops=20 burst=1us group=g", others[_i]);
+	flood_pair(&pair, 21, 21);
+	pass_time(&pair.rig, NS_PER_S);
+	ck_assert_uint_ge(pair.floods[0].count, 20);
+	ck_assert_uint_ge(pair.floods[1].count, 20);
+	pass_time(&pair.rig, NS_PER_S);
+	free_pair(&pair);
+}
+END_TEST
+
+START_TEST(a_rate_given_to_one_of_a_group_holds_for_all)
+{
+	struct pair pair;
+
+	make_pair(&pair, "iops=1 burst=1us group=g", "group=g");
+	flood_pair(&pair, 1, 11);
+	ck_assert_uint_eq(pair.floods[1].count, 0);
+	set(pair.rig.root, "iops", "100");
+	pass_time(&pair.rig, NS_PER_S / 8);
+	ck_assert_uint_eq(pair.floods[1].count, 11);
+	/* one that says nothing of rates leaves them as they are */
+	set(pair.second, "burst", "1us");
+	pair.floods[1].count = 0;
+	flood_pair(&pair, 0, 22);
+	ck_assert_uint_lt(pair.floods[1].count, 22);
+	pass_time(&pair.rig, NS_PER_S / 8);
+	ck_assert_uint_eq(pair.floods[1].count, 22);
+	free_pair(&pair);
+}
+END_TEST
+
+START_TEST(a_group_lives_as_long_as_one_is_in_it)
+{
+	struct bt_node *ram;
+	struct pair pair;
+
+	make_pair(&pair, "group=g", "iops=1 burst=1us group=g");
+	bt_port_link(&pair.top, NULL);
+	bt_node_destroy(pair.second);
+	/* the limit stays with who is left, and goes with the last */
+	flood_pair(&pair, 3, 0);
+	ck_assert_uint_eq(pair.floods[0].count, 1);
+	pass_time(&pair.rig, 3 * NS_PER_S);
+	ck_assert_uint_eq(pair.floods[0].count, 3);
+	bt_port_link(&pair.rig.top, NULL);
+	bt_node_destroy(pair.rig.root);
+	ram = rig_ram(&pair.rig, "r", "16M");
+	pair.rig.root = rig_node(&pair.rig, &bt_throttle_class, "t", "group=g",
+				 &ram, 1);
+	bt_port_link(&pair.rig.top, pair.rig.root);
+	pair.floods[0].count = 0;
+	flood_pair(&pair, MANY, 0);
+	ck_assert_uint_eq(pair.floods[0].count, MANY);
+	rig_fini(&pair.rig);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("throttle");
@@ -232,6 +363,11 @@ int main(void)
 	tcase_add_test(tc, a_new_rate_holds_for_what_waits);
 	tcase_add_test(tc, a_limit_taken_away_lets_all_go_at_once);
 	tcase_add_test(tc, rates_at_the_edge_of_the_numbers_do_not_wrap);
+	tcase_add_test(tc, a_group_has_one_budget_and_its_throttles_take_turns);
+	tcase_add_loop_test(tc, throttles_of_other_groups_and_of_none_are_apart,
+			    0, 2);
+	tcase_add_test(tc, a_rate_given_to_one_of_a_group_holds_for_all);
+	tcase_add_test(tc, a_group_lives_as_long_as_one_is_in_it);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

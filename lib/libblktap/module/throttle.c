@@ -10,7 +10,11 @@
  *   WAITING -> (time, or a higher rate) -> the oldest go -> PASSING when none is left
  *
  * A request that is larger than the burst goes when the bucket is not ahead, and
- * those behind it pay. Flushes and questions cost nothing and never wait. */
+ * those behind it pay. Flushes and questions cost nothing and never wait.
+ *
+ * Throttles of one group have their buckets in common, wherever they are in the
+ * tapdisk. Each has its own queue; those whose queue is not empty take turns, a
+ * request each, so that none waits for what another one has queued. */
 #include "module/module.h"
 
 #include <errno.h>
@@ -19,6 +23,7 @@
 
 #include "core/error.h"
 #include "port/args.h"
+#include "port/shared.h"
 #include "util/checked.h"
 
 #define NS_PER_S 1000000000ull
@@ -28,15 +33,24 @@ struct bucket {
 	uint64_t paid_ns; /* when all that has passed is paid for */
 };
 
-struct throttle {
-	struct bt_node *node;
+struct group {
+	struct bt_shared shared; /* where it has a name */
+	struct bt_loop *loop;
 	struct bucket iops;
 	struct bucket bytes;
 	uint64_t burst_ns;
+	struct bt_list waiting; /* throttles, whose turn is next first */
+	struct bt_timer timer;
+};
+
+struct throttle {
+	struct bt_node *node;
+	struct group *group;
+	struct group own; /* where it has no name */
+	struct bt_list turn; /* in group->waiting */
 	struct bt_list queue; /* what waits, oldest first */
 	uint64_t queued;
 	uint64_t delayed; /* requests that ever waited */
-	struct bt_timer timer;
 };
 
 static const struct blktap_param params[] = {
@@ -55,6 +69,11 @@ static const struct blktap_param params[] = {
 	  .fallback = "100ms",
 	  .max = 3600 * NS_PER_S,
 	  .help = "how much of the rates an idle disk may use at once" },
+	{ .name = "group",
+	  .type = BLKTAP_PARAM_STRING,
+	  .help = "throttles of one name in a tapdisk share what is given to "
+		  "the last of them; one that is given neither iops nor bytes "
+		  "takes what there is" },
 	{ .name = NULL },
 };
 
@@ -113,48 +132,52 @@ static void bucket_set_rate(struct bucket *bucket, uint64_t now, uint64_t rate)
 
 /* ---- the queue ------------------------------------------------------------- */
 
-static uint64_t due(const struct throttle *t)
+static uint64_t due(const struct group *g)
 {
-	return bt_max_u64(bucket_due(&t->iops, t->burst_ns),
-			  bucket_due(&t->bytes, t->burst_ns));
+	return bt_max_u64(bucket_due(&g->iops, g->burst_ns),
+			  bucket_due(&g->bytes, g->burst_ns));
 }
 
 static void pass(struct throttle *t, struct bt_request *req, uint64_t now)
 {
 	bool moves = req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE;
 
-	bucket_charge(&t->iops, now, 1);
+	bucket_charge(&t->group->iops, now, 1);
 	if (moves)
-		bucket_charge(&t->bytes, now, req->length);
+		bucket_charge(&t->group->bytes, now, req->length);
 	bt_port_submit(&t->node->ports[0], req);
 }
 
-static void pass_oldest(struct throttle *t, uint64_t now)
+/* The oldest request of the throttle whose turn it is. */
+static void pass_next(struct group *g, uint64_t now)
 {
+	struct throttle *t =
+		bt_list_entry(bt_list_pop(&g->waiting), struct throttle, turn);
 	struct bt_list *oldest = bt_list_pop(&t->queue);
 
 	t->queued--;
+	if (!bt_list_empty(&t->queue))
+		bt_list_add_tail(&g->waiting, &t->turn);
 	pass(t, bt_list_entry(oldest, struct bt_request, link), now);
 }
 
-static void go_on(struct throttle *t)
+static void go_on(struct group *g)
 {
-	struct bt_loop *loop = t->node->env->loop;
-	uint64_t now = bt_loop_now(loop);
+	uint64_t now = bt_loop_now(g->loop);
 
-	bt_timer_cancel(&t->timer);
-	while (!bt_list_empty(&t->queue) && due(t) <= now)
-		pass_oldest(t, now);
+	bt_timer_cancel(&g->timer);
+	while (!bt_list_empty(&g->waiting) && due(g) <= now)
+		pass_next(g, now);
 	/* rather too fast than stuck where there is no timer to be had */
-	if (!bt_list_empty(&t->queue) &&
-	    bt_timer_arm(loop, &t->timer, due(t)) < 0)
-		while (!bt_list_empty(&t->queue))
-			pass_oldest(t, now);
+	if (!bt_list_empty(&g->waiting) &&
+	    bt_timer_arm(g->loop, &g->timer, due(g)) < 0)
+		while (!bt_list_empty(&g->waiting))
+			pass_next(g, now);
 }
 
 static void timer_fired(struct bt_timer *timer)
 {
-	go_on(bt_container_of(timer, struct throttle, timer));
+	go_on(bt_container_of(timer, struct group, timer));
 }
 
 static void throttle_submit(struct bt_node *node, struct bt_request *req)
@@ -162,15 +185,18 @@ static void throttle_submit(struct bt_node *node, struct bt_request *req)
 	struct throttle *t = node->data;
 	uint64_t now = bt_loop_now(node->env->loop);
 
-	if (bt_likely(bt_list_empty(&t->queue) && due(t) <= now)) {
+	if (bt_likely(bt_list_empty(&t->group->waiting) &&
+		      due(t->group) <= now)) {
 		pass(t, req, now);
 		return;
 	}
+	if (bt_list_empty(&t->queue))
+		bt_list_add_tail(&t->group->waiting, &t->turn);
 	bt_list_add_tail(&t->queue, &req->link);
 	t->queued++;
 	t->delayed++;
-	if (!t->timer.loop)
-		go_on(t);
+	if (!t->group->timer.loop)
+		go_on(t->group);
 }
 
 /* ---- the class ------------------------------------------------------------- */
@@ -178,33 +204,76 @@ static void throttle_submit(struct bt_node *node, struct bt_request *req)
 static void throttle_set(struct bt_node *node, const struct bt_args *args)
 {
 	struct throttle *t = node->data;
-	uint64_t now = bt_loop_now(node->env->loop);
+	struct group *g = t->group;
+	uint64_t now = bt_loop_now(g->loop);
 
-	bucket_set_rate(&t->iops, now, bt_args_number(args, "iops"));
-	bucket_set_rate(&t->bytes, now, bt_args_number(args, "bytes"));
-	t->burst_ns = bt_args_number(args, "burst");
-	go_on(t);
+	if (g != &t->own && !bt_args_is_set(args, "iops") &&
+	    !bt_args_is_set(args, "bytes"))
+		return;
+	bucket_set_rate(&g->iops, now, bt_args_number(args, "iops"));
+	bucket_set_rate(&g->bytes, now, bt_args_number(args, "bytes"));
+	g->burst_ns = bt_args_number(args, "burst");
+	go_on(g);
+}
+
+static void group_init(struct group *g, struct bt_loop *loop)
+{
+	g->loop = loop;
+	bt_list_init(&g->waiting);
+	bt_timer_init(&g->timer, timer_fired);
+}
+
+static int join(struct throttle *t, const char *name, struct blktap_error **err)
+{
+	struct bt_env *env = t->node->env;
+	struct bt_shared *shared;
+
+	t->group = &t->own;
+	if (!name) {
+		group_init(t->group, env->loop);
+		return 0;
+	}
+	if (bt_shared_get(env, t->node->cls, name, sizeof(*t->group), &shared) <
+	    0)
+		return bt_fail(err, -ENOMEM, NULL, "%s: out of memory",
+			       t->node->name);
+	t->group = bt_container_of(shared, struct group, shared);
+	if (bt_shared_is_last(shared))
+		group_init(t->group, env->loop);
+	return 0;
 }
 
 static int throttle_open(struct bt_node *node, const struct bt_args *args,
 			 uint32_t flags, struct blktap_error **err)
 {
 	struct throttle *t = node->data;
+	int rc;
 
 	(void)flags;
-	(void)err;
 	t->node = node;
 	bt_list_init(&t->queue);
-	bt_timer_init(&t->timer, timer_fired);
-	throttle_set(node, args);
-	return 0;
+	bt_list_init(&t->turn);
+	rc = join(t, bt_args_string(args, "group"), err);
+	if (!rc)
+		throttle_set(node, args);
+	return rc;
 }
 
 static void throttle_close(struct bt_node *node)
 {
 	struct throttle *t = node->data;
+	struct group *g = t->group;
 
-	bt_timer_cancel(&t->timer);
+	if (g == &t->own || bt_shared_is_last(&g->shared))
+		bt_timer_cancel(&g->timer);
+	if (g != &t->own)
+		bt_shared_put(&g->shared);
+}
+
+static uint64_t throttle_memory(const struct bt_args *args)
+{
+	return sizeof(struct throttle) +
+	       (bt_args_is_set(args, "group") ? sizeof(struct group) : 0);
 }
 
 static bool throttle_get_value(const struct bt_node *node, const char *name,
@@ -235,6 +304,7 @@ const struct blktap_class bt_throttle_class = {
 	.open = throttle_open,
 	.close = throttle_close,
 	.submit = throttle_submit,
+	.get_memory = throttle_memory,
 	.pause = BT_PAUSE_NONE,
 	.reconfigure = throttle_set,
 	.get_value = throttle_get_value,

@@ -44,6 +44,7 @@ struct bt_env {
 	uint64_t links; /* edges that were linked so far */
 	uint64_t nodes; /* nodes that were made so far */
 	uint64_t walks; /* of bt_port_below */
+	struct bt_list shared; /* see shared.h */
 };
 
 /* What a node can take; flows up at plan time. */
