@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* tap-ctl attach, detach, open, close, pause, unpause, snapshot, resize. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,6 +26,29 @@ const char *disk_object(const struct args *args)
 	return text;
 }
 
+/* TYPE:PATH or a path, as it is called in a tapdisk, which has another working
+ * directory; good until the next call for one of the kind. */
+static const char *absolute(const char *text, bool is_spec)
+{
+	static char out[2][2 * PATH_MAX];
+	char *cwd, *spec;
+
+	if (!text)
+		return NULL;
+	if (is_spec) {
+		spec = absolute_spec(text);
+		snprintf(out[0], sizeof(out[0]), "%s", spec);
+		free(spec);
+		return out[0];
+	}
+	cwd = getcwd(NULL, 0);
+	snprintf(out[1], sizeof(out[1]), "%s%s%s",
+		 *text == '/' || !*text || !cwd ? "" : cwd,
+		 *text == '/' || !*text || !cwd ? "" : "/", text);
+	free(cwd);
+	return out[1];
+}
+
 void take_open_options(const struct args *args,
 		       struct blktap_control_open_options *options)
 {
@@ -39,8 +63,8 @@ void take_open_options(const struct args *args,
 		options->flags |= BLKTAP_CONTROL_LEAF_CACHE;
 	options->request_timeout_s = (uint32_t)arg_number(args, "timeout", 0);
 	options->parent_minor = arg_number(args, "parent", -1);
-	options->secondary = arg_text(args, "secondary");
-	options->log_path = arg_text(args, "cbt-log");
+	options->secondary = absolute(arg_text(args, "secondary"), true);
+	options->log_path = absolute(arg_text(args, "cbt-log"), false);
 	options->tcp = arg_text(args, "tcp");
 }
 
@@ -178,8 +202,8 @@ static int unpause(const struct args *args)
 	if (rc)
 		return rc;
 	blktap_control_open_options_init(&options);
-	options.secondary = arg_text(args, "secondary");
-	options.log_path = arg_text(args, "cbt-log");
+	options.secondary = absolute(arg_text(args, "secondary"), true);
+	options.log_path = absolute(arg_text(args, "cbt-log"), false);
 	if (arg_text(args, "args"))
 		spec = absolute_spec(arg_text(args, "args"));
 	rc = blktap_control_resume(control, arg_number(args, "pid", -1),

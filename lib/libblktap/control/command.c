@@ -97,7 +97,10 @@ static void put_image(struct bt_conn *conn, uint16_t type, struct bt_tap *tap)
 static void open_image(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
-	int rc = bt_tap_open(conn->server, tap, &conn->msg.u.params, &err);
+	size_t length;
+	const uint8_t *trailer = bt_conn_trailer(conn, &length);
+	int rc = bt_tap_open(conn->server, tap, &conn->msg.u.params, trailer,
+			     length, &err);
 
 	if (rc)
 		bt_conn_error(conn, rc, err);
@@ -218,7 +221,10 @@ static void pause_disk(struct bt_conn *conn, struct bt_tap *tap)
 static void resume_disk(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
-	int rc = bt_tap_resume(tap, &conn->msg.u.params, &err);
+	size_t length;
+	const uint8_t *trailer = bt_conn_trailer(conn, &length);
+	int rc = bt_tap_resume(conn->server, tap, &conn->msg.u.params, trailer,
+			       &err);
 
 	answer(conn, BT_WIRE_RESUME_RSP, rc, err);
 }
@@ -469,7 +475,7 @@ static void undo_pause(struct bt_conn *conn)
 	struct bt_tap *tap = bt_tap_find(server, conn->msg.cookie);
 	struct blktap_error *err = NULL;
 
-	if (bt_tap_resume(tap, NULL, &err))
+	if (bt_tap_resume(server, tap, NULL, NULL, &err))
 		bt_log(server->log, BLKTAP_LOG_ERROR,
 		       "minor %d: its client left during a pause, and it "
 		       "cannot be resumed: %s",

@@ -229,17 +229,20 @@ static bool is_dead(const struct bt_rundir *dir, int pid)
 	return rc == -ECONNREFUSED;
 }
 
+/* And the files of graphs, see legacy.c. */
 static void remove_nbd_sockets(const struct bt_rundir *dir, int pid)
 {
-	char prefix[32], *path;
+	char prefix[32], graph[32], *path;
 	struct dirent *entry;
 	DIR *d = opendir(dir->path);
 
 	if (!d)
 		return;
 	snprintf(prefix, sizeof(prefix), "nbd%d.", pid);
+	snprintf(graph, sizeof(graph), "graph%d.", pid);
 	while ((entry = readdir(d))) {
-		if (strncmp(entry->d_name, prefix, strlen(prefix)))
+		if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 &&
+		    strncmp(entry->d_name, graph, strlen(graph)) != 0)
 			continue;
 		path = sub_path(dir, entry->d_name);
 		if (path)

@@ -20,6 +20,7 @@
 #include <blktap/nbd.h>
 #include <blktap/ring.h>
 
+#include "control/legacy.h"
 #include "control/rundir.h"
 #include "control/wire.h"
 #include "core/log.h"
@@ -47,6 +48,7 @@ struct bt_tap {
 	struct blktap_nbd_server *tcp; /* or NULL */
 	struct blktap_job *job; /* the last one of the disk, or NULL */
 	struct blktap_ring *ring; /* or NULL */
+	struct bt_legacy legacy; /* what the disk was opened with */
 };
 
 struct blktap_control_server {
@@ -168,7 +170,8 @@ int bt_tap_attach(struct blktap_control_server *server, int minor,
 void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
 		   bool remove);
 int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
-		const struct bt_wire_params *params, struct blktap_error **err);
+		const struct bt_wire_params *params, const uint8_t *trailer,
+		size_t length, struct blktap_error **err);
 /* Offers the open disk on "HOST:PORT" too. */
 int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 		     struct blktap_error **err);
@@ -177,8 +180,10 @@ int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err);
 /* Waits. force: requests that cannot be finished are failed. */
 int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err);
-/* Opens the image again; params as in the message. */
-int bt_tap_resume(struct bt_tap *tap, const struct bt_wire_params *params,
+/* Opens the image again; params and what follows them as in the message, or
+ * NULL. */
+int bt_tap_resume(struct blktap_control_server *server, struct bt_tap *tap,
+		  const struct bt_wire_params *params, const uint8_t *trailer,
 		  struct blktap_error **err);
 /* BLKTAP_STATE_* */
 uint32_t bt_tap_get_state(const struct bt_tap *tap);

@@ -67,38 +67,6 @@ void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
 
 /* ---- opening -------------------------------------------------------------- */
 
-/* What toolstacks may ask for and this tapdisk has not: refused by name, since a
- * disk without it is not the disk that was asked for. */
-static int refuse_flags(uint32_t flags, struct blktap_error **err)
-{
-	static const struct {
-		uint32_t flag;
-		const char *what;
-	} unsupported[] = {
-		{ BT_WIRE_SECONDARY, "a secondary image (-2)" },
-		{ BT_WIRE_STANDBY, "a standby image (-s)" },
-		{ BT_WIRE_ADD_LCACHE, "the leaf cache (-r)" },
-		{ BT_WIRE_ADD_LOG, "a log of changed blocks (-C)" },
-		{ BT_WIRE_REUSE_PRT, "another tapdisk's disk as parent (-e)" },
-		{ BT_WIRE_OPEN_ENCRYPTED, "an encryption key (-E)" },
-		{ BT_WIRE_ADD_CACHE, "the block cache" },
-		{ BT_WIRE_VHD_INDEX, "a VHD index" },
-		{ BT_WIRE_SHARED, "a shared image" },
-	};
-	size_t i;
-
-	for (i = 0; i < BT_ARRAY_SIZE(unsupported); i++)
-		if (flags & unsupported[i].flag)
-			return bt_fail(err, -ENOTSUP, "leave the option away",
-				       "%s: not supported by this tapdisk: %s",
-				       unsupported[i].what, STRERROR(-ENOTSUP));
-	if (flags & ~(BT_WIRE_RDONLY | BT_WIRE_NO_O_DIRECT))
-		return bt_fail(err, -ENOTSUP, "use programs of one version",
-			       "flags %#x: unknown: %s", (unsigned int)flags,
-			       STRERROR(-ENOTSUP));
-	return 0;
-}
-
 /* Any export name is accepted: each toolstack asks for one of its own. */
 static int serve_unix(struct blktap_control_server *server, struct bt_tap *tap,
 		      struct blktap_error **err)
@@ -165,12 +133,51 @@ static void undo_open(struct bt_tap *tap)
 	tap->nbd = NULL;
 	blktap_disk_close(tap->disk);
 	tap->disk = NULL;
+	bt_legacy_fini(&tap->legacy);
+}
+
+/* The image, or the graph that it is a part of; whoever asks is told of the one
+ * that was asked for. */
+static int open_disk(struct blktap_control_server *server, struct bt_tap *tap,
+		     const struct bt_wire_params *params,
+		     const uint8_t *trailer, size_t length,
+		     struct blktap_error **err)
+{
+	struct blktap_disk_options options;
+	char *spec = NULL;
+	int rc;
+
+	blktap_disk_options_init(&options);
+	if (params->flags & BT_WIRE_RDONLY)
+		options.flags |= BLKTAP_OPEN_READ_ONLY;
+	if (params->flags & BT_WIRE_NO_O_DIRECT)
+		options.flags |= BLKTAP_OPEN_BUFFERED;
+	options.deadline_ms = params->req_timeout * 1000u;
+	options.busy_ms = BUSY_MS;
+	rc = bt_legacy_open(&tap->legacy, &server->dir, tap->minor, params,
+			    trailer, length, err);
+	if (!rc)
+		rc = bt_legacy_make(&tap->legacy, &server->dir, tap->minor,
+				    &spec, err);
+	if (!rc)
+		rc = blktap_disk_open(server->context, spec, &options,
+				      &tap->disk, err);
+	if (!rc && strcmp(spec, params->path) != 0 &&
+	    bt_vbd_show_as(tap->disk, params->path) < 0) {
+		rc = bt_fail(err, -ENOMEM, NULL, "out of memory");
+		blktap_disk_close(tap->disk);
+		tap->disk = NULL;
+	}
+	free(spec);
+	if (rc)
+		bt_legacy_fini(&tap->legacy);
+	return rc;
 }
 
 int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
-		const struct bt_wire_params *params, struct blktap_error **err)
+		const struct bt_wire_params *params, const uint8_t *trailer,
+		size_t length, struct blktap_error **err)
 {
-	struct blktap_disk_options options;
 	bool is_heir = tap->mark.spec;
 	int rc;
 
@@ -179,20 +186,9 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 			       "minor %d: %s is open: %s", tap->minor,
 			       blktap_disk_get_spec(tap->disk),
 			       STRERROR(-EALREADY));
-	rc = refuse_flags(params->flags, err);
+	rc = check_heir(tap, params->path, err);
 	if (!rc)
-		rc = check_heir(tap, params->path, err);
-	if (rc)
-		return rc;
-	blktap_disk_options_init(&options);
-	if (params->flags & BT_WIRE_RDONLY)
-		options.flags |= BLKTAP_OPEN_READ_ONLY;
-	if (params->flags & BT_WIRE_NO_O_DIRECT)
-		options.flags |= BLKTAP_OPEN_BUFFERED;
-	options.deadline_ms = params->req_timeout * 1000u;
-	options.busy_ms = BUSY_MS;
-	rc = blktap_disk_open(server->context, params->path, &options,
-			      &tap->disk, err);
+		rc = open_disk(server, tap, params, trailer, length, err);
 	if (rc)
 		return rc;
 	rc = serve_unix(server, tap, err);
@@ -274,6 +270,7 @@ static int close_disk(struct bt_tap *tap, struct blktap_error **err)
 	tap->nbd = NULL;
 	rc = blktap_disk_close(tap->disk);
 	tap->disk = NULL;
+	bt_legacy_fini(&tap->legacy);
 	/* it has ended with its disk */
 	blktap_job_destroy(tap->job);
 	tap->job = NULL;
@@ -322,6 +319,11 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 			       "only the kernel's block devices outlive their "
 			       "tapdisk",
 			       "minor %d: has no block device", tap->minor);
+	if (tap->legacy.file || *tap->legacy.key)
+		return bt_fail(err, -ENOTSUP, "close it, and open it anew",
+			       "minor %d: was opened with -2, -C, -e or -E, of "
+			       "which the next tapdisk would not know",
+			       tap->minor);
 	if (is_paused(tap))
 		return bt_fail(err, -EBUSY, "tap-ctl unpause",
 			       "minor %d is paused", tap->minor);
@@ -338,20 +340,57 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 	return close_disk(tap, err);
 }
 
-int bt_tap_resume(struct bt_tap *tap, const struct bt_wire_params *params,
+/* Another image, or another graph. The old one's file is put back where the new
+ * one does not open. */
+static int resume_as(struct blktap_control_server *server, struct bt_tap *tap,
+		     struct bt_legacy *next, struct blktap_error **err)
+{
+	char *spec = NULL, *old = NULL;
+	int rc = bt_legacy_make(next, &server->dir, tap->minor, &spec, err);
+
+	if (!rc)
+		rc = blktap_disk_resume(tap->disk, spec, err);
+	if (!rc && strcmp(spec, next->image) != 0)
+		bt_vbd_show_as(tap->disk, next->image);
+	free(spec);
+	if (!rc) {
+		bt_legacy_drop(&tap->legacy);
+		tap->legacy = *next;
+		return 0;
+	}
+	next->key_fd = -1; /* it is the old one's */
+	bt_legacy_fini(next);
+	if (tap->legacy.file)
+		bt_legacy_make(&tap->legacy, &server->dir, tap->minor, &old,
+			       NULL);
+	free(old);
+	return rc;
+}
+
+int bt_tap_resume(struct blktap_control_server *server, struct bt_tap *tap,
+		  const struct bt_wire_params *params, const uint8_t *trailer,
 		  struct blktap_error **err)
 {
+	struct bt_legacy next;
+	bool changed = false;
 	int rc = 0;
 
 	if (!is_paused(tap))
 		return bt_fail(err, -EINVAL, "pause it first: tap-ctl pause",
 			       "minor %d is not paused", tap->minor);
 	if (params)
-		rc = refuse_flags(params->flags, err);
+		rc = bt_legacy_resume(&next, &tap->legacy,
+				      blktap_disk_get_spec(tap->disk), params,
+				      trailer, &changed, err);
 	if (rc)
 		return rc;
-	rc = blktap_disk_resume(
-		tap->disk, params && *params->path ? params->path : NULL, err);
+	if (changed) {
+		rc = resume_as(server, tap, &next, err);
+	} else {
+		if (params)
+			bt_legacy_drop(&next);
+		rc = blktap_disk_resume(tap->disk, NULL, err);
+	}
 	return rc ? rc
 		  : record(tap, NULL, blktap_disk_get_spec(tap->disk), err);
 }

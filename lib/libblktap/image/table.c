@@ -19,6 +19,7 @@ static const struct blktap_class *const classes[] = {
 	/* modules that change or keep data */
 	&bt_bitmap_class,
 	&bt_cache_class,
+	&bt_cbt_class,
 	&bt_checksum_class,
 	&bt_crypt_class,
 	&bt_snap_class,

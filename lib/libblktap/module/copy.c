@@ -77,9 +77,11 @@ static const char *state_of(const struct bt_mirror *m)
 {
 	if (!m->legs[TO].dirty && !m->legs[TO].failed)
 		return "done";
+	if (m->legs[TO].failed)
+		return "failed";
 	if (!m->background)
 		return "paused";
-	return m->legs[TO].failed || m->sync.backoff_ns ? "failed" : "copying";
+	return m->sync.backoff_ns ? "failed" : "copying";
 }
 
 static bool copy_get_value(const struct bt_node *node, const char *name,
@@ -97,6 +99,8 @@ static bool copy_get_value(const struct bt_node *node, const char *name,
 		snprintf(text, size, "%u",
 			 (unsigned int)((m->regions - dirty) * 100 /
 					m->regions));
+	else if (!strcmp(name, "failed"))
+		snprintf(text, size, "%d", m->legs[TO].failed);
 	else
 		return false;
 	return true;
@@ -121,5 +125,5 @@ const struct blktap_class bt_copy_class = {
 	.pause = BT_PAUSE_WRITES,
 	.reconfigure = copy_set,
 	.get_value = copy_get_value,
-	.values = "state,dirty,progress",
+	.values = "state,dirty,progress,failed",
 };

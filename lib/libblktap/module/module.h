@@ -8,6 +8,7 @@
 
 extern const struct blktap_class bt_bitmap_class;
 extern const struct blktap_class bt_cache_class;
+extern const struct blktap_class bt_cbt_class;
 extern const struct blktap_class bt_compare_class;
 extern const struct blktap_class bt_checksum_class;
 extern const struct blktap_class bt_concat_class;

@@ -162,6 +162,7 @@ static void free_disk(struct blktap_disk *disk)
 	free(disk->replace_spec);
 	free(disk->bounces);
 	free(disk->spec);
+	free(disk->shown);
 	free(disk->name);
 	free(disk);
 }
@@ -360,7 +361,26 @@ void blktap_disk_get_info(const struct blktap_disk *disk,
 
 const char *blktap_disk_get_spec(const struct blktap_disk *disk)
 {
-	return disk->spec;
+	return disk->shown ? disk->shown : disk->spec;
+}
+
+void bt_disk_set_spec(struct blktap_disk *disk, char *spec)
+{
+	free(disk->spec);
+	free(disk->shown);
+	disk->spec = spec;
+	disk->shown = NULL;
+}
+
+int bt_vbd_show_as(struct blktap_disk *disk, const char *spec)
+{
+	char *copy = strdup(spec);
+
+	if (!copy)
+		return -ENOMEM;
+	free(disk->shown);
+	disk->shown = copy;
+	return 0;
 }
 
 const char *blktap_disk_get_name(const struct blktap_disk *disk)

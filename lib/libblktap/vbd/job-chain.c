@@ -242,10 +242,10 @@ static int open_again(struct blktap_job *job, const struct bt_node *node,
 		      uint32_t flags, struct bt_node **out,
 		      struct blktap_error **err)
 {
-	int rc = bt_image_open_one(
+	int rc = bt_image_open_like(
 		&job->disk->context->env, node->name,
-		(job->disk->open_flags & BLKTAP_OPEN_BUFFERED) | flags, out,
-		err);
+		(job->disk->open_flags & BLKTAP_OPEN_BUFFERED) | flags, node,
+		out, err);
 
 	if (rc < 0)
 		return rc;
@@ -470,8 +470,7 @@ static int commit_commit(struct bt_edit *edit, struct blktap_error **err)
 		return rc;
 	}
 	job->outgoing = leaf;
-	free(job->disk->spec);
-	job->disk->spec = job->new_spec;
+	bt_disk_set_spec(job->disk, job->new_spec);
 	job->new_spec = NULL;
 	return 0;
 }

@@ -307,10 +307,8 @@ int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 		free(copy);
 		return rc;
 	}
-	if (copy) {
-		free(disk->spec);
-		disk->spec = copy;
-	}
+	if (copy)
+		bt_disk_set_spec(disk, copy);
 	disk->state = BT_VBD_RUNNING;
 	disk->stats.last_pause_ns =
 		bt_loop_refresh(disk->context->loop) - disk->pause_began_ns;

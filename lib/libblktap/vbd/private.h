@@ -55,6 +55,7 @@ struct blktap_disk {
 	struct bt_list link; /* in the context */
 	struct blktap_context *context;
 	char *spec;
+	char *shown; /* in place of it; or NULL */
 	char *name;
 	uint32_t open_flags;
 	uint64_t deadline_ns;
@@ -173,6 +174,8 @@ void bt_graph_leaving(struct blktap_disk *disk);
 void bt_graph_close(struct blktap_disk *disk, struct bt_node *root);
 
 /* disk.c, pause.c */
+/* Takes spec over. */
+void bt_disk_set_spec(struct blktap_disk *disk, char *spec);
 void bt_disk_take_limits(struct blktap_disk *disk, const struct bt_node *root);
 void bt_disk_tell_resized(struct blktap_disk *disk);
 /* Takes over the limits of a newly opened graph and makes room for its frames.

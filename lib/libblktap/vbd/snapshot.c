@@ -124,8 +124,7 @@ static int swing_to_child(struct blktap_disk *disk,
 		free(spec);
 		return rc;
 	}
-	free(disk->spec);
-	disk->spec = spec;
+	bt_disk_set_spec(disk, spec);
 	return 0;
 }
 

@@ -85,20 +85,36 @@ static struct bt_node *below(const struct bt_node *node)
 	return node->port_count ? node->ports[0].lower : NULL;
 }
 
+/* Whether a node of the disk has lost one of those that it writes to, and says so
+ * by its value `failed`. */
+static bool has_failed_copy(const struct blktap_disk *disk)
+{
+	struct bt_node *node;
+	char text[16];
+
+	for (node = disk->root; node; node = below(node))
+		if (node->cls->get_value &&
+		    node->cls->get_value(node, "failed", text, sizeof(text)) &&
+		    strcmp(text, "0") != 0)
+			return true;
+	return false;
+}
+
 static void put_legacy(struct bt_json *json, const struct blktap_disk *disk)
 {
 	const struct blktap_disk_stats *s = &disk->stats;
 	struct bt_node *node;
 
-	bt_json_string(json, "name", disk->spec);
+	bt_json_string(json, "name", blktap_disk_get_spec(disk));
 	put_pair(json, "secs", s->bytes[BLKTAP_OP_READ] >> 9,
 		 s->bytes[BLKTAP_OP_WRITE] >> 9);
 	bt_json_array(json, "images");
 	for (node = disk->root; node; node = below(node))
-		put_legacy_image(json, node);
+		if (blktap_class_is_driver(node->cls))
+			put_legacy_image(json, node);
 	bt_json_array_end(json);
 	bt_json_u64(json, "FIXME_enospc_redirect_count", 0);
-	bt_json_u64(json, "nbd_mirror_failed", 0);
+	bt_json_u64(json, "nbd_mirror_failed", has_failed_copy(disk));
 	bt_json_u64(json, "reqs_outstanding", s->outstanding);
 	bt_json_string(json, "read_caching", "false");
 }

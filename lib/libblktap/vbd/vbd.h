@@ -55,6 +55,10 @@ const char *bt_vbd_get_bitmap(const struct blktap_disk *disk, uint32_t index);
 uint64_t bt_vbd_get_dirty(const struct blktap_disk *disk, const char *name,
 			  uint64_t offset, uint64_t length, bool *dirty);
 
+/* What blktap_disk_get_spec says from now on, until the disk gets another spec: a
+ * disk may be more than what who opened it calls it. -ENOMEM. */
+int bt_vbd_show_as(struct blktap_disk *disk, const char *spec);
+
 struct bt_env *bt_vbd_get_env(const struct blktap_disk *disk);
 const struct bt_log *bt_vbd_get_log(const struct blktap_disk *disk);
 

@@ -1,0 +1,182 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# The options that toolstacks have always given beside an image: a secondary that
+# writes are mirrored to, a log of changed blocks, another tapdisk's disk as parent,
+# a key; and why two of them are refused.
+. "${srcdir:-.}/tests/shell/functions.sh"
+requires qemu-io nbdcopy od
+
+io()
+{
+	qemu-io -f raw "$@" -c flush "$uri" >io.log 2>&1 ||
+		fail "$(cat io.log)"
+	! grep -q 'Pattern verification failed' io.log || fail "$(cat io.log)"
+}
+
+file_has()
+{
+	qemu-io -r -f raw -U -c "read -P $2 $3" "$1" >io.log 2>&1 || :
+	! grep -q 'failed' io.log || fail "$1: $(cat io.log)"
+}
+
+stats()
+{
+	tap-ctl stats -p "$pid" -m "$minor"
+}
+
+open_it()
+{
+	tap-ctl open -p "$pid" -m "$minor" "$@"
+}
+
+close_it()
+{
+	tap-ctl close -p "$pid" -m "$minor"
+	[ -z "$(find "$BLKTAP_RUNDIR" -name 'graph*')" ] || fail 'a graph is left'
+}
+
+echo '# -2: what is written is written twice'
+make_image a.raw 8M
+truncate -s 8M b.raw
+truncate -s 8M c.raw
+truncate -s 4M small.raw
+start_tapdisk "aio:$tmp/a.raw" -2 "aio:b.raw"
+io -c 'write -P 81 1M 64k'
+file_has b.raw 81 '1M 64k'
+file_has b.raw 0 '2M 64k' # nothing else
+nbdcopy "$uri" now.raw
+cmp a.raw now.raw
+equal "$(tap-ctl list -m "$minor")" "pid=$pid minor=$minor state=0 args=aio:$tmp/a.raw"
+stats >out
+contains out "\"name\": \"aio:$tmp/a.raw\""
+contains out '"nbd_mirror_failed": 0'
+equal "$(grep -o '"driver"' out | wc -l)" 1
+tap-ctl mason dump -p "$pid" -m "$minor" >out
+contains out 'copy('
+
+echo '# unpause: another secondary, none, and one that is not there'
+tap-ctl pause -p "$pid" -m "$minor"
+tap-ctl unpause -p "$pid" -m "$minor" -2 "aio:$tmp/c.raw"
+io -c 'write -P 82 2M 64k'
+file_has c.raw 82 '2M 64k'
+file_has b.raw 0 '2M 64k'
+tap-ctl pause -p "$pid" -m "$minor"
+exits 2 tap-ctl unpause -p "$pid" -m "$minor" -2 "aio:$tmp/none" 2>err
+tap-ctl unpause -p "$pid" -m "$minor"
+io -c 'write -P 83 3M 64k'
+file_has c.raw 83 '3M 64k'
+tap-ctl pause -p "$pid" -m "$minor"
+tap-ctl unpause -p "$pid" -m "$minor" -2 null
+io -c 'write -P 84 4M 64k'
+file_has c.raw 0 '4M 64k'
+file_has a.raw 84 '4M 64k'
+equal "$(tap-ctl list -m "$minor")" "pid=$pid minor=$minor state=0 args=aio:$tmp/a.raw"
+close_it
+exits 2 open_it -a "aio:$tmp/a.raw" -2 "aio:$tmp/none" 2>err
+contains err none
+exits 22 open_it -a "aio:$tmp/a.raw" -2 "aio:$tmp/small.raw" 2>err
+contains err 'bytes'
+exits 2 open_it -a "aio:$tmp/a.raw" -2 "nowhere:$tmp/b.raw" 2>err
+
+echo '# a mirror over NBD that goes away: told, and the disk goes on'
+minor2=$(tap-ctl allocate)
+minor2=${minor2##*tapdisk-}
+pid2=$(tap-ctl spawn)
+cleanup_fn stop_tapdisk "$pid2" "$minor2"
+tap-ctl attach -p "$pid2" -m "$minor2"
+tap-ctl open -p "$pid2" -m "$minor2" -a "aio:$tmp/b.raw"
+open_it -a "aio:$tmp/a.raw" -2 "nbd:$BLKTAP_RUNDIR/nbd$pid2.$minor2"
+io -c 'write -P 85 5M 64k'
+file_has b.raw 85 '5M 64k'
+kill -9 "$pid2"
+io -c 'write -P 86 6M 64k' -c 'read -P 86 6M 64k'
+mirror_failed()
+{
+	stats | grep -q '"nbd_mirror_failed": 1'
+}
+wait_for mirror_failed
+io -c 'write -P 87 7M 64k' -c 'read -P 85 5M 64k'
+file_has a.raw 87 '7M 64k'
+close_it
+
+echo '# -C: a bit for what is written, in the file before the write is done'
+cbt-util create -n log -s 8388608
+open_it -a "aio:$tmp/a.raw" -C log
+io -c 'write -P 1 1M 64k' -c 'write -P 2 5000k 4k'
+bits()
+{
+	cbt-util get -n "$1" -b | od -An -v -tx1 | tr -d ' \n'
+}
+# blocks 16 and 78
+equal "$(bits log)" 00000100000000000040000000000000
+cbt-util create -n log2 -s 8388608
+tap-ctl pause -p "$pid" -m "$minor"
+tap-ctl unpause -p "$pid" -m "$minor" -c "$tmp/log2"
+io -c 'discard 0 128k'
+equal "$(bits log)" 00000100000000000040000000000000
+equal "$(bits log2)" 03000000000000000000000000000000
+close_it
+open_it -a "aio:$tmp/a.raw" -C "$tmp/log2" -2 "aio:$tmp/c.raw"
+io -c 'write -P 9 7M 4k'
+kill -9 "$pid"
+equal "$(bits log2)" 03000000000000000000000000000100
+file_has c.raw 9 '7M 4k'
+start_tapdisk "aio:$tmp/a.raw"
+close_it
+cbt-util create -n short -s 4194304
+exits 22 open_it -a "aio:$tmp/a.raw" -C short 2>err
+contains err 'short: is a log of 4194304 bytes'
+exits 22 open_it -a "aio:$tmp/a.raw" -C /dev/null 2>err
+exits 2 open_it -a "aio:$tmp/a.raw" -C none 2>err
+contains err 'none'
+
+echo '# -e: what the image stands on is the disk of another tapdisk'
+make_image base.raw 8M
+vhd-util snapshot -n child.vhd -p base.raw -m
+mv base.raw elsewhere.raw
+first=$pid first_minor=$minor
+start_tapdisk "aio:$tmp/elsewhere.raw"
+parent_minor=$minor
+pid=$first minor=$first_minor
+uri="nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.$minor"
+cp elsewhere.raw want.raw
+open_it -a "vhd:$tmp/child.vhd" -e "$parent_minor"
+nbdcopy "$uri" now.raw
+cmp want.raw now.raw
+io -c 'write -P 7 1M 64k' -c 'read -P 7 1M 64k'
+cmp want.raw elsewhere.raw
+equal "$(tap-ctl list -m "$minor")" \
+	"pid=$pid minor=$minor state=0 args=vhd:$tmp/child.vhd"
+close_it
+exits 2 open_it -a "vhd:$tmp/child.vhd" -e 77 2>err
+contains err 'minor 77'
+exits 22 open_it -a "aio:$tmp/a.raw" -e "$parent_minor" 2>err
+contains err 'stands on nothing'
+
+echo '# -E: a key, which is told to nobody'
+printf '%032d' 4711 >key
+printf '%032d' 4712 >other
+vhd-util create -n plain.vhd -s 8
+if vhd-util copy -n plain.vhd -N secret.vhd -k key >out 2>&1; then
+	open_it -a "vhd:$tmp/secret.vhd" -E <key
+	io -c 'write -P 33 1M 64k'
+	tap-ctl pause -p "$pid" -m "$minor"
+	tap-ctl unpause -p "$pid" -m "$minor"
+	io -c 'read -P 33 1M 64k'
+	equal "$(tap-ctl list -m "$minor")" \
+		"pid=$pid minor=$minor state=0 args=vhd:$tmp/secret.vhd"
+	close_it
+	fails open_it -a "vhd:$tmp/secret.vhd" -E <other 2>err
+	fails open_it -a "vhd:$tmp/secret.vhd" 2>err
+fi
+
+echo '# what is refused says why'
+exits 95 open_it -a "aio:$tmp/a.raw" -2 "aio:$tmp/b.raw" -s 2>err
+contains err 'two images'
+exits 95 open_it -a "aio:$tmp/a.raw" -r 2>err
+contains err 'job start stream'
+exits 95 open_it -a "aio:$tmp/a.raw" -E <key 2>err
+contains err 'is not encrypted'
+exits 95 open_it -a "x-chain:$tmp/a.raw" -2 "aio:$tmp/b.raw" 2>err
+open_it -a "aio:$tmp/a.raw"
+close_it
