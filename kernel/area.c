@@ -61,7 +61,7 @@ void bt_layout_of(struct bt_layout *l, const struct blktap_create *par)
 
 /*
  * Runs of pages where they are to be had: fewer segments when user space
- * does O_DIRECT from a slot, and longer copies.
+ * does O_DIRECT from a slot.
  */
 static int fill(struct bt_area *a, unsigned long want)
 {
@@ -110,8 +110,8 @@ int bt_area_create(struct bt_area **out, const struct bt_layout *l)
 	err = fill(a, want);
 	if (err)
 		goto destroy;
-	a->ring = vmap(a->pages, a->ring_nr, VM_MAP, PAGE_KERNEL);
-	if (!a->ring) {
+	a->map = vmap(a->pages, a->nr, VM_MAP, PAGE_KERNEL);
+	if (!a->map) {
 		err = -ENOMEM;
 		goto destroy;
 	}
@@ -127,8 +127,8 @@ uncount:
 
 void bt_area_unmap(struct bt_area *a)
 {
-	vunmap(a->ring);
-	a->ring = NULL;
+	vunmap(a->map);
+	a->map = NULL;
 }
 
 void bt_area_destroy(struct bt_area *a)
@@ -137,7 +137,7 @@ void bt_area_destroy(struct bt_area *a)
 
 	if (!a)
 		return;
-	vunmap(a->ring);
+	vunmap(a->map);
 	for (i = 0; i < a->nr; i++)
 		put_page(a->pages[i]);
 	atomic_long_sub(a->nr, &pages_used);

@@ -23,8 +23,10 @@
 
 #include <linux/atomic.h>
 #include <linux/blk-mq.h>
+#include <linux/blkdev.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
+#include <linux/smp.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -42,7 +44,7 @@ struct bt_area {
 	struct page **pages;
 	unsigned long nr; /* allocated so far */
 	unsigned long ring_nr; /* of them, the rings */
-	void *ring; /* kernel mapping of the rings */
+	void *map; /* all of them, in the kernel */
 };
 
 /* Where things lie in an area; the one place that computes it. */
@@ -99,9 +101,13 @@ struct bt_queue {
 	u32 cq_head;
 	int dead; /* 0, or what ENTER answers */
 	u64 enters;
+	call_single_data_t csd;
+	struct io_comp_batch away; /* being ended on another CPU */
+	bool is_away; /* the ring must not go */
 
 	wait_queue_head_t wait; /* ENTER on this queue alone */
 	atomic_t waiters;
+	u32 spin_ns; /* how long ENTER looks before it sleeps */
 };
 
 struct bt_ring {
@@ -115,6 +121,7 @@ struct bt_ring {
 	int gone; /* as bt_queue.dead, for poll */
 	wait_queue_head_t wait; /* poll, and ENTER on all queues */
 	atomic_t waiters;
+	u32 spin_ns; /* as bt_queue.spin_ns, on all queues */
 	u32 nr_queues;
 	struct bt_queue *queues;
 };
@@ -161,6 +168,7 @@ void bt_ring_notify(struct bt_ring *r, struct bt_queue *q);
 
 /* request.c */
 extern const struct blk_mq_ops bt_mq_ops;
+void bt_request_init_queue(struct bt_queue *q);
 int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		    size_t len);
 void bt_request_replay(struct bt_disk *d);

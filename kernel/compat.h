@@ -46,6 +46,15 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 #define bt_open_disk() (gd)
 #endif
 
+/* A list of requests was a pointer, and what works on it were macros. */
+#ifdef rq_list_pop
+typedef struct request *bt_rq_list;
+#define bt_rq_list_push(list, rq) rq_list_add(list, rq)
+#else
+typedef struct rq_list bt_rq_list;
+#define bt_rq_list_push(list, rq) rq_list_add_head(list, rq)
+#endif
+
 /* Merging became the rule, and its flag went away. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
 #define BT_MQ_F_MERGE BLK_MQ_F_SHOULD_MERGE

@@ -22,36 +22,51 @@
 #include "blktap.h"
 #include "compat.h"
 
+/*
+ * Physically contiguous pages are copied as one where they are mapped as one
+ * and nothing has to be done page by page.
+ */
+#if defined(CONFIG_HIGHMEM) || ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE
+#define for_each_part rq_for_each_segment
+#else
+#define for_each_part rq_for_each_bvec
+#endif
+
+/*
+ * A copy of constant size is made in line, which on x86 is by the string
+ * instructions; memcpy itself moves words where those are slow for few bytes.
+ */
+static void copy_bytes(u8 *to, const u8 *from, u32 n)
+{
+	for (; n >= PAGE_SIZE; n -= PAGE_SIZE) {
+		memcpy(to, from, PAGE_SIZE);
+		to += PAGE_SIZE;
+		from += PAGE_SIZE;
+	}
+	if (n)
+		memcpy(to, from, n);
+}
+
 /* Between a request's pages and its slot; whole requests only. */
 static void copy_data(struct bt_area *a, u64 at, struct request *rq,
 		      bool to_slot)
 {
 	struct req_iterator iter;
 	struct bio_vec bv;
+	u8 *slot = (u8 *)a->map + at;
 
-	rq_for_each_segment(bv, rq, iter)
+	for_each_part(bv, rq, iter)
 	{
-		u8 *p = bvec_kmap_local(&bv), *part = p;
-		u32 left = bv.bv_len;
+		u8 *part = bvec_kmap_local(&bv);
 
-		while (left) {
-			struct page *page = a->pages[at >> PAGE_SHIFT];
-			u8 *slot =
-				(u8 *)page_address(page) + offset_in_page(at);
-			u32 n = min_t(u32, left,
-				      PAGE_SIZE - offset_in_page(at));
-
-			if (to_slot)
-				memcpy(slot, part, n);
-			else
-				memcpy(part, slot, n);
-			part += n;
-			at += n;
-			left -= n;
-		}
+		if (to_slot)
+			copy_bytes(slot, part, bv.bv_len);
+		else
+			copy_bytes(part, slot, bv.bv_len);
+		slot += bv.bv_len;
 		if (!to_slot)
 			flush_dcache_page(bv.bv_page);
-		kunmap_local(p);
+		kunmap_local(part);
 	}
 }
 
@@ -143,23 +158,61 @@ static blk_status_t describe(struct bt_disk *d, struct request *rq,
 	return BLK_STS_OK;
 }
 
-static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
-			     const struct blk_mq_queue_data *bd)
+static blk_status_t start(struct bt_disk *d, u32 queue, struct request *rq)
 {
-	struct bt_disk *d = hctx->queue->queuedata;
-	u32 queue = hctx->queue_num, tag = bd->rq->tag;
+	u32 tag = rq->tag;
 	blk_status_t status;
 
 	if (unlikely(READ_ONCE(d->failed)))
 		return BLK_STS_IOERR;
-	status = describe(d, bd->rq, &d->slots[queue * d->par.depth + tag]);
+	status = describe(d, rq, &d->slots[queue * d->par.depth + tag]);
 	if (unlikely(status))
 		return status;
-	blk_mq_start_request(bd->rq);
+	blk_mq_start_request(rq);
 	publish(d, queue, tag);
-	if (bd->last)
-		bt_ring_notify(d->ring, &d->ring->queues[queue]);
 	return BLK_STS_OK;
+}
+
+static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
+			     const struct blk_mq_queue_data *bd)
+{
+	struct bt_disk *d = hctx->queue->queuedata;
+	u32 queue = hctx->queue_num;
+	blk_status_t status = start(d, queue, bd->rq);
+
+	if (!status && bd->last)
+		bt_ring_notify(d->ring, &d->ring->queues[queue]);
+	return status;
+}
+
+/*
+ * What one task submitted at once, to one disk, but maybe to several queues.
+ * A request is off the list before it is started, as it may be ended at once.
+ * What cannot be started goes back, and the block layer gives it and the rest
+ * to queue_rq, which says why.
+ */
+static void queue_rqs(bt_rq_list *list)
+{
+	struct bt_queue *q = NULL, *last = NULL;
+	struct bt_ring *r = NULL;
+	struct request *rq;
+
+	while ((rq = rq_list_pop(list))) {
+		struct bt_disk *d = rq->q->queuedata;
+		u32 queue = rq->mq_hctx->queue_num;
+
+		if (unlikely(start(d, queue, rq))) {
+			bt_rq_list_push(list, rq);
+			break;
+		}
+		r = d->ring;
+		q = &r->queues[queue];
+		if (last && last != q)
+			bt_ring_notify(r, last);
+		last = q;
+	}
+	if (last)
+		bt_ring_notify(r, last);
 }
 
 /* The end of a batch whose last request did not say that it was. */
@@ -190,6 +243,7 @@ static enum blk_eh_timer_return timed_out(struct request *rq)
 
 const struct blk_mq_ops bt_mq_ops = {
 	.queue_rq = queue_rq,
+	.queue_rqs = queue_rqs,
 	.commit_rqs = commit_rqs,
 	.timeout = timed_out,
 };
@@ -253,6 +307,45 @@ static void read_once(struct blktap_cqe *to, const struct blktap_cqe *from)
 	to->reserved = READ_ONCE(from->reserved);
 }
 
+static void end_away(void *arg)
+{
+	struct bt_queue *q = arg;
+	struct io_comp_batch batch = q->away;
+
+	/* The ring may go from here on; the requests hold the disk. */
+	smp_store_release(&q->is_away, false);
+	batch.complete(&batch);
+}
+
+void bt_request_init_queue(struct bt_queue *q)
+{
+	INIT_CSD(&q->csd, end_away, q);
+}
+
+/*
+ * Ends a batch on the CPU that it came from: there is the cache that what it
+ * frees came from, and there is who waits for it. That does not pay for one
+ * request. One batch at a time is on its way; another is ended here.
+ */
+static void end_batch(struct bt_queue *q, struct io_comp_batch *batch)
+{
+	struct request *rq = rq_list_peek(&batch->req_list);
+	unsigned int cpu;
+
+	if (!rq)
+		return;
+	cpu = blk_mq_rq_cpu(rq);
+	if (rq->rq_next && cpu != raw_smp_processor_id() &&
+	    !smp_load_acquire(&q->is_away)) {
+		q->away = *batch;
+		WRITE_ONCE(q->is_away, true);
+		if (!smp_call_function_single_async(cpu, &q->csd))
+			return;
+		WRITE_ONCE(q->is_away, false); /* no such CPU any more */
+	}
+	batch->complete(batch);
+}
+
 /*
  * Takes what the daemon has answered, at most one ring full. 0, or what
  * ENTER says; EBADMSG leaves the reason in @why, and the caller fails the
@@ -286,8 +379,7 @@ int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		/* A full ring can be a long copy. */
 		cond_resched();
 	}
-	if (batch.complete)
-		batch.complete(&batch);
+	end_batch(q, &batch);
 	if (bad) {
 		snprintf(why, len,
 			 "queue %u: bad completion: %s "

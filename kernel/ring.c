@@ -8,11 +8,16 @@
  * both sides one of them always sees the other. ENTER announces itself in a
  * counter of our own; poll by need_wake in shared memory, which is a hint
  * only: a daemon that lies about it misses its own wake-ups.
+ *
+ * Before it sleeps, ENTER looks at sq_tail for a moment, as a wake-up costs
+ * more than most gaps between requests last. It looks as long as that has
+ * paid of late, never over spin_us, and not while anyone else wants the CPU.
  */
 #include <linux/cdev.h>
 #include <linux/fs.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/sched/mm.h>
@@ -22,6 +27,13 @@
 
 #include "blktap.h"
 #include "compat.h"
+
+#define SPIN_MAX_US 1000U
+
+static unsigned int spin_us = 20;
+module_param(spin_us, uint, 0644);
+MODULE_PARM_DESC(spin_us, "most microseconds ENTER looks for requests before "
+			  "it sleeps (default 20, 0: none, most 1000)");
 
 /* Takes the memory for a disk and lays the queues out in it. */
 int bt_ring_setup(struct bt_ring *r, struct bt_disk *d)
@@ -42,7 +54,7 @@ int bt_ring_setup(struct bt_ring *r, struct bt_disk *d)
 	}
 	for (i = 0; i < par->queues; i++) {
 		struct bt_queue *q = &r->queues[i];
-		u8 *at = (u8 *)r->area->ring + (u64)i * r->layout.queue_stride;
+		u8 *at = (u8 *)r->area->map + (u64)i * r->layout.queue_stride;
 
 		q->shared = (void *)at;
 		q->sq = (void *)(at + r->layout.sq_offset);
@@ -51,6 +63,7 @@ int bt_ring_setup(struct bt_ring *r, struct bt_disk *d)
 		spin_lock_init(&q->sq_lock);
 		mutex_init(&q->cq_lock);
 		init_waitqueue_head(&q->wait);
+		bt_request_init_queue(q);
 	}
 	r->nr_queues = par->queues;
 	r->disk = d;
@@ -60,6 +73,11 @@ int bt_ring_setup(struct bt_ring *r, struct bt_disk *d)
 /* Undoes setup; only before start, or with the file. */
 void bt_ring_fini(struct bt_ring *r)
 {
+	u32 i;
+
+	for (i = 0; i < r->nr_queues; i++)
+		while (smp_load_acquire(&r->queues[i].is_away))
+			cpu_relax();
 	bt_area_destroy(r->area);
 	r->area = NULL;
 	kvfree(r->queues);
@@ -145,23 +163,59 @@ static __poll_t ring_poll(struct file *file, poll_table *pt)
 	return EPOLLIN | EPOLLRDNORM;
 }
 
-/* Sleeps for requests of one queue, or of all if @q is NULL. */
-static long wait_for(struct bt_ring *r, struct bt_queue *q, s32 timeout_ms)
+/* What a sleeper waits for, of one queue, or of all if @q is NULL. */
+static bool is_due(const struct bt_ring *r, const struct bt_queue *q)
+{
+	return q ? pending(r, q) || READ_ONCE(q->dead)
+		 : pending_all(r) || READ_ONCE(r->gone);
+}
+
+/* Whether it came before @until. */
+static bool spin(const struct bt_ring *r, const struct bt_queue *q, u64 until)
+{
+	while (!is_due(r, q)) {
+		if (need_resched() || signal_pending(current) ||
+		    ktime_get_ns() >= until)
+			return false;
+		cpu_relax();
+	}
+	return true;
+}
+
+static long sleep_for(struct bt_ring *r, struct bt_queue *q, s32 timeout_ms)
 {
 	long left = timeout_ms < 0 ? MAX_SCHEDULE_TIMEOUT
 				   : (long)msecs_to_jiffies(timeout_ms);
 	atomic_t *waiters = q ? &q->waiters : &r->waiters;
+	wait_queue_head_t *wait = q ? &q->wait : &r->wait;
 
 	atomic_inc(waiters);
 	smp_mb__after_atomic(); /* pairs with bt_ring_notify */
-	if (q)
-		left = wait_event_interruptible_timeout(
-			q->wait, pending(r, q) || READ_ONCE(q->dead), left);
-	else
-		left = wait_event_interruptible_timeout(
-			r->wait, pending_all(r) || READ_ONCE(r->gone), left);
+	left = wait_event_interruptible_timeout(*wait, is_due(r, q), left);
 	atomic_dec(waiters);
 	return left < 0 ? -EINTR : 0;
+}
+
+/*
+ * Looking pays if the request comes within the limit, be it looked for or
+ * slept for: then the next wait looks for that long. Else half as long. Who
+ * gives no time wants no look either.
+ */
+static long wait_for(struct bt_ring *r, struct bt_queue *q, s32 timeout_ms)
+{
+	u32 limit = min(READ_ONCE(spin_us), SPIN_MAX_US) * NSEC_PER_USEC;
+	u32 *window = q ? &q->spin_ns : &r->spin_ns;
+	u64 start = ktime_get_ns();
+	long err = 0;
+
+	if (!timeout_ms)
+		return 0;
+	if (!spin(r, q, start + min(READ_ONCE(*window), limit)))
+		err = sleep_for(r, q, timeout_ms);
+	WRITE_ONCE(*window, ktime_get_ns() - start <= limit
+				    ? limit
+				    : READ_ONCE(*window) / 2);
+	return err;
 }
 
 static int reap(struct bt_ring *r, struct bt_queue *q)
