@@ -2,10 +2,10 @@
 /*
  * The least servers that the kernel's other two ways to user space need, so
  * that the bench compares ways and not servers: they answer at once, with
- * whatever is in the buffer.
+ * whatever is in the buffer, or with what pread and pwrite make of FILE.
  *
- *   benchserver ublk DEPTH MAXBYTES     one queue, /dev/ublkb0
- *   benchserver nbd DEV                 one connection
+ *   benchserver ublk N DEPTH MAXBYTES [FILE]    one queue, /dev/ublkbN
+ *   benchserver nbd DEV [FILE]                  one connection
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -17,6 +17,7 @@
 #include <linux/ublk_cmd.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,12 +26,34 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define DISK_BYTES (1ull << 30)
+static uint64_t disk_bytes = 1ull << 30;
+static int file_fd = -1;
 
 static void die(const char *what, int err)
 {
 	fprintf(stderr, "benchserver: %s: %s\n", what, strerror(err));
 	exit(1);
+}
+
+static void open_file(const char *path)
+{
+	if (!path)
+		return;
+	file_fd = open(path, O_RDWR | O_DIRECT);
+	if (file_fd < 0)
+		die(path, errno);
+	disk_bytes = lseek(file_fd, 0, SEEK_END);
+}
+
+static void transfer(bool writes, void *buf, size_t n, uint64_t at)
+{
+	ssize_t done = n;
+
+	if (file_fd >= 0)
+		done = writes ? pwrite(file_fd, buf, n, at)
+			      : pread(file_fd, buf, n, at);
+	if (done != (ssize_t)n)
+		die("transfer", done < 0 ? errno : EIO);
 }
 
 /* ---- ublk -------------------------------------------------------------- */
@@ -42,6 +65,12 @@ static void die(const char *what, int err)
 
 #define CTRL_CMD(nr) _IOWR('u', nr, struct ublksrv_ctrl_cmd)
 #define IO(nr) _IOWR('u', nr, struct ublksrv_io_cmd)
+
+static struct {
+	unsigned id, depth, bytes;
+	int fd;
+	pthread_barrier_t fetched;
+} ublk;
 
 static struct io_uring_sqe *uring_cmd(struct io_uring *ring, int fd,
 				      unsigned op)
@@ -65,6 +94,7 @@ static int control(struct io_uring *ring, int fd, unsigned nr, void *buf,
 	struct io_uring_cqe *cqe;
 	int res;
 
+	cmd->dev_id = ublk.id;
 	cmd->queue_id = -1;
 	cmd->addr = (uintptr_t)buf;
 	cmd->len = len;
@@ -85,12 +115,6 @@ static void init_ring(struct io_uring *ring, unsigned entries)
 		die("io_uring", -err);
 }
 
-static struct {
-	unsigned depth, bytes;
-	int fd;
-	pthread_barrier_t fetched;
-} ublk;
-
 static void give(struct io_uring *ring, unsigned op, unsigned tag, int result,
 		 char *bufs)
 {
@@ -101,6 +125,15 @@ static void give(struct io_uring *ring, unsigned op, unsigned tag, int result,
 	cmd->result = result;
 	cmd->addr = (uintptr_t)bufs + (uint64_t)tag * ublk.bytes;
 	sqe->user_data = tag;
+}
+
+static void ublk_transfer(const struct ublksrv_io_desc *d, char *buf)
+{
+	uint8_t op = ublksrv_get_op(d);
+
+	if (op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE)
+		transfer(op == UBLK_IO_OP_WRITE, buf,
+			 (size_t)d->nr_sectors << 9, d->start_sector << 9);
 }
 
 /* One system call commits a batch and waits for the next. */
@@ -134,6 +167,8 @@ static void *ublk_queue(void *arg)
 			if (cqe->res != UBLK_IO_RES_OK)
 				return arg;
 			tag = cqe->user_data;
+			ublk_transfer(&desc[tag],
+				      bufs + (uint64_t)tag * ublk.bytes);
 			give(&ring, UBLK_IO_COMMIT_AND_FETCH_REQ, tag,
 			     desc[tag].nr_sectors << 9, bufs);
 		}
@@ -145,8 +180,9 @@ static int ublk_main(char **argv)
 {
 	struct ublksrv_ctrl_dev_info info = {
 		.nr_hw_queues = 1,
-		.queue_depth = atoi(argv[0]),
-		.max_io_buf_bytes = atoi(argv[1]),
+		.dev_id = atoi(argv[0]),
+		.queue_depth = atoi(argv[1]),
+		.max_io_buf_bytes = atoi(argv[2]),
 		.flags = UBLK_F_CMD_IOCTL_ENCODE,
 	};
 	struct ublk_params params = {
@@ -157,12 +193,14 @@ static int ublk_main(char **argv)
 			   .io_opt_shift = 9,
 			   .io_min_shift = 9,
 			   .max_sectors = info.max_io_buf_bytes >> 9,
-			   .dev_sectors = DISK_BYTES >> 9 },
+			   .dev_sectors = disk_bytes >> 9 },
 	};
 	struct io_uring ring;
+	char path[32];
 	pthread_t t;
 	int ctl, err;
 
+	ublk.id = info.dev_id;
 	ublk.depth = info.queue_depth;
 	ublk.bytes = info.max_io_buf_bytes;
 	ctl = open("/dev/ublk-control", O_RDWR);
@@ -176,9 +214,10 @@ static int ublk_main(char **argv)
 		      0);
 	if (err)
 		die("SET_PARAMS", -err);
-	ublk.fd = open("/dev/ublkc0", O_RDWR);
+	snprintf(path, sizeof(path), "/dev/ublkc%u", ublk.id);
+	ublk.fd = open(path, O_RDWR);
 	if (ublk.fd < 0)
-		die("/dev/ublkc0", errno);
+		die(path, errno);
 	pthread_barrier_init(&ublk.fetched, NULL, 2);
 	pthread_create(&t, NULL, ublk_queue, NULL);
 	pthread_barrier_wait(&ublk.fetched);
@@ -208,27 +247,29 @@ static ssize_t put(int fd, void *buf, size_t n)
 	return write(fd, buf, n);
 }
 
-/* Header and data of an answer go in one write. */
+/* Header and data of an answer go in one write, the data aligned. */
 static void nbd_serve(int fd)
 {
-	static char buf[sizeof(struct nbd_reply) + (1 << 20)];
+	static char area[4096 + (1 << 20)] __attribute__((aligned(4096)));
+	char *data = area + 4096, *buf = data - sizeof(struct nbd_reply);
 	struct nbd_reply *reply = (void *)buf;
 	struct nbd_request req;
 
 	reply->magic = htonl(NBD_REPLY_MAGIC);
 	for (;;) {
+		bool writes;
 		uint32_t len;
 
 		all(read, fd, &req, sizeof(req));
 		len = ntohl(req.len);
+		writes = ntohl(req.type) == NBD_CMD_WRITE;
 		memcpy(reply->handle, req.handle, sizeof(reply->handle));
 		if (ntohl(req.type) == NBD_CMD_DISC || len > 1 << 20)
 			exit(0);
-		if (ntohl(req.type) == NBD_CMD_WRITE) {
-			all(read, fd, buf + sizeof(*reply), len);
-			len = 0;
-		}
-		all(put, fd, buf, sizeof(*reply) + len);
+		if (writes)
+			all(read, fd, data, len);
+		transfer(writes, data, len, be64toh(req.from));
+		all(put, fd, buf, sizeof(*reply) + (writes ? 0 : len));
 	}
 }
 
@@ -244,7 +285,7 @@ static int nbd_main(char **argv)
 	}
 	close(pair[1]);
 	if (ioctl(fd, NBD_SET_BLKSIZE, 512ul) ||
-	    ioctl(fd, NBD_SET_SIZE_BLOCKS, (unsigned long)(DISK_BYTES >> 9)) ||
+	    ioctl(fd, NBD_SET_SIZE_BLOCKS, (unsigned long)(disk_bytes >> 9)) ||
 	    ioctl(fd, NBD_SET_SOCK, pair[0]))
 		die("nbd", errno);
 	ioctl(fd, NBD_DO_IT);
@@ -253,10 +294,15 @@ static int nbd_main(char **argv)
 
 int main(int argc, char **argv)
 {
-	if (argc == 4 && !strcmp(argv[1], "ublk"))
+	if ((argc == 5 || argc == 6) && !strcmp(argv[1], "ublk")) {
+		open_file(argv[5]);
 		return ublk_main(argv + 2);
-	if (argc == 3 && !strcmp(argv[1], "nbd"))
+	}
+	if ((argc == 3 || argc == 4) && !strcmp(argv[1], "nbd")) {
+		open_file(argv[3]);
 		return nbd_main(argv + 2);
-	fprintf(stderr, "usage: benchserver ublk DEPTH MAXBYTES | nbd DEV\n");
+	}
+	fprintf(stderr, "usage: benchserver ublk N DEPTH MAXBYTES [FILE] | "
+			"nbd DEV [FILE]\n");
 	return 2;
 }
