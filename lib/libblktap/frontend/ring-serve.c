@@ -96,6 +96,9 @@ bool bt_ring_commit(struct blktap_ring *ring)
 		__atomic_store_n(&ring->queues[i].shared->cq_tail,
 				 ring->queues[i].cq_tail, __ATOMIC_RELEASE);
 	ring->enters++;
+	/* Whoever waited for these answers may be about to ask again. */
+	if (!ring->in_flight)
+		bt_loop_expect(ring->loop);
 	rc = bt_ring_call(ring, BLKTAP_RING_ENTER, &enter);
 	if (rc >= 0)
 		return true;
