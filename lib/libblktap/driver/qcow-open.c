@@ -88,7 +88,8 @@ static int settle_alignment(struct bt_qcow *q, struct blktap_error **err)
 	return 0;
 }
 
-/* A quarter of the cache at most goes to anything but L2 pages. */
+/* A quarter of the cache at most goes to anything but L2 pages, and no more to these
+ * than there can be: a chain may have a thousand small images. */
 static int make_cache(struct bt_qcow *q, uint64_t bytes)
 {
 	struct bt_meta_kind kinds[QCOW_KINDS] = {
@@ -101,6 +102,8 @@ static int make_cache(struct bt_qcow *q, uint64_t bytes)
 			      .block_count = SMALL_BLOCKS },
 	};
 	uint64_t page = (uint64_t)q->l2_page * 2;
+	uint64_t pages = (uint64_t)q->geo.l1_entries *
+			 ((q->geo.l2_bytes + q->l2_page - 1) / q->l2_page);
 	uint32_t i;
 
 	for (i = 0; i < QCOW_KINDS; i++)
@@ -108,8 +111,8 @@ static int make_cache(struct bt_qcow *q, uint64_t bytes)
 	if (!q->f.read_only && q->geo.version > 1)
 		kinds[QCOW_REFBLOCK].block_count = (uint32_t)bt_max_u64(
 			bytes / 8 / (q->ref_page * 2), SMALL_BLOCKS);
-	kinds[QCOW_L2].block_count =
-		(uint32_t)bt_min_u64(bytes * 3 / 4 / page, 1u << 24);
+	kinds[QCOW_L2].block_count = (uint32_t)bt_min_u64(
+		bytes * 3 / 4 / page, bt_min_u64(pages, 1u << 24));
 	return bt_meta_create(q->node->env->loop, &q->f.file, kinds, QCOW_KINDS,
 			      &q->meta);
 }
