@@ -3,8 +3,12 @@
  * each once, which is how a crash is looked at again. Without, it runs the
  * entry's seeds as they are and then mutated for BT_FUZZ_SECONDS (3).
  *
+ * BT_FUZZ_CORPUS=DIR: the files there are seeds too, each behind the byte
+ * BT_FUZZ_PREFIX where that is given.
+ *
  * Iteration i depends on BT_FUZZ_SEED and i alone. A crash names both, and
  * BT_FUZZ_START=i comes back to it at once. */
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -144,14 +148,97 @@ static uint64_t number(const char *name, uint64_t otherwise)
 	return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
+/* ---- a corpus ------------------------------------------------------------- */
+
+struct sample {
+	uint8_t *data;
+	size_t len;
+};
+
+static struct sample *samples;
+static unsigned int sample_count;
+
+/* Files that are too long for an input are left out. */
+static void load_sample(const char *name, uint8_t *buf)
+{
+	const char *prefix = getenv("BT_FUZZ_PREFIX");
+	size_t len = prefix ? 1 : 0;
+	struct sample *s;
+	FILE *f = fopen(name, "rb");
+
+	if (!f) {
+		perror(name);
+		exit(EXIT_FAILURE);
+	}
+	buf[0] = prefix ? (uint8_t)atoi(prefix) : 0;
+	len += fread(buf + len, 1, INPUT_MAX - len, f);
+	fclose(f);
+	if (len == INPUT_MAX)
+		return;
+	samples = realloc(samples, (sample_count + 1) * sizeof(*samples));
+	if (!samples)
+		exit(EXIT_FAILURE);
+	s = &samples[sample_count++];
+	s->data = malloc(len + 1);
+	if (!s->data)
+		exit(EXIT_FAILURE);
+	memcpy(s->data, buf, len);
+	s->len = len;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void load_corpus(uint8_t *buf)
+{
+	const char *dir = getenv("BT_FUZZ_CORPUS");
+	struct dirent **names;
+	char path[4096];
+	int i, n;
+
+	if (!dir)
+		return;
+	/* in the same order wherever it runs: iterations count on it */
+	n = scandir(dir, &names, NULL, by_name);
+	if (n < 0) {
+		perror(dir);
+		exit(EXIT_FAILURE);
+	}
+	for (i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, names[i]->d_name);
+		if (names[i]->d_name[0] != '.')
+			load_sample(path, buf);
+		free(names[i]);
+	}
+	free(names);
+}
+
+static size_t take_seed(unsigned int n, uint8_t *buf, unsigned int seeds)
+{
+	if (n < seeds)
+		return fuzz_seed(n, buf, INPUT_MAX);
+	memcpy(buf, samples[n - seeds].data, samples[n - seeds].len);
+	return samples[n - seeds].len;
+}
+
+static void free_corpus(void)
+{
+	while (sample_count)
+		free(samples[--sample_count].data);
+	free(samples);
+}
+
 static void run_mutated(uint8_t *buf, unsigned int seeds)
 {
 	time_t end = time(NULL) + (time_t)number("BT_FUZZ_SECONDS", 3);
 
 	do {
 		uint64_t rng = seed ^ (iteration * 0xd1342543de82ef95ULL);
-		unsigned int n = (unsigned int)(next_random(&rng) % seeds);
-		size_t len = fuzz_seed(n, buf, INPUT_MAX);
+		unsigned int n = (unsigned int)(next_random(&rng) %
+						(seeds + sample_count));
+		size_t len = take_seed(n, buf, seeds);
 		unsigned int changes = 1 + (next_random(&rng) & 7);
 
 		while (changes--)
@@ -179,12 +266,16 @@ int main(int argc, char **argv)
 	if (argc == 1) {
 		seed = number("BT_FUZZ_SEED", 1);
 		iteration = number("BT_FUZZ_START", 0);
+		load_corpus(buf);
 		for (seeds = 0; fuzz_seed(seeds, buf, INPUT_MAX); seeds++)
 			run_one(buf, fuzz_seed(seeds, buf, INPUT_MAX));
+		for (unsigned int i = 0; i < sample_count; i++)
+			run_one(samples[i].data, samples[i].len);
 		run_mutated(buf, seeds);
-		printf("seed %llu: %u seeds, iterations up to %llu\n",
-		       (unsigned long long)seed, seeds,
+		printf("seed %llu: %u seeds, %u files, iterations up to %llu\n",
+		       (unsigned long long)seed, seeds, sample_count,
 		       (unsigned long long)iteration);
+		free_corpus();
 	}
 	free(buf);
 	return rc;

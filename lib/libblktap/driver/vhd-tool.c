@@ -414,6 +414,7 @@ static int check_footers(const struct bt_vhdimg *img, uint32_t flags,
 int blktap_vhd_check(const char *path, uint32_t flags,
 		     struct blktap_error **err)
 {
+	char *parent = NULL;
 	uint64_t end;
 	struct blktap_vhd t;
 	int rc = bt_vhdtool_open(&t, path,
@@ -429,6 +430,10 @@ int blktap_vhd_check(const char *path, uint32_t flags,
 			!(flags & BLKTAP_VHD_CHECK_NO_OVERLAPS), &end, err);
 	if (!rc && !t.img->fixed && flags & BLKTAP_VHD_CHECK_BITMAPS)
 		rc = bt_vhdtool_check_bitmaps(t.img, err);
+	/* that it is there is not looked at, but that it has a name */
+	if (!rc && t.img->differencing)
+		rc = stored_parent(t.img, &parent, err);
+	free(parent);
 	bt_vhdtool_close(&t);
 	return rc;
 }
