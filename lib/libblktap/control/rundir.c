@@ -15,6 +15,7 @@
 
 #include "control/socket.h"
 #include "core/error.h"
+#include "util/checked.h"
 #include "util/strbuf.h"
 
 #define PERMISSION_HINT                                                \
@@ -232,24 +233,27 @@ static bool is_dead(const struct bt_rundir *dir, int pid)
 /* And the files of graphs, see legacy.c. */
 static void remove_nbd_sockets(const struct bt_rundir *dir, int pid)
 {
-	char prefix[32], graph[32], *path;
+	static const char *const kinds[] = { "nbd", "graph", "export" };
 	struct dirent *entry;
 	DIR *d = opendir(dir->path);
 
-	if (!d)
-		return;
-	snprintf(prefix, sizeof(prefix), "nbd%d.", pid);
-	snprintf(graph, sizeof(graph), "graph%d.", pid);
-	while ((entry = readdir(d))) {
-		if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 &&
-		    strncmp(entry->d_name, graph, strlen(graph)) != 0)
-			continue;
-		path = sub_path(dir, entry->d_name);
+	while (d && (entry = readdir(d))) {
+		bool ours = false;
+		char prefix[32], *path;
+		size_t i;
+
+		for (i = 0; i < BT_ARRAY_SIZE(kinds); i++) {
+			snprintf(prefix, sizeof(prefix), "%s%d.", kinds[i],
+				 pid);
+			ours |= !strncmp(entry->d_name, prefix, strlen(prefix));
+		}
+		path = ours ? sub_path(dir, entry->d_name) : NULL;
 		if (path)
 			unlink(path);
 		free(path);
 	}
-	closedir(d);
+	if (d)
+		closedir(d);
 }
 
 static int sweep_one(void *opaque, int pid)

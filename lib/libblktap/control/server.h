@@ -49,6 +49,7 @@ struct bt_tap {
 	struct blktap_job *job; /* the last one of the disk, or NULL */
 	struct blktap_ring *ring; /* or NULL */
 	struct bt_legacy legacy; /* what the disk was opened with */
+	struct bt_list exports; /* of its graph, exports.c */
 };
 
 struct blktap_control_server {
@@ -124,6 +125,16 @@ void bt_command_run_ready(struct bt_work *work);
 void bt_command_finish(struct blktap_control_server *server);
 /* The tap is not busy any more. */
 void bt_command_wake(struct blktap_control_server *server, struct bt_tap *tap);
+
+/* ---- exports (exports.c) --------------------------------------------------- */
+
+struct bt_json;
+/* Serves what the graph of the tap's disk exports now, and that alone. Those that
+ * cannot be are left out: 0, or the errno of the first. */
+int bt_exports_serve(struct blktap_control_server *server, struct bt_tap *tap,
+		     struct blktap_error **err);
+void bt_exports_close(struct bt_tap *tap);
+void bt_exports_put(const struct bt_tap *tap, struct bt_json *json);
 
 struct bt_verb {
 	const char *name;

@@ -50,6 +50,7 @@ int bt_tap_attach(struct blktap_control_server *server, int minor,
 	}
 	tap->minor = minor;
 	bt_list_init(&tap->waiting);
+	bt_list_init(&tap->exports);
 	bt_list_add(&server->taps, &tap->link);
 	return 0;
 }
@@ -129,6 +130,7 @@ static int serve_ring(struct bt_tap *tap, struct blktap_error **err)
 
 static void undo_open(struct bt_tap *tap)
 {
+	bt_exports_close(tap);
 	blktap_nbd_server_destroy(tap->nbd);
 	tap->nbd = NULL;
 	blktap_disk_close(tap->disk);
@@ -192,6 +194,8 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 	if (rc)
 		return rc;
 	rc = serve_unix(server, tap, err);
+	if (!rc)
+		rc = bt_exports_serve(server, tap, err);
 	/* The mark first: a device is never without a word of what it is. */
 	if (!rc)
 		rc = record(tap, params, params->path, err);
@@ -264,6 +268,7 @@ static int close_disk(struct bt_tap *tap, struct blktap_error **err)
 {
 	int rc;
 
+	bt_exports_close(tap);
 	blktap_nbd_server_destroy(tap->tcp);
 	tap->tcp = NULL;
 	blktap_nbd_server_destroy(tap->nbd);

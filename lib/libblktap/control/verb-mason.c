@@ -83,10 +83,16 @@ static int get_change(const struct bt_conn *conn, struct bt_tap *tap,
 	return rc;
 }
 
-static void put_answer(struct bt_strbuf *out, char *answer)
+/* The change is made, so an export that cannot be served is logged, no more. */
+static int changed(struct bt_conn *conn, struct bt_tap *tap,
+		   const struct blktap_mason_change *change,
+		   struct bt_strbuf *out, char *answer)
 {
 	bt_strbuf_puts(out, answer ? answer : "{}");
 	free(answer);
+	if (!change->plan_only)
+		bt_exports_serve(conn->server, tap, NULL);
+	return 0;
 }
 
 int bt_verb_mason_apply(struct bt_conn *conn, struct bt_tap *tap,
@@ -106,9 +112,7 @@ int bt_verb_mason_apply(struct bt_conn *conn, struct bt_tap *tap,
 	change.defines = defines;
 	rc = blktap_mason_apply(tap->disk, file, NULL, 0, &change, &answer,
 				err);
-	if (!rc)
-		put_answer(out, answer);
-	return rc;
+	return rc ? rc : changed(conn, tap, &change, out, answer);
 }
 
 int bt_verb_mason_undo(struct bt_conn *conn, struct bt_tap *tap,
@@ -120,9 +124,7 @@ int bt_verb_mason_undo(struct bt_conn *conn, struct bt_tap *tap,
 
 	if (!rc)
 		rc = blktap_mason_undo(tap->disk, &change, &answer, err);
-	if (!rc)
-		put_answer(out, answer);
-	return rc;
+	return rc ? rc : changed(conn, tap, &change, out, answer);
 }
 
 static int put_text(struct bt_tap *tap, struct bt_strbuf *out, char *text)

@@ -75,6 +75,7 @@ static void put_disk(struct bt_json *json, const struct bt_tap *tap)
 	}
 	bt_json_array_end(json);
 	bt_json_u64(json, "clients", clients);
+	bt_exports_put(tap, json);
 	if (tap->ring)
 		put_ring(json, tap->ring);
 }

@@ -33,6 +33,7 @@ struct apply {
 	uint32_t *made; /* in the new graph, in order of opening */
 	uint32_t made_count;
 	uint32_t held; /* edges whose gates are held */
+	uint32_t leaving; /* leavers whose gates are held */
 	bool saved; /* N+1 lies beside N */
 	bool any_late;
 	uint64_t held_at_ns;
@@ -53,6 +54,17 @@ static int step(const struct apply *a, const char *fmt, const char *name,
 	return rc < 0 ? bt_fail(err, rc, NULL, "%s: %s", text,
 				bt_strerror(rc, reason))
 		      : 0;
+}
+
+static uint32_t time_left(const struct apply *a)
+{
+	uint64_t now = bt_loop_refresh(a->run->env->loop);
+
+	if (!a->deadline_ns)
+		return 0;
+	if (now >= a->deadline_ns)
+		return 1;
+	return (uint32_t)((a->deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS);
 }
 
 /* ---- prepare --------------------------------------------------------------- */
@@ -154,17 +166,6 @@ static int prepare(struct apply *a, struct blktap_error **err)
 
 /* ---- gate ------------------------------------------------------------------ */
 
-static uint32_t time_left(const struct apply *a)
-{
-	uint64_t now = bt_loop_refresh(a->run->env->loop);
-
-	if (!a->deadline_ns)
-		return 0;
-	if (now >= a->deadline_ns)
-		return 1;
-	return (uint32_t)((a->deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS);
-}
-
 static bool goes(const struct bt_plan *plan, const struct bt_plan_edge *edge)
 {
 	return plan->kept_as[edge->from] == BT_PLAN_NONE;
@@ -178,6 +179,20 @@ static void set_stays(struct bt_plan *plan, bool stays)
 	for (i = 0; i < plan->run->file->graph->count; i++)
 		if (plan->run->nodes[i] && plan->kept_as[i] == BT_PLAN_NONE)
 			plan->run->nodes[i]->stays = stays;
+}
+
+/* What has gone reads nothing that another edge has begun to change. */
+static int hold_leaver(struct apply *a, uint32_t i, struct blktap_error **err)
+{
+	struct bt_plan_leaver *leaver = &a->plan->leavers[i];
+	int rc = step(a, "gate ", leaver->edge.upper, err);
+
+	if (rc < 0)
+		return rc;
+	if (!a->held_at_ns)
+		a->held_at_ns = bt_loop_refresh(a->run->env->loop);
+	a->leaving = i + 1;
+	return bt_drain_edge(a->run, &leaver->edge, time_left(a), err);
 }
 
 static int hold_one(struct apply *a, uint32_t i, struct blktap_error **err)
@@ -208,6 +223,8 @@ static int hold(struct apply *a, struct blktap_error **err)
 		a->deadline_ns = bt_loop_refresh(a->run->env->loop) +
 				 a->options->deadline_ms * NS_PER_MS;
 	set_stays(a->plan, false);
+	for (i = 0; i < a->plan->leaver_count && !rc; i++)
+		rc = hold_leaver(a, i, err);
 	for (i = 0; i < a->plan->edge_count && !rc; i++)
 		if (a->plan->edges[i].pause != BT_PAUSE_NONE)
 			rc = hold_one(a, i, err);
@@ -229,6 +246,8 @@ static void release(struct apply *a)
 {
 	while (a->held)
 		bt_gate_release(&a->plan->edges[--a->held].gate);
+	while (a->leaving)
+		bt_gate_release(&a->plan->leavers[--a->leaving].edge.gate);
 }
 
 /* ---- commit ---------------------------------------------------------------- */
@@ -250,6 +269,19 @@ static void keep(struct bt_plan_node *n, struct bt_node *node)
 	n->args = args;
 	if (node->cls->reconfigure)
 		node->cls->reconfigure(node, node->args);
+}
+
+static void drop_leavers(struct bt_plan *plan)
+{
+	uint32_t i;
+
+	for (i = 0; i < plan->leaver_count; i++) {
+		struct bt_front *front = plan->leavers[i].front;
+
+		bt_port_link(front->top, NULL);
+		bt_run_forget(front);
+		plan->run->ops->gone(front);
+	}
 }
 
 static void move_fronts(struct bt_plan *plan)
@@ -289,6 +321,7 @@ static void swing(struct bt_plan *plan)
 	for (i = 0; i < file->graph->count; i++)
 		if (nodes[i] && plan->kept_as[i] == BT_PLAN_NONE)
 			bt_run_retire(run, nodes[i]);
+	drop_leavers(plan);
 	move_fronts(plan);
 	run->file = plan->file;
 	plan->file = file;

@@ -39,11 +39,14 @@ static int ask_fronts(struct bt_plan *plan, uint32_t flags,
 	bt_list_for_each (pos, &plan->run->fronts) {
 		struct bt_front *front =
 			bt_list_entry(pos, struct bt_front, link);
-		const struct bt_mason_node *g =
-			plan->file->graph->nodes[plan->fronts[front->index]];
+		uint32_t to = plan->fronts[front->index];
+		const struct bt_mason_node *g;
 
 		if (rc)
 			break;
+		if (to == BT_PLAN_NONE)
+			continue;
+		g = plan->file->graph->nodes[to];
 		rc = plan->run->ops->prepare(
 			front, plan->running[g->links->lower->index],
 			bt_args_bool(g->args, "ro"), flags, err);

@@ -208,7 +208,32 @@ static void classify(struct bt_plan *plan, const struct bt_mason_node *g)
 			   g->cls->pause != BT_PAUSE_NONE);
 }
 
-/* Disks that are open: each is in the new file. live: what they reach there. */
+static int add_leaver(struct bt_plan *plan, struct bt_front *front,
+		      struct blktap_error **err)
+{
+	struct bt_plan_leaver *leavers, *leaver;
+
+	if (!front->may_go)
+		return bt_fail(err, -EBUSY, "close it first",
+			       "disk '%s' is in use, and not in the new graph",
+			       front->name);
+	leavers = realloc(plan->leavers,
+			  (plan->leaver_count + 1) * sizeof(*leavers));
+	if (!leavers)
+		return -ENOMEM;
+	plan->leavers = leavers;
+	leaver = &leavers[plan->leaver_count++];
+	memset(leaver, 0, sizeof(*leaver));
+	leaver->front = front;
+	leaver->edge.port = front->top;
+	leaver->edge.upper = front->name;
+	leaver->edge.pause = BT_PAUSE_ALL;
+	plan->fronts[front->index] = BT_PLAN_NONE;
+	return 0;
+}
+
+/* Disks that are open: each is in the new file, or may go. live: what they reach
+ * there. */
 static int place_fronts(struct bt_plan *plan, bool *live,
 			struct blktap_error **err)
 {
@@ -216,6 +241,7 @@ static int place_fronts(struct bt_plan *plan, bool *live,
 	const struct bt_mason_link *link;
 	struct bt_list *pos;
 	uint32_t i;
+	int rc = 0;
 
 	for (i = 0; i < graph->count; i++)
 		if (plan->nodes[i].old != BT_PLAN_NONE &&
@@ -223,18 +249,18 @@ static int place_fronts(struct bt_plan *plan, bool *live,
 			    old_node(plan, plan->nodes[i].old)->cls)
 			plan->fronts[plan->nodes[i].old] = i;
 	bt_list_for_each (pos, &plan->run->fronts) {
-		const struct bt_front *front =
+		struct bt_front *front =
 			bt_list_entry(pos, struct bt_front, link);
 		uint32_t to = plan->fronts[front->index];
 
-		if (to == BT_PLAN_NONE ||
-		    strcmp(bt_args_string(graph->nodes[to]->args, "name"),
-			   front->name))
-			return bt_fail(err, -EBUSY, "close it first",
-				       "disk '%s' is in use, and not in the "
-				       "new graph",
-				       front->name);
-		live[to] = true;
+		if (to != BT_PLAN_NONE &&
+		    !strcmp(bt_args_string(graph->nodes[to]->args, "name"),
+			    front->name))
+			live[to] = true;
+		else
+			rc = add_leaver(plan, front, err);
+		if (rc < 0)
+			return rc;
 	}
 	for (i = 0; i < graph->count; i++)
 		for (link = graph->order[i]->links;
@@ -285,7 +311,7 @@ static int find_edges(struct bt_plan *plan)
 			bt_list_entry(pos, struct bt_front, link);
 		uint32_t to = plan->fronts[front->index];
 
-		if (!rc)
+		if (!rc && to != BT_PLAN_NONE)
 			rc = add_edge(plan, front->top, front->name,
 				      old->nodes[front->index]->links,
 				      new_node(plan, to)->links);
@@ -458,6 +484,7 @@ void bt_plan_destroy(struct bt_plan *plan)
 	}
 	bt_mason_file_destroy(plan->file);
 	free(plan->edges);
+	free(plan->leavers);
 	free(plan->fronts);
 	free(plan->kept_as);
 	free(plan->running);

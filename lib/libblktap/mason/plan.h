@@ -42,6 +42,12 @@ struct bt_plan_edge {
 	struct bt_node *old_lower;
 };
 
+/* A front that the new graph has no more. */
+struct bt_plan_leaver {
+	struct bt_front *front;
+	struct bt_plan_edge edge; /* held while it goes; leads nowhere */
+};
+
 struct bt_plan {
 	struct bt_run *run;
 	struct bt_mason_file *file; /* the new one */
@@ -52,6 +58,8 @@ struct bt_plan {
 	struct bt_node **running; /* by index in the new one */
 	struct bt_plan_edge *edges; /* upper ones first */
 	uint32_t edge_count;
+	struct bt_plan_leaver *leavers;
+	uint32_t leaver_count;
 	uint32_t kept, reconfigured, replaced, added, removed;
 	enum bt_pause pause;
 };

@@ -292,16 +292,21 @@ static bool is_wanted(const struct bt_node *node)
 	return node->refs > 0;
 }
 
+void bt_run_forget(struct bt_front *front)
+{
+	bt_list_del(&front->link);
+	front->run = NULL;
+	free(front->name);
+	front->name = NULL;
+}
+
 void bt_run_leave(struct bt_front *front)
 {
 	struct bt_run *run = front->run;
 	const struct bt_mason_graph *graph = run->file->graph;
 	uint32_t i;
 
-	bt_list_del(&front->link);
-	front->run = NULL;
-	free(front->name);
-	front->name = NULL;
+	bt_run_forget(front);
 	/* from the top: what the last edge has left can go */
 	bt_run_sweep(run);
 	for (i = 0; i < graph->count; i++) {

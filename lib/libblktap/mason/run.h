@@ -27,6 +27,10 @@ struct bt_run_ops {
 		       struct blktap_error **err);
 	/* It stands on root from now on; does not fail, allocate or wait. */
 	void (*commit)(struct bt_front *front, struct bt_node *root);
+	/* The new graph has it no more: nothing is in flight, and its top leads
+	 * nowhere. What waits there and what comes fails; it stands in no run.
+	 * Does not fail, allocate or wait. */
+	void (*gone)(struct bt_front *front);
 	/* The edit is over; text describes it. */
 	void (*done)(struct bt_front *front, uint64_t pause_ns,
 		     const char *text);
@@ -52,6 +56,7 @@ struct bt_front {
 	uint32_t index; /* of its node in the graph */
 	uint32_t flags; /* BLKTAP_OPEN_* */
 	bool read_only;
+	bool may_go; /* an edit may leave it out, while it is in use */
 	struct bt_port *top;
 	void *owner;
 };
@@ -90,6 +95,8 @@ void bt_run_link(struct bt_front *front);
 /* The front is about to be flushed for the last time: what stays in use by
  * others is not told that it is the last. */
 void bt_run_leaving(struct bt_front *front);
+/* The run's fronts know it no more. */
+void bt_run_forget(struct bt_front *front);
 /* Closes what only this front reached. Its top leads nowhere, and nothing is in
  * flight. The run itself stays. */
 void bt_run_leave(struct bt_front *front);

@@ -118,6 +118,16 @@ void bt_front_commit(struct bt_front *front, struct bt_node *root)
 	disk->limits.block_size = block_size;
 }
 
+/* As if it were paused, for ever. */
+void bt_front_gone(struct bt_front *front)
+{
+	struct blktap_disk *disk = disk_of(front);
+
+	disk->root = NULL;
+	disk->state = BT_VBD_PAUSED;
+	bt_vbd_shut(disk);
+}
+
 void bt_front_done(struct bt_front *front, uint64_t pause_ns, const char *text)
 {
 	struct blktap_disk *disk = disk_of(front);

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "image/image.h"
 #include "mason/state.h"
+#include "util/strbuf.h"
 
 static const struct blktap_param params[] = {
 	{ .name = "path",
@@ -175,6 +176,66 @@ void bt_graph_close(struct blktap_disk *disk, struct bt_node *root)
 	drop_unused(run);
 }
 
+/* ---- exports --------------------------------------------------------------- */
+
+const char *bt_vbd_get_export(const struct blktap_disk *disk, uint32_t index)
+{
+	const struct bt_mason_graph *graph;
+	uint32_t i;
+
+	if (!disk->front.run)
+		return NULL;
+	graph = disk->front.run->file->graph;
+	if (strcmp(graph->nodes[disk->front.index]->cls->name, "disk"))
+		return NULL;
+	for (i = 0; i < graph->count; i++)
+		if (!strcmp(graph->nodes[i]->cls->name, "export") && !index--)
+			return bt_args_string(graph->nodes[i]->args, "name");
+	return NULL;
+}
+
+static void put_quoted(struct bt_strbuf *out, const char *text)
+{
+	bt_strbuf_putc(out, '"');
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			bt_strbuf_putc(out, '\\');
+		bt_strbuf_putc(out, *text);
+	}
+	bt_strbuf_putc(out, '"');
+}
+
+int bt_vbd_open_export(struct blktap_disk *disk, const char *name,
+		       struct blktap_disk **out, struct blktap_error **err)
+{
+	struct bt_strbuf spec = BT_STRBUF_INIT;
+	struct blktap_disk_options options;
+	char *text;
+	int rc;
+
+	blktap_disk_options_init(&options);
+	options.flags = disk->open_flags;
+	options.name = name;
+	bt_strbuf_puts(&spec, "mason(");
+	put_quoted(&spec, disk->front.run->path);
+	bt_strbuf_puts(&spec, ", disk=");
+	put_quoted(&spec, name);
+	bt_strbuf_puts(&spec, ")");
+	text = bt_strbuf_steal(&spec);
+	if (!text)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	rc = blktap_disk_open(disk->context, text, &options, out, err);
+	free(text);
+	if (!rc)
+		(*out)->front.may_go = true;
+	return rc;
+}
+
+bool bt_vbd_is_gone(const struct blktap_disk *disk)
+{
+	return disk->closing && !disk->root;
+}
+
 void bt_graphs_init(struct blktap_context *context)
 {
 	bt_list_init(&context->runs);
@@ -182,6 +243,7 @@ void bt_graphs_init(struct blktap_context *context)
 		.check = bt_front_check,
 		.prepare = bt_front_prepare,
 		.commit = bt_front_commit,
+		.gone = bt_front_gone,
 		.done = bt_front_done,
 		.where = bt_front_where,
 		.open_leaf = bt_image_open_node,

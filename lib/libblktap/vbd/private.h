@@ -158,6 +158,7 @@ int bt_front_check(struct bt_front *front, struct blktap_error **err);
 int bt_front_prepare(struct bt_front *front, const struct bt_node *root,
 		     bool read_only, uint32_t flags, struct blktap_error **err);
 void bt_front_commit(struct bt_front *front, struct bt_node *root);
+void bt_front_gone(struct bt_front *front);
 void bt_front_done(struct bt_front *front, uint64_t pause_ns, const char *text);
 const char *bt_front_where(const struct bt_front *front);
 void bt_front_round(struct bt_limits *limits);

@@ -83,6 +83,16 @@ int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
  * must get frontends to leave before blktap_disk_close. */
 void bt_vbd_shut(struct blktap_disk *disk);
 
+/* The exports of the file whose disk this is, vbd/graph.c: the name of the
+ * index-th, NULL after the last. */
+const char *bt_vbd_get_export(const struct blktap_disk *disk, uint32_t index);
+/* Opens one as a disk of its own, which goes when a change leaves it out: -EBUSY
+ * where it is open already. */
+int bt_vbd_open_export(struct blktap_disk *disk, const char *name,
+		       struct blktap_disk **out, struct blktap_error **err);
+/* A change has left it out: its requests fail, and it is to be closed. */
+bool bt_vbd_is_gone(const struct blktap_disk *disk);
+
 /* The loop and log of a context, for who serves more than one disk. */
 struct bt_loop *bt_context_get_loop(struct blktap_context *context);
 const struct bt_log *bt_context_get_log(const struct blktap_context *context);
