@@ -179,6 +179,15 @@ static uint64_t attempt_ns(const struct bt_nbdc *nbd)
 	return bt_min_u64(nbd->timeout_ns, ATTEMPT_NS);
 }
 
+/* Of the first, which who opens it waits for. */
+static uint64_t first_ns(const struct bt_nbdc *nbd)
+{
+	int ms = bt_env_open_ms(nbd->node->env);
+
+	return ms < 0 ? attempt_ns(nbd)
+		      : bt_min_u64(attempt_ns(nbd), (uint64_t)ms * NS_PER_MS);
+}
+
 static int too_slow(struct bt_nbdc_conn *conn, uint64_t limit_ns)
 {
 	return bt_nbdc_fail(conn, -ETIMEDOUT, "is the server well?",
@@ -198,10 +207,53 @@ static uint64_t clock_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* poll(2) and not the loop: open may be called where the loop must not turn. */
+static bool is_settled(void *opaque)
+{
+	const struct bt_nbdc_conn *conn = opaque;
+
+	return conn->first_error || conn->stage == BT_NBDC_UP;
+}
+
+static void on_first(struct bt_watch *watch, uint32_t events)
+{
+	struct bt_nbdc_conn *conn =
+		bt_container_of(watch, struct bt_nbdc_conn, watch);
+
+	(void)events;
+	conn->first_error = bt_nbdc_progress(conn);
+	if (is_settled(conn))
+		bt_watch_del(watch);
+	else
+		bt_watch_set_events(watch, bt_nbdc_wants(conn));
+}
+
+/* Other disks of the loop are served meanwhile. */
+static int wait_in_loop(struct bt_nbdc_conn *conn, uint64_t due)
+{
+	struct bt_loop *loop = conn->nbd->loop;
+	uint64_t now = clock_ns();
+	int rc, ms = now < due ? (int)((due - now) / NS_PER_MS) + 1 : 0;
+
+	conn->first_error = bt_nbdc_progress(conn);
+	if (is_settled(conn))
+		return conn->first_error;
+	rc = bt_watch_add(loop, &conn->watch, conn->fd, bt_nbdc_wants(conn),
+			  on_first);
+	if (!rc)
+		rc = bt_loop_run_until(loop, is_settled, conn, ms);
+	bt_watch_del(&conn->watch);
+	if (rc == -ETIMEDOUT)
+		return too_slow(conn, attempt_ns(conn->nbd));
+	return rc ? cannot_connect(conn, rc) : conn->first_error;
+}
+
+/* poll(2) where the loop must not turn: inside of a callback. */
 static int wait_up(struct bt_nbdc_conn *conn, uint64_t due)
 {
 	int rc;
+
+	if (!bt_loop_is_running(conn->nbd->loop))
+		return wait_in_loop(conn, due);
 
 	while (!(rc = bt_nbdc_progress(conn)) && conn->stage != BT_NBDC_UP) {
 		struct pollfd pfd = { .fd = conn->fd };
@@ -220,7 +272,7 @@ static int wait_up(struct bt_nbdc_conn *conn, uint64_t due)
 int bt_nbdc_connect_first(struct bt_nbdc_conn *conn, struct blktap_error **err)
 {
 	struct bt_nbdc *nbd = conn->nbd;
-	uint64_t due = clock_ns() + attempt_ns(nbd);
+	uint64_t due = clock_ns() + first_ns(nbd);
 	uint32_t i;
 	int rc = -EHOSTUNREACH;
 

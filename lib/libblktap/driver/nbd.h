@@ -122,6 +122,7 @@ struct bt_nbdc_conn {
 	uint64_t backoff_ns;
 	uint32_t address; /* the one in use */
 	bool has_replied; /* since it is up */
+	int first_error; /* of the first connection, while it is made */
 	bool counted; /* in nbd->up */
 	bool has_export; /* the server told size and flags */
 	bool no_zeroes; /* behind the answer to EXPORT_NAME */

@@ -110,6 +110,8 @@ int bt_loop_turn(struct bt_loop *loop, int timeout_ms);
 void bt_loop_set_poll(struct bt_loop *loop, uint64_t limit_ns);
 /* Something is likely to come within microseconds. */
 void bt_loop_expect(struct bt_loop *loop);
+/* The system's clock, whatever the loop's is. */
+uint64_t bt_monotonic_ns(void);
 /* Whether a callback is running. */
 bool bt_loop_is_running(const struct bt_loop *loop);
 /* Turns, in step, until done(opaque) is true: for the few calls that wait. Same

@@ -60,7 +60,6 @@ void bt_timers_run(struct bt_loop *loop);
 uint64_t bt_timers_next(const struct bt_loop *loop);
 
 /* loop.c */
-uint64_t bt_monotonic_ns(void);
 
 /* poll.c */
 /* Whether a wait of ns may look first. Asked once in each turn. */

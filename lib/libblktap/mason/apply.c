@@ -25,6 +25,8 @@
 #include "util/checked.h"
 
 #define NS_PER_MS 1000000ull
+/* What opens while I/O runs keeps nobody but other changes waiting. */
+#define PREPARE_MS 60000u
 
 struct apply {
 	struct bt_plan *plan;
@@ -86,8 +88,11 @@ static int open_new(struct apply *a, bool late, struct blktap_error **err)
 	struct bt_plan *plan = a->plan;
 	const struct bt_mason_graph *graph = plan->file->graph;
 	uint32_t i, flags = open_flags(a->run);
+	uint32_t ms = late ? time_left(a) : PREPARE_MS;
+	struct bt_env *env = a->run->env;
 	int rc = 0;
 
+	env->open_until_ns = ms ? bt_monotonic_ns() + ms * NS_PER_MS : 0;
 	for (i = graph->count; i-- > 0 && !rc;) {
 		const struct bt_mason_node *g = graph->order[i];
 		const struct bt_plan_node *n = &plan->nodes[g->index];
@@ -104,6 +109,7 @@ static int open_new(struct apply *a, bool late, struct blktap_error **err)
 		if (!rc)
 			a->made[a->made_count++] = g->index;
 	}
+	env->open_until_ns = 0;
 	return rc;
 }
 
@@ -111,7 +117,8 @@ static int copy_names(struct apply *a, struct blktap_error **err)
 {
 	const struct bt_mason_graph *graph = a->plan->file->graph;
 	uint32_t i, going = a->plan->removed + a->plan->replaced;
-	int rc = bt_run_reserve(a->run, going);
+	/* or those that come, where it is undone */
+	int rc = bt_run_reserve(a->run, going + graph->count);
 
 	for (i = 0; i < graph->count && !rc; i++) {
 		struct bt_plan_node *n = &a->plan->nodes[i];
@@ -350,13 +357,22 @@ static void tell(struct apply *a, uint64_t pause_ns)
 
 static void undo(struct apply *a)
 {
+	struct bt_node *node;
+
 	set_stays(a->plan, true);
 	while (a->made_count) {
 		uint32_t i = a->made[--a->made_count];
 
-		bt_run_drop(a->plan->running[i]);
+		node = a->plan->running[i];
+		/* what another began in it before its time was up may be there
+		 * still */
+		if (node->has || node->refs)
+			bt_run_retire(a->run, node);
+		else
+			bt_run_drop(node);
 		a->plan->running[i] = NULL;
 	}
+	bt_run_sweep(a->run);
 	release(a);
 	if (a->saved)
 		bt_state_drop(a->run);

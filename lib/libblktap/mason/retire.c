@@ -79,11 +79,39 @@ void bt_run_retire_init(struct bt_run *run)
 	bt_timer_init(&run->sweep, sweep);
 }
 
+static bool is_empty(void *opaque)
+{
+	struct bt_run *run = opaque;
+	uint32_t i;
+
+	drop_idle(run);
+	for (i = 0; i < run->dying_count; i++)
+		if (run->dying[i]->has)
+			return false;
+	return true;
+}
+
+/* A transfer that nobody waits for is memory of theirs. From a callback it cannot
+ * be waited for, and what has it is left as it is, rather than freed under it. */
+static void leave_busy(struct bt_run *run)
+{
+	uint32_t i = 0;
+
+	while (i < run->dying_count) {
+		if (run->dying[i]->has)
+			run->dying[i] = run->dying[--run->dying_count];
+		else
+			i++;
+	}
+}
+
 /* No disk is left, so whatever they still have is their own business. */
 void bt_run_retire_all(struct bt_run *run)
 {
 	bt_timer_cancel(&run->sweep);
-	drop_idle(run);
+	if (!is_empty(run) &&
+	    bt_loop_run_until(run->env->loop, is_empty, run, -1) < 0)
+		leave_busy(run);
 	while (run->dying_count) {
 		struct bt_node *node = run->dying[--run->dying_count];
 		uint32_t i;

@@ -45,7 +45,13 @@ struct bt_env {
 	uint64_t nodes; /* nodes that were made so far */
 	uint64_t walks; /* of bt_port_below */
 	struct bt_list shared; /* see shared.h */
+	/* By then (bt_monotonic_ns) what opens has to be done with waiting, or it
+	 * fails with -ETIMEDOUT; 0: it may wait for ever. */
+	uint64_t open_until_ns;
 };
+
+/* What is left until then, for bt_loop_run_until. */
+int bt_env_open_ms(const struct bt_env *env);
 
 /* What a node can take; flows up at plan time. */
 struct bt_limits {
@@ -295,7 +301,8 @@ int bt_node_add_pool(struct bt_node *node, uint32_t count, size_t item_size,
 		     struct bt_pool **out);
 /* Moves length bytes through a lower port and waits, serving the loop: for
  * cls->open, which runs outside of it. op is READ or WRITE, or FLUSH without
- * data. memory is aligned to 4096 or the engine copies. */
+ * data. memory is aligned to 4096 or the engine copies. -ETIMEDOUT when
+ * env->open_until_ns comes first: what is under way ends without the caller. */
 int bt_node_transfer(struct bt_port *port, enum blktap_op op, uint64_t offset,
 		     void *memory, size_t length);
 
