@@ -9,6 +9,17 @@ fio --enghelp=nbd >/dev/null 2>&1 || skip "needs fio's nbd engine"
 count=20
 [ "${BLKTAP_TEST_LONG:-}" != 1 ] || count=100
 
+# Writes and verifies until told to stop, on however slow a machine.
+work()
+{
+	while [ ! -e stop ]; do
+		fio --name=w --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k \
+			--iodepth=16 --size=32M --loops=500 --time_based \
+			--runtime=3 --verify=crc32c --do_verify=1 \
+			--verify_backlog=1024 --verify_state_save=0 || return 1
+	done
+}
+
 # under fio with checksums, one after the other: snapshots TYPE FILE
 snapshots()
 {
@@ -16,10 +27,8 @@ snapshots()
 	pid=$(tap-ctl list | sed -n 's/^pid=\([0-9]*\) .*/\1/p')
 	cleanup_fn stop_tapdisk "$pid" 0
 	uri="nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.0"
-	fio --name=w --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k \
-		--iodepth=16 --size=32M --loops=500 --time_based \
-		--runtime=$((count / 4 + 2)) --verify=crc32c --do_verify=1 \
-		--verify_backlog=1024 --verify_state_save=0 >fio.log 2>&1 &
+	rm -f stop
+	work >fio.log 2>&1 &
 	fio=$!
 	n=0
 	: >pauses
@@ -30,6 +39,7 @@ snapshots()
 		equal "$(cat out)" "$tmp/$2.snap$n"
 		sleep 0.2
 	done
+	touch stop
 	wait $fio || fail "$(tail -n 20 fio.log)"
 	equal "$n" $count
 	equal "$(tap-ctl list)" "pid=$pid minor=0 state=0 args=$1:$tmp/$2"
