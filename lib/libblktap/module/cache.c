@@ -270,7 +270,6 @@ const struct blktap_class bt_cache_class = {
 	.params = params,
 	.ports = ports,
 	.operations = BT_OPS_ALL,
-	.flags = BT_CLASS_SAME_BYTES,
 	.legacy_type = -1,
 	.pause = BT_PAUSE_ALL,
 	.node_bytes = sizeof(struct bt_cache),
