@@ -147,7 +147,8 @@ timeout 300 perl abuse.pl "$socket" "$pid" || fail "see above"
 # Nothing is kept of them, and nothing spins.
 same_fds()
 {
-	[ "$(fds)" = "$before" ]
+	# where it was counted, the pipe of its start may have been open
+	[ "$(fds)" -le "$before" ]
 }
 wait_for same_fds
 ticks()
