@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A disk grows while it is written to; what is new is zeroes, and QEMU agrees.
 . "${srcdir:-.}/tests/shell/functions.sh"
-requires qemu-img nbdinfo fio
+requires qemu-img qemu-io nbdinfo fio
 fio --enghelp=nbd >/dev/null 2>&1 || skip "needs fio's nbd engine"
 
 # grows TYPE FILE: from 64M to 1G to 1500M, under fio
@@ -50,13 +50,25 @@ equal "$(vhd-util query -n d.vhd -v)" 1500
 qemu-img compare -q -f vpc -F raw d.vhd now.raw
 rm now.raw
 
-# a table without room, and a parent whose data would come up
-qemu-img create -q -f qcow2 -o cluster_size=512 s.qcow2 1M
-start_tapdisk "qcow2:$tmp/s.qcow2"
-exits 95 tap-ctl resize -p "$pid" -m "$minor" 1G 2>err
-contains err 'no room for'
-equal "$(nbdinfo --size "$uri")" 1048576
-tap-ctl destroy -p "$pid" -m "$minor"
+# tables without room move: the L1 table at 1G, the refcount table, too, at 64G
+for compat in 0.10 1.1; do
+	qemu-img create -q -f qcow2 -o cluster_size=512,compat=$compat s.qcow2 1M
+	qemu-io -f qcow2 -c 'write -P 7 0 1M' s.qcow2 >/dev/null
+	start_tapdisk "qcow2:$tmp/s.qcow2"
+	equal "$(tap-ctl resize -p "$pid" -m "$minor" 1G 2>err)" 1073741824
+	equal "$(tap-ctl resize -p "$pid" -m "$minor" 64G 2>err)" 68719476736
+	equal "$(nbdinfo --size "$uri")" 68719476736
+	qemu-io -f raw -c 'write -P 8 60G 64k' "$uri" >/dev/null
+	exits 95 tap-ctl resize -p "$pid" -m "$minor" 1T 2>err
+	contains err 'no room for'
+	tap-ctl destroy -p "$pid" -m "$minor"
+	qemu-img check -q -f qcow2 s.qcow2
+	qemu-io -r -f qcow2 -c 'read -P 7 0 1M' -c 'read -P 0 1M 1M' \
+		-c 'read -P 8 60G 64k' s.qcow2 >out
+	! grep 'verification failed' out || fail "$compat: $(cat out)"
+done
+
+# a parent whose data would come up
 make_image big.raw 2M
 qemu-img create -q -f qcow2 -F raw -b big.raw s.qcow2 1M
 start_tapdisk "qcow2:$tmp/s.qcow2"

@@ -188,6 +188,29 @@ static int walk(struct scan *s)
 	return rc;
 }
 
+/* What is used lies behind what the refcount table reaches: it grows, and the next
+ * round counts. */
+static int cover(struct scan *s)
+{
+	struct bt_qcow *q = s->q;
+	uint64_t used = s->check.stats.file_end, end;
+	int rc;
+
+	if (!s->repair || q->geo.version == 1 || !used ||
+	    bt_qcow_refcount_locate(&q->geo, used - 1).table_index <
+		    q->geo.reftable_entries)
+		return 0;
+	if (!q->f.is_device)
+		used = q->f.size;
+	if (!bt_checked_align_up(used, bt_qcow_cluster(q), &end))
+		return -ENOSPC;
+	rc = bt_qcow_grow_reftable(q, &end);
+	if (!q->f.is_device)
+		q->f.size = end;
+	s->repaired++;
+	return rc;
+}
+
 int bt_qcow_scan(struct bt_qcow *q, bool repair, uint64_t *used_end,
 		 struct blktap_error **err)
 {
@@ -202,6 +225,8 @@ int bt_qcow_scan(struct bt_qcow *q, bool repair, uint64_t *used_end,
 	if (s.counts && s.table && s.piece) {
 		do {
 			rc = walk(&s);
+			if (!rc)
+				rc = cover(&s);
 			repaired += s.repaired;
 		} while (!rc && s.repaired && ++round < ROUNDS);
 	}

@@ -356,6 +356,16 @@ void bt_qcow_grow_init(struct bt_qcow *q);
 /* Starts it, for the wish that is first: 0, or a negative errno. */
 int bt_qcow_grow(struct bt_qcow *q);
 
+/* ---- qcow-count.c: blocking; nothing else uses the image ------------------ */
+/* The clusters between are counted so often, on disk. */
+int bt_qcow_set_counts(struct bt_qcow *q, uint64_t from, uint64_t to,
+		       uint64_t value);
+/* Counts what lies from `from` to *end, behind all that is used, and what it takes
+ * to count it, which comes to lie behind that: *end moves. */
+int bt_qcow_count_new(struct bt_qcow *q, uint64_t from, uint64_t *end);
+/* A larger refcount table at *end, which moves; it counts itself. */
+int bt_qcow_grow_reftable(struct bt_qcow *q, uint64_t *end);
+
 /* ---- qcow-find.c ---------------------------------------------------------- */
 /* One turn for the wish that is first; false where there is nothing to look at.
  */
