@@ -171,16 +171,21 @@ bool bt_job_place(struct blktap_job *job)
 
 static int write_place(const char *path, const char *images, uint64_t place)
 {
-	char *temporary = NULL;
-	int rc = 0;
+	char *temporary = NULL, *text = NULL;
+	int length, rc = 0;
 	FILE *f;
 
-	if (asprintf(&temporary, "%s.new", path) < 0)
+	length = asprintf(&text, "%sdone %" PRIu64 "\n", images, place);
+	if (length < 0)
 		return -ENOMEM;
+	if (asprintf(&temporary, "%s.new", path) < 0) {
+		free(text);
+		return -ENOMEM;
+	}
 	f = fopen(temporary, "we");
 	if (!f)
 		rc = -errno;
-	else if (fprintf(f, "%sdone %" PRIu64 "\n", images, place) < 0)
+	else if (fwrite(text, 1, (size_t)length, f) != (size_t)length)
 		rc = -EIO;
 	if (f && fclose(f) && !rc)
 		rc = -errno;
@@ -189,6 +194,7 @@ static int write_place(const char *path, const char *images, uint64_t place)
 	if (rc)
 		unlink(temporary);
 	free(temporary);
+	free(text);
 	return rc;
 }
 
