@@ -421,6 +421,26 @@ START_TEST(ten_thousand_opens_do_not_grow)
 }
 END_TEST
 
+/* A program that was built with older headers has less memory for them. */
+START_TEST(options_are_filled_as_far_as_the_caller_knows_them)
+{
+	struct blktap_disk_options options;
+	const unsigned char *bytes = (const unsigned char *)&options;
+	struct blktap_disk *disk;
+	size_t i, known = offsetof(struct blktap_disk_options, busy_ms);
+
+	memset(&options, 0xa5, sizeof(options));
+	blktap_disk_options_init_sized(&options, known);
+	ck_assert_uint_eq(options.size, known);
+	ck_assert_uint_eq(options.deadline_ms, 0);
+	for (i = known; i < sizeof(options); i++)
+		ck_assert_uint_eq(bytes[i], 0xa5);
+	ck_assert_int_eq(
+		blktap_disk_open(context, "null:", &options, &disk, NULL), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd");
@@ -429,6 +449,7 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, bad_specs_are_refused_with_their_cause);
+	tcase_add_test(tc, options_are_filled_as_far_as_the_caller_knows_them);
 	tcase_add_test(tc, suggestion_comes_as_a_hint);
 	tcase_add_test(tc, empty_file_is_refused_and_not_given_a_size);
 	tcase_add_test(tc, size_of_a_file_is_never_rounded);

@@ -8,6 +8,7 @@
 #include "control/client.h"
 #include "core/error.h"
 #include "util/checked.h"
+#include "util/options.h"
 #include "util/strbuf.h"
 
 static int check_minor(int minor, struct blktap_error **err)
@@ -74,11 +75,13 @@ int blktap_control_pause(struct blktap_control *control, pid_t pid, int minor,
 		      timeout_s, err);
 }
 
-void blktap_control_open_options_init(struct blktap_control_open_options *o)
+void blktap_control_open_options_init_sized(
+	struct blktap_control_open_options *options, size_t size)
 {
-	memset(o, 0, sizeof(*o));
-	o->size = sizeof(*o);
-	o->parent_minor = -1;
+	struct blktap_control_open_options all = { .size = size,
+						   .parent_minor = -1 };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 static int put_text(char out[BT_WIRE_PATH], const char *text,

@@ -13,15 +13,18 @@
 #include "control/socket.h"
 #include "core/error.h"
 #include "util/checked.h"
+#include "util/options.h"
 #include "util/strbuf.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
 #define ERROR_TEXT_MAX 8192
 
-void blktap_control_options_init(struct blktap_control_options *options)
+void blktap_control_options_init_sized(struct blktap_control_options *options,
+				       size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->size = sizeof(*options);
+	struct blktap_control_options all = { .size = size };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 int blktap_control_create(const struct blktap_control_options *options,

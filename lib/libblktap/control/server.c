@@ -10,6 +10,7 @@
 #include "control/server.h"
 #include "control/socket.h"
 #include "util/checked.h"
+#include "util/options.h"
 #include "vbd/vbd.h"
 
 #define DEFAULT_CONNECTIONS 256
@@ -18,11 +19,12 @@
 #define ACCEPT_AGAIN_NS 100000000u
 #define NS_PER_MS 1000000ull
 
-void blktap_control_server_options_init(
-	struct blktap_control_server_options *options)
+void blktap_control_server_options_init_sized(
+	struct blktap_control_server_options *options, size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->size = sizeof(*options);
+	struct blktap_control_server_options all = { .size = size };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 /* The oldest that has not sent its request: the others are owed an answer. */

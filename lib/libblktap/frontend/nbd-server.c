@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "util/options.h"
 
 #define CLIENTS 1024u
 #define CLIENT_MEMORY ((32u << 20) + (64u << 10))
@@ -16,10 +17,12 @@
 #define STUCK_NS 10000000000ULL
 #define GOODBYE_MS 2000 /* for the last replies when the server ends */
 
-void blktap_nbd_options_init(struct blktap_nbd_options *options)
+void blktap_nbd_options_init_sized(struct blktap_nbd_options *options,
+				   size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->size = sizeof(*options);
+	struct blktap_nbd_options all = { .size = size };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 /* Options of a caller built against another version: what is not there keeps its

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "util/checked.h"
+#include "util/options.h"
 
 #define DEFAULT_QUEUES 2
 #define DEFAULT_DEPTH 64
@@ -25,12 +26,14 @@
 
 #define STRERROR(code) bt_strerror((code), (char[BT_STRERROR_MAX]){ 0 })
 
-void blktap_ring_options_init(struct blktap_ring_options *options)
+void blktap_ring_options_init_sized(struct blktap_ring_options *options,
+				    size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->size = sizeof(*options);
-	options->minor = -1;
-	options->recovery_ms = -1;
+	struct blktap_ring_options all = { .size = size,
+					   .minor = -1,
+					   .recovery_ms = -1 };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 static int read_options(const struct blktap_ring_options *from,

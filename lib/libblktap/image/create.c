@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "engine/engine.h"
 #include "image/image.h"
+#include "util/options.h"
 #include "util/path.h"
 
 #define EXTRA_MAX 16u
@@ -27,10 +28,12 @@ struct making {
 	const struct blktap_class *cls;
 };
 
-void blktap_image_options_init(struct blktap_image_options *options)
+void blktap_image_options_init_sized(struct blktap_image_options *options,
+				     size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->struct_size = sizeof(*options);
+	struct blktap_image_options all = { .struct_size = size };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 static int fail_errno(const char *path, int rc, struct blktap_error **err)

@@ -6,11 +6,14 @@
 
 #include "core/error.h"
 #include "mason/private.h"
+#include "util/options.h"
 
-void blktap_mason_options_init(struct blktap_mason_options *options)
+void blktap_mason_options_init_sized(struct blktap_mason_options *options,
+				     size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->size = sizeof(*options);
+	struct blktap_mason_options all = { .size = size };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 /* What the caller's headers know of; the rest keeps its default. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "util/options.h"
 
 #define DEFAULT_DEPTH 16u
 #define MAX_DEPTH 64u
@@ -20,10 +21,12 @@ static struct bt_loop *loop_of(const struct blktap_copy *copy)
 	return copy->source->context->loop;
 }
 
-void blktap_copy_options_init(struct blktap_copy_options *options)
+void blktap_copy_options_init_sized(struct blktap_copy_options *options,
+				    size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->size = sizeof(*options);
+	struct blktap_copy_options all = { .size = size };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 static void rate_due(struct bt_timer *timer)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "util/options.h"
 #include "vbd/edit.h"
 #include "vbd/job.h"
 
@@ -127,10 +128,12 @@ int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
 
 /* ---- opening -------------------------------------------------------------- */
 
-void blktap_disk_options_init(struct blktap_disk_options *options)
+void blktap_disk_options_init_sized(struct blktap_disk_options *options,
+				    size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->size = sizeof(*options);
+	struct blktap_disk_options all = { .size = size };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 static int copy_options(struct blktap_disk_options *out,

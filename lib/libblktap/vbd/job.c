@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "image/image.h"
+#include "util/options.h"
 #include "util/path.h"
 
 #define DEFAULT_DEPTH 4u
@@ -21,10 +22,12 @@
 #define FEW 64u /* grains: so many are left to the end */
 #define BUDGET 256u /* grains of a round that holds writers off */
 
-void blktap_job_options_init(struct blktap_job_options *options)
+void blktap_job_options_init_sized(struct blktap_job_options *options,
+				   size_t size)
 {
-	memset(options, 0, sizeof(*options));
-	options->size = sizeof(*options);
+	struct blktap_job_options all = { .size = size };
+
+	bt_options_fill(options, size, &all, sizeof(all));
 }
 
 const char *blktap_job_kind_name(enum blktap_job_kind kind)

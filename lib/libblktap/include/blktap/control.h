@@ -61,9 +61,15 @@ struct blktap_control_options {
 	bool no_ring;
 };
 
-/* Fills options with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_control_options_init(
-	struct blktap_control_options *options);
+/* Fills options with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_control_options_init_sized(
+	struct blktap_control_options *options, size_t size);
+static inline void blktap_control_options_init(
+	struct blktap_control_options *options)
+{
+	blktap_control_options_init_sized(options, sizeof(*options));
+}
 
 /* Makes a handle on a runtime directory, which need not be there yet. options
  * may be NULL. Returns 0 or a negative errno: -ENAMETOOLONG where the
@@ -132,9 +138,15 @@ struct blktap_control_open_options {
 	const char *tcp;
 };
 
-/* Fills options with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_control_open_options_init(
-	struct blktap_control_open_options *options);
+/* Fills options with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_control_open_options_init_sized(
+	struct blktap_control_open_options *options, size_t size);
+static inline void blktap_control_open_options_init(
+	struct blktap_control_open_options *options)
+{
+	blktap_control_open_options_init_sized(options, sizeof(*options));
+}
 
 /* Opens the image that spec (`type:path`) names on an attached minor, and serves
  * it over NBD at "<rundir>/nbd<pid>.<minor>". options may be NULL. What the
@@ -258,9 +270,15 @@ struct blktap_control_server_options {
 				   * to leave; 0: 10000 */
 };
 
-/* Fills options with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_control_server_options_init(
-	struct blktap_control_server_options *options);
+/* Fills options with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_control_server_options_init_sized(
+	struct blktap_control_server_options *options, size_t size);
+static inline void blktap_control_server_options_init(
+	struct blktap_control_server_options *options)
+{
+	blktap_control_server_options_init_sized(options, sizeof(*options));
+}
 
 /* Makes the runtime directory where it is missing and listens there, on
  * "ctl<pid>", for drivers. Sockets that dead tapdisks left are removed. The

@@ -25,8 +25,14 @@ struct blktap_copy_options {
 	uint64_t length; /* 0: to the end of the source */
 };
 
-/* Fills options with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_copy_options_init(struct blktap_copy_options *options);
+/* Fills options with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_copy_options_init_sized(
+	struct blktap_copy_options *options, size_t size);
+static inline void blktap_copy_options_init(struct blktap_copy_options *options)
+{
+	blktap_copy_options_init_sized(options, sizeof(*options));
+}
 
 /* Called once: with 0 when all is copied and flushed, -ECANCELED after
  * blktap_copy_cancel, or the negative errno of what failed, which message names.

@@ -68,8 +68,14 @@ struct blktap_disk_options {
 			   * that was killed has it until its last I/O ends */
 };
 
-/* Fills options with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_disk_options_init(struct blktap_disk_options *options);
+/* Fills options with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_disk_options_init_sized(
+	struct blktap_disk_options *options, size_t size);
+static inline void blktap_disk_options_init(struct blktap_disk_options *options)
+{
+	blktap_disk_options_init_sized(options, sizeof(*options));
+}
 
 /* Opens the disk that spec names. options may be NULL. Returns 0 or a negative
  * errno, and blocks no longer than the opening of its files does, or as long as

@@ -28,8 +28,15 @@ struct blktap_image_options {
 	const char *extra;
 };
 
-/* Fills options with the defaults, struct_size included. Since 0.1. */
-BLKTAP_API void blktap_image_options_init(struct blktap_image_options *options);
+/* Fills options with the defaults, struct_size included: as many bytes as the
+ * caller's headers have. Since 0.1. */
+BLKTAP_API void blktap_image_options_init_sized(
+	struct blktap_image_options *options, size_t size);
+static inline void blktap_image_options_init(
+	struct blktap_image_options *options)
+{
+	blktap_image_options_init_sized(options, sizeof(*options));
+}
 
 /* Makes the file path an empty image of format, the name of a class. It is
  * written under another name and renamed when it is whole and on disk, so no

@@ -53,8 +53,14 @@ struct blktap_job_options {
 	const char *state;
 };
 
-/* Fills options with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_job_options_init(struct blktap_job_options *options);
+/* Fills options with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_job_options_init_sized(
+	struct blktap_job_options *options, size_t size);
+static inline void blktap_job_options_init(struct blktap_job_options *options)
+{
+	blktap_job_options_init_sized(options, sizeof(*options));
+}
 
 /* Called once: with 0 when all is done, -ECANCELED where it was cancelled or the
  * disk closed, or the negative errno of what failed, which message names. The

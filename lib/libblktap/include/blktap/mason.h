@@ -44,8 +44,15 @@ struct blktap_mason_diagnostic {
 	const char *hint; /* "" where there is none */
 };
 
-/* Fills options with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_mason_options_init(struct blktap_mason_options *options);
+/* Fills options with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_mason_options_init_sized(
+	struct blktap_mason_options *options, size_t size);
+static inline void blktap_mason_options_init(
+	struct blktap_mason_options *options)
+{
+	blktap_mason_options_init_sized(options, sizeof(*options));
+}
 
 /* Checks a text. name stands in the messages, and an include is looked for
  * beside it. A text with mistakes is checked all the same: 0 is returned, and

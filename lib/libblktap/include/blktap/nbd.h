@@ -25,8 +25,14 @@ struct blktap_nbd_options {
 				 * and 64 KiB */
 };
 
-/* Fills options with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_nbd_options_init(struct blktap_nbd_options *options);
+/* Fills options with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_nbd_options_init_sized(
+	struct blktap_nbd_options *options, size_t size);
+static inline void blktap_nbd_options_init(struct blktap_nbd_options *options)
+{
+	blktap_nbd_options_init_sized(options, sizeof(*options));
+}
 
 /* Offers disk to NBD clients, at once. A stale socket at unix_path is replaced,
  * a live one is refused with -EADDRINUSE. The server must be destroyed before

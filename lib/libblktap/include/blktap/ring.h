@@ -52,8 +52,14 @@ struct blktap_ring_options {
 	bool partitions; /* the kernel looks for partitions on it */
 };
 
-/* Fills options with the defaults, size included; minor is -1. Since 0.1. */
-BLKTAP_API void blktap_ring_options_init(struct blktap_ring_options *options);
+/* Fills options with the defaults, size included, minor -1: as many bytes as the
+ * caller's headers have. Since 0.1. */
+BLKTAP_API void blktap_ring_options_init_sized(
+	struct blktap_ring_options *options, size_t size);
+static inline void blktap_ring_options_init(struct blktap_ring_options *options)
+{
+	blktap_ring_options_init_sized(options, sizeof(*options));
+}
 
 /* Makes the minor's block device and serves disk there, from within the
  * context's loop; or takes the device over that a daemon left behind, with all
