@@ -145,18 +145,16 @@ s[origin] -> old :: raw($tmp/vm.raw);
 s[delta] -> delta :: raw($tmp/delta.raw);
 END
 start_tapdisk "mason($tmp/snap.mason, disk=vm42)"
-image=$(tap-ctl allocate)
-image=${image##*tapdisk-}
-tap-ctl attach -p "$pid" -m "$image"
-tap-ctl open -R -p "$pid" -m "$image" -a "mason($tmp/snap.mason, disk=vm42-snap)"
+# its export is served with it
+image="nbd+unix:///vm42-snap?socket=$BLKTAP_RUNDIR/export$pid.$minor.vm42-snap"
 live=$uri
 fio --ioengine=nbd --uri="$live" --rw=randrw --bsrange=512-64k --iodepth=16 \
 	--size=16M --name=x --verify=crc32c --verify_state_save=0 \
 	>fio.log 2>&1 &
 fio_pid=$!
-nbdcopy "nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.$image" image.raw
+nbdcopy "$image" image.raw
 wait "$fio_pid" || fail "$(cat fio.log)"
-nbdcopy "nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.$image" later.raw
+nbdcopy "$image" later.raw
 qemu-io -f raw -c 'read -P 3 0 16M' image.raw >io
 same_bytes image.raw later.raw
 if grep -q 'verification failed' io; then
@@ -164,8 +162,5 @@ if grep -q 'verification failed' io; then
 fi
 nbdcopy "$live" now.raw
 fails cmp -s now.raw image.raw
-tap-ctl close -p "$pid" -m "$image"
-tap-ctl detach -p "$pid" -m "$image"
-tap-ctl free -m "$image"
 tap-ctl destroy -p "$pid" -m "$minor"
 same_bytes now.raw vm.raw
