@@ -109,14 +109,18 @@ static int find_front(const struct bt_run *run, const char *name,
 static int check_free(const struct bt_run *run, const struct bt_mason_node *g,
 		      struct blktap_error **err)
 {
+	const char *hint = "close it there first";
 	struct bt_list *pos;
 
+	if (strcmp(g->cls->name, "disk"))
+		hint = "a tapdisk serves it by itself: tap-ctl list --json has "
+		       "its address";
 	bt_list_for_each (pos, &run->fronts)
 		if (bt_list_entry(pos, struct bt_front, link)->index ==
 		    g->index)
-			return bt_fail(err, -EBUSY, "close it there first",
-				       "%s: disk '%s' is in use", run->path,
-				       front_name(g));
+			return bt_fail(err, -EBUSY, hint,
+				       "%s: %s '%s' is in use", run->path,
+				       g->cls->name, front_name(g));
 	return 0;
 }
 
