@@ -27,12 +27,12 @@ int bt_vbd_check(const struct blktap_disk *disk, enum blktap_op op,
 {
 	if ((unsigned int)op >= BLKTAP_OP_COUNT)
 		return -EINVAL;
+	if (bt_op_is_writing(op) && disk->limits.read_only)
+		return -EPERM;
 	if (!(disk->limits.operations >> op & 1u))
 		return -ENOTSUP;
 	if (op == BLKTAP_OP_FLUSH)
 		return 0;
-	if (bt_op_is_writing(op) && disk->limits.read_only)
-		return -EPERM;
 	if (flags & BLKTAP_FAST_ONLY && op == BLKTAP_OP_WRITE_ZEROES &&
 	    !(disk->graph_operations >> op & 1u))
 		return -ENOTSUP;
