@@ -306,7 +306,17 @@ atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_in_child)
 
 
-class Context:
+class _Closable:
+    """What a with statement closes at its end."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Context(_Closable):
     """The owner of disks and servers; for one thread at a time.
 
     engine: "auto", "io_uring", "libaio" or "sync". queue_depth: operations in
@@ -348,12 +358,6 @@ class Context:
             if not self._handle:
                 raise ValueError("the context is closed")
             yield self._handle
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def close(self):
         """Closes its disks and their servers, and frees it.
@@ -462,7 +466,7 @@ def _on_pause(opaque, error, message):
     _pauses[opaque] = (error, message)
 
 
-class Disk:
+class Disk(_Closable):
     """An open disk of a context. Every call blocks until it is done.
 
     busy: seconds to wait for an image that another program has open. deadline:
@@ -501,12 +505,6 @@ class Disk:
             if not self._handle:
                 raise ValueError("the disk is closed")
             yield self._handle
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def close(self):
         """Closes its servers, waits for its requests, flushes, and closes it.
@@ -715,7 +713,7 @@ class Disk:
         return json.loads(_take(text))
 
 
-class NbdServer:
+class NbdServer(_Closable):
     """Offers a disk to NBD clients, on a unix socket or over TCP.
 
     Clients are served while something runs the context: serve(), or any call
@@ -746,12 +744,6 @@ class NbdServer:
             if not self._handle:
                 raise ValueError("the server is closed")
             yield self._handle
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def close(self):
         """Answers what is under way, ends connections, removes the socket."""
