@@ -89,8 +89,8 @@ BLKTAP_API int blktap_disk_open(struct blktap_context *context,
 
 /* Waits for the requests in flight, flushes, and frees the disk; NULL is fine.
  * Returns 0, or the negative errno of the flush: then data acknowledged but
- * never flushed may be lost. Callbacks run meanwhile. Not from inside a
- * callback (-EDEADLK, and the disk stays). Since 0.1. */
+ * never flushed may be lost. Callbacks run meanwhile. The disk stays while
+ * a server has it (-EBUSY), and from inside a callback (-EDEADLK). Since 0.1. */
 BLKTAP_API int blktap_disk_close(struct blktap_disk *disk);
 
 struct blktap_disk_info {
