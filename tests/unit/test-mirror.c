@@ -137,6 +137,49 @@ START_TEST(a_leg_that_dies_is_not_noticed_above_and_heals)
 }
 END_TEST
 
+/* All lanes of a batch fail together, which counts once. */
+START_TEST(a_leg_that_is_back_soon_is_copied_to_soon)
+{
+	struct flat flat;
+	struct rig rig;
+
+	world = (struct rough_world){ .random = 7 };
+	make(&rig, 3, true, NULL, "region=64k sync=background");
+	flat_init(&flat, &rig, 7);
+	leg_of(&rig, 1)->dead = true;
+	flat_run(&flat, 300);
+	pass_time(&rig, 2);
+	leg_of(&rig, 1)->dead = false;
+	pass_time(&rig, 4);
+	expect(&rig, "state", "synced");
+	expect_same(&rig, 0, 1);
+	flat_fini(&flat);
+	rig_fini(&rig);
+}
+END_TEST
+
+START_TEST(a_leg_that_stays_dead_holds_up_no_copy_to_another)
+{
+	struct flat flat;
+	struct rig rig;
+
+	world = (struct rough_world){ .random = 8 };
+	make(&rig, 7, true, NULL, "region=64k sync=background");
+	flat_init(&flat, &rig, 8);
+	leg_of(&rig, 1)->dead = true;
+	flat_run(&flat, 300);
+	pass_time(&rig, 120);
+	leg_of(&rig, 2)->dead = true;
+	flat_run(&flat, 50);
+	leg_of(&rig, 2)->dead = false;
+	pass_time(&rig, 4);
+	expect(&rig, "state", "degraded");
+	expect_same(&rig, 0, 2);
+	flat_fini(&flat);
+	rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(without_degrade_the_error_comes_up)
 {
 	char data[512] = { 1 };
@@ -414,6 +457,8 @@ int main(void)
 	tcase_add_test(tc, a_background_copy_ends_with_legs_that_are_the_same);
 	tcase_add_test(tc, the_rate_of_a_copy_can_be_changed_while_it_runs);
 	tcase_add_test(tc, a_leg_that_dies_is_not_noticed_above_and_heals);
+	tcase_add_test(tc, a_leg_that_is_back_soon_is_copied_to_soon);
+	tcase_add_test(tc, a_leg_that_stays_dead_holds_up_no_copy_to_another);
 	tcase_add_test(tc, without_degrade_the_error_comes_up);
 	tcase_add_test(tc, the_last_leg_is_never_given_up);
 	tcase_add_test(

@@ -81,7 +81,7 @@ static const char *state_of(const struct bt_mirror *m)
 		return "failed";
 	if (!m->background)
 		return "paused";
-	return m->sync.backoff_ns ? "failed" : "copying";
+	return m->legs[TO].backoff_ns ? "failed" : "copying";
 }
 
 static bool copy_get_value(const struct bt_node *node, const char *name,

@@ -7,7 +7,7 @@
  *
  * A bit is cleared only when the copy is on stable storage. Where the leg fails
  * anything meanwhile, no bit of the batch is cleared, and after a pause that doubles
- * up to 30 s it is tried again. A leg that failed before takes writes again as soon
+ * from 1 s to 30 s that leg is tried again. A leg that failed before takes writes again as soon
  * as one region has reached it. */
 #include "module/mirror.h"
 
@@ -29,15 +29,18 @@ static uint64_t now_of(const struct bt_mirror *m)
 	return bt_loop_now(m->node->env->loop);
 }
 
+/* Once a batch: its lanes fail together, and for one reason. */
 static void fail_batch(struct bt_mirror *m)
 {
-	struct bt_mirror_sync *s = &m->sync;
+	struct bt_mirror_leg *leg = &m->legs[m->sync.target];
 
-	s->spoiled = true;
-	s->backoff_ns = s->backoff_ns
-				? bt_min_u64(2 * s->backoff_ns, LONGEST_BACKOFF)
-				: NS_PER_S;
-	s->retry_at_ns = now_of(m) + s->backoff_ns;
+	if (m->sync.spoiled)
+		return;
+	m->sync.spoiled = true;
+	leg->backoff_ns = leg->backoff_ns ? bt_min_u64(2 * leg->backoff_ns,
+						       LONGEST_BACKOFF)
+					  : NS_PER_S;
+	leg->retry_at_ns = now_of(m) + leg->backoff_ns;
 }
 
 /* ---- a lane ---------------------------------------------------------------- */
@@ -184,7 +187,7 @@ static void end_batch(struct bt_mirror *m, int error)
 	for (i = 0; i < s->batch_count && !s->spoiled; i++)
 		bt_mirror_clear_dirty(m, s->target, s->batch[i]);
 	if (!s->spoiled)
-		s->backoff_ns = 0;
+		m->legs[s->target].backoff_ns = 0;
 	s->active = false;
 	s->flushing = false;
 	bt_mirror_tidy(m);
@@ -267,22 +270,35 @@ static bool feed(struct bt_mirror *m)
 	return true;
 }
 
+/* Turn by turn, and past a leg that is left alone for a while, so that a dead one
+ * does not keep another from its copy. Where all are, the timer ends the wait. */
+static bool pick_target(struct bt_mirror *m)
+{
+	struct bt_mirror_sync *s = &m->sync;
+	uint64_t now = now_of(m), next = UINT64_MAX;
+	uint32_t i, target = s->target;
+
+	for (i = 0; i < m->leg_count; i++) {
+		target = (target + 1) % m->leg_count;
+		if (!m->legs[target].dirty)
+			continue;
+		if (now >= m->legs[target].retry_at_ns) {
+			s->target = target;
+			return true;
+		}
+		next = bt_min_u64(next, m->legs[target].retry_at_ns);
+	}
+	if (next != UINT64_MAX)
+		bt_timer_arm(m->node->env->loop, &s->timer, next);
+	return false;
+}
+
 static bool begin_batch(struct bt_mirror *m)
 {
 	struct bt_mirror_sync *s = &m->sync;
-	uint32_t i;
 
-	for (i = 0; i < m->leg_count && !m->legs[i].dirty; i++)
-		;
-	if (i == m->leg_count || !m->background || m->read_only || m->resting)
+	if (!m->background || m->read_only || m->resting || !pick_target(m))
 		return false;
-	if (now_of(m) < s->retry_at_ns) {
-		bt_timer_arm(m->node->env->loop, &s->timer, s->retry_at_ns);
-		return false;
-	}
-	/* turn by turn, so that a dead leg does not keep another from its copy */
-	while (!m->legs[s->target = (s->target + 1) % m->leg_count].dirty)
-		;
 	s->active = true;
 	s->spoiled = false;
 	s->batch_count = 0;
@@ -345,7 +361,7 @@ void bt_mirror_wake(struct bt_mirror *m)
 
 void bt_mirror_sync_spoil(struct bt_mirror *m, uint32_t leg)
 {
-	if (m->sync.active && m->sync.target == leg && !m->sync.spoiled)
+	if (m->sync.active && m->sync.target == leg)
 		fail_batch(m);
 }
 

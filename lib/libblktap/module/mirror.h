@@ -75,6 +75,8 @@ struct bt_mirror_leg {
 	uint64_t dirty; /* regions */
 	uint64_t latency_ns; /* of reads, smoothed */
 	uint32_t reading;
+	uint64_t retry_at_ns; /* no copy to it before; it failed one */
+	uint64_t backoff_ns; /* 0: its last batch was copied */
 };
 
 /* Which leg a bit belongs to; those that are not linked keep theirs. */
@@ -108,8 +110,6 @@ struct bt_mirror_sync {
 	uint32_t target; /* leg */
 	uint64_t cursor; /* region to look at next */
 	uint64_t free_at_ns; /* when the rate allows more */
-	uint64_t retry_at_ns; /* after a failure */
-	uint64_t backoff_ns;
 	bool active; /* a batch is under way */
 	bool spoiled; /* the target failed meanwhile: nothing is cleared */
 	bool flushing;
