@@ -316,6 +316,85 @@ START_TEST(a_call_that_fails_loses_nothing_but_what_it_was_for)
 }
 END_TEST
 
+/* ---- FUA ------------------------------------------------------------------- */
+
+struct write {
+	unsigned char bytes[512];
+	struct iovec iov;
+	bool done;
+	int error;
+};
+
+static void write_done(void *opaque, int error)
+{
+	struct write *w = opaque;
+
+	w->done = true;
+	w->error = error;
+}
+
+static void begin_write(struct write *w, uint64_t offset, uint32_t flags)
+{
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE,
+		.flags = flags,
+		.offset = offset,
+		.length = sizeof(w->bytes),
+		.iov = &w->iov,
+		.iov_count = 1,
+		.callback = write_done,
+		.opaque = w,
+	};
+
+	memset(w, 0, sizeof(*w));
+	memset(w->bytes, 'a' + (int)(offset / 512), sizeof(w->bytes));
+	w->iov.iov_base = w->bytes;
+	w->iov.iov_len = sizeof(w->bytes);
+	ck_assert_int_eq(blktap_disk_submit(m.disk, &io), 0);
+}
+
+/* What the file holds at this moment, as an image of its own. */
+static void keep_file(void)
+{
+	char command[400];
+
+	snprintf(command, sizeof(command), "cp %s/top %s/kept && mv %s/kept %s",
+		 dir, dir, dir, in_dir("top"));
+	ck_assert_int_eq(system(command), 0);
+}
+
+/* The write that makes the cluster begins when no table has changed, and so does
+ * the one with FUA, which then waits for it. */
+START_TEST(fua_in_a_cluster_that_another_write_makes_is_durable)
+{
+	const struct variant *v = &variants[_i];
+	struct write plain, fua;
+	int turns;
+
+	model_init(&m, context, SIZE, 512, seed);
+	make(v);
+	open_it(v);
+	faulty.hold = true;
+	begin_write(&plain, 0, 0);
+	begin_write(&fua, 1024, BLKTAP_FUA);
+	for (turns = 0; turns < 1000 && !fua.done; turns++) {
+		faulty_release(1);
+		ck_assert_int_eq(blktap_context_process(context), 0);
+	}
+	ck_assert(plain.done && fua.done);
+	ck_assert_int_eq(fua.error, 0);
+	keep_file();
+	faulty.hold = false;
+	ck_assert_int_eq(blktap_disk_close(m.disk), 0);
+	open_it(v);
+	model_read(&m, 0);
+	ck_assert_mem_eq(m.ops[0].data + 1024, fua.bytes, 512);
+	ck_assert_int_eq(blktap_disk_close(m.disk), 0);
+	model_fini(&m);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("qcow-faults");
@@ -327,6 +406,9 @@ int main(void)
 		tc, a_call_that_fails_loses_nothing_but_what_it_was_for, 0,
 		(int)(sizeof(variants) / sizeof(variants[0]) * sizeof(kinds) /
 		      sizeof(kinds[0])));
+	tcase_add_loop_test(
+		tc, fua_in_a_cluster_that_another_write_makes_is_durable, 0,
+		(int)(sizeof(variants) / sizeof(variants[0])));
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

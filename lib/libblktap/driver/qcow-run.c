@@ -100,9 +100,6 @@ void bt_qcow_start(struct bt_qcow *q, struct bt_request *req)
 		frame->extent_max = req->extent_max;
 		frame->extent_count = 0;
 	}
-	/* entries that are not on disk yet need more than the data synced */
-	if (req->flags & BLKTAP_FUA)
-		frame->needs_commit = bt_meta_is_dirty(q->meta);
 	bt_qcow_go(frame);
 }
 
