@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Requests of a disk that wait: for a slow file, for the end of a pause, for each
+ * other; and whoever does not wait for them. */
+#include "vbd-rig.h"
+
+/* ---- time ----------------------------------------------------------------- */
+
+START_TEST(late_request_is_reported_once_with_its_node)
+{
+	struct blktap_disk_options o = options();
+	struct blktap_disk_stats stats = { .size = sizeof(stats) };
+	unsigned char back[512];
+	struct op op;
+
+	o.deadline_ms = 1000;
+	open_disk(&o);
+	faulty.hold = true;
+	start(&op, BLKTAP_OP_READ, 0, back, 512, 0);
+	pass(900 * MS);
+	ck_assert_uint_eq(events[BLKTAP_EVENT_REQUEST_LATE], 0);
+	pass(200 * MS);
+	pass(5000 * MS);
+	ck_assert_uint_eq(events[BLKTAP_EVENT_REQUEST_LATE], 1);
+	ck_assert_msg(strstr(event_node, "raw:") != NULL, "%s", event_node);
+	faulty.hold = false;
+	faulty_release(UINT32_MAX);
+	turns();
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, 0);
+	blktap_disk_get_stats(disk, &stats);
+	ck_assert_uint_eq(stats.late, 1);
+	ck_assert_uint_eq(stats.outstanding, 0);
+	close_disk(0);
+}
+END_TEST
+
+static uint32_t pause_calls;
+static int pause_error;
+static char pause_text[128];
+
+static void paused(void *opaque, int error, const char *message)
+{
+	pause_calls++;
+	pause_error = error;
+	snprintf(pause_text, sizeof(pause_text), "%s", message);
+}
+
+START_TEST(pause_that_meets_its_deadline_names_the_node_and_goes_on)
+{
+	unsigned char back[512], data[512] = { 1 };
+	struct op op, held;
+
+	pause_calls = 0;
+	open_disk(NULL);
+	faulty.hold = true;
+	start(&op, BLKTAP_OP_READ, 0, back, 512, 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 500, paused, NULL), 0);
+	start(&held, BLKTAP_OP_WRITE, 0, data, 512, 0);
+	pass(600 * MS);
+	ck_assert_uint_eq(pause_calls, 1);
+	ck_assert_int_eq(pause_error, -ETIMEDOUT);
+	ck_assert_msg(strstr(pause_text, "raw:") && strstr(pause_text, "1 req"),
+		      "%s", pause_text);
+	faulty.hold = false;
+	faulty_release(UINT32_MAX);
+	turns();
+	ck_assert_int_eq(op.error, 0);
+	ck_assert_uint_eq(held.calls, 1);
+	ck_assert_int_eq(held.error, 0);
+	close_disk(0);
+}
+END_TEST
+
+START_TEST(pause_whose_flush_fails_leaves_the_disk_running)
+{
+	unsigned char data[512] = { 1 };
+
+	pause_calls = 0;
+	open_disk(NULL);
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 0, data, 512, 0), 0);
+	faulty_add((struct faulty_rule){ .op = BT_IO_SYNC, .error = -EIO });
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
+	turns();
+	ck_assert_uint_eq(pause_calls, 1);
+	ck_assert_int_eq(pause_error, -EIO);
+	ck_assert_int_eq(run(BLKTAP_OP_READ, 0, data, 512, 0), 0);
+	close_disk(-EIO);
+}
+END_TEST
+
+START_TEST(misaligned_write_waits_for_the_block_it_shares)
+{
+	unsigned char a[512], b[100], back[512];
+	struct op first, second;
+
+	open_disk(NULL);
+	memset(a, 'a', sizeof(a));
+	memset(b, 'b', sizeof(b));
+	faulty.hold = true;
+	start(&first, BLKTAP_OP_WRITE, 0, a, 512, 0);
+	start(&second, BLKTAP_OP_WRITE, 50, b, 100, 0);
+	ck_assert_uint_eq(faulty.held, 1); /* its read has not been sent */
+	faulty.hold = false;
+	faulty_release(UINT32_MAX);
+	turns();
+	ck_assert_uint_eq(second.calls, 1);
+	ck_assert_int_eq(run(BLKTAP_OP_READ, 0, back, 512, 0), 0);
+	memcpy(a + 50, b, 100);
+	ck_assert_mem_eq(a, back, 512);
+	close_disk(0);
+}
+END_TEST
+
+struct queued {
+	struct bt_request *req;
+	uint32_t calls;
+	int error;
+};
+
+static void queued_done(struct bt_request *req)
+{
+	struct queued *q = req->opaque;
+
+	q->calls++;
+	q->error = req->error;
+	bt_pool_give(req);
+}
+
+static void queue(struct queued *q, struct bt_pool *pool, uint64_t offset,
+		  size_t length)
+{
+	static unsigned char data[512];
+	static const struct iovec iov = { data, sizeof(data) };
+
+	memset(q, 0, sizeof(*q));
+	q->req = bt_pool_take(pool);
+	q->req->op = BLKTAP_OP_WRITE;
+	q->req->offset = offset;
+	q->req->length = length;
+	q->req->data.iov = &iov;
+	q->req->data.count = 1;
+	q->req->done = queued_done;
+	q->req->opaque = q;
+	bt_vbd_submit(disk, q->req);
+}
+
+/* One frontend's padded write holds the block at the gate of a paused disk; the
+ * other's waits for the block, and its frontend leaves. */
+START_TEST(leaving_frontend_does_not_wait_for_a_block_another_has)
+{
+	struct bt_pool *staying, *leaving;
+	struct queued first, second;
+
+	pause_calls = 0;
+	open_disk(NULL);
+	ck_assert_int_eq(bt_vbd_pool_create(disk, 4, sizeof(struct bt_request),
+					    &staying),
+			 0);
+	ck_assert_int_eq(bt_vbd_pool_create(disk, 4, sizeof(struct bt_request),
+					    &leaving),
+			 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
+	turns();
+	queue(&first, staying, 10, 20);
+	queue(&second, leaving, 40, 20);
+	bt_vbd_cancel(disk, leaving, -ESHUTDOWN);
+	ck_assert_uint_eq(second.calls, 1);
+	ck_assert_int_eq(second.error, -ESHUTDOWN);
+	ck_assert_uint_eq(first.calls, 0);
+	bt_vbd_pool_destroy(disk, leaving);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	turns();
+	ck_assert_uint_eq(first.calls, 1);
+	ck_assert_int_eq(first.error, 0);
+	bt_vbd_pool_destroy(disk, staying);
+	close_disk(0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("vbd waits");
+	TCase *tc = tcase_create("vbd waits");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, late_request_is_reported_once_with_its_node);
+	tcase_add_test(
+		tc, pause_that_meets_its_deadline_names_the_node_and_goes_on);
+	tcase_add_test(tc, pause_whose_flush_fails_leaves_the_disk_running);
+	tcase_add_test(tc, misaligned_write_waits_for_the_block_it_shares);
+	tcase_add_test(tc,
+		       leaving_frontend_does_not_wait_for_a_block_another_has);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
