@@ -104,6 +104,61 @@ START_TEST(after_a_failed_flush_every_flush_fails_until_reopened)
 }
 END_TEST
 
+/* The kernel tells of a page that it could not write once: to the write with FUA,
+ * which need not be the one that page is of. */
+START_TEST(flush_fails_after_a_cached_write_with_fua_has_failed)
+{
+	struct blktap_disk_options o = options();
+	unsigned char data[512] = { 1 };
+
+	o.flags = BLKTAP_OPEN_BUFFERED;
+	open_disk(&o);
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 0, data, 512, 0), 0);
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_WRITE, .error = -EIO, .nth = 1 });
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 4096, data, 512, BLKTAP_FUA),
+			 -EIO);
+	ck_assert_int_eq(run(BLKTAP_OP_FLUSH, 0, NULL, 0, 0), -EIO);
+	close_disk(-EIO);
+}
+END_TEST
+
+/* Each alone they succeed, and nobody was told. */
+START_TEST(flush_fails_after_writes_with_fua_that_failed_together)
+{
+	struct blktap_disk_options o = options();
+	unsigned char data[1024] = { 1 };
+	struct op ops[2];
+	struct iovec iov = { data, 512 };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE,
+		.flags = BLKTAP_FUA,
+		.length = 512,
+		.iov = &iov,
+		.iov_count = 1,
+		.callback = op_done,
+	};
+	int i;
+
+	o.flags = BLKTAP_OPEN_BUFFERED;
+	open_disk(&o);
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_WRITE, .error = -EIO, .nth = 1 });
+	memset(ops, 0, sizeof(ops));
+	for (i = 0; i < 2; i++) {
+		io.opaque = &ops[i];
+		io.offset = 512u * (unsigned int)i;
+		ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	}
+	turns();
+	ck_assert(ops[0].calls && !ops[0].error);
+	ck_assert(ops[1].calls && !ops[1].error);
+	ck_assert_int_eq(run(BLKTAP_OP_FLUSH, 0, NULL, 0, 0), -EIO);
+	close_disk(-EIO);
+}
+END_TEST
+
 START_TEST(zeroes_with_fua_fail_where_their_flush_fails)
 {
 	open_disk(NULL);
@@ -243,6 +298,10 @@ int main(void)
 	tcase_add_test(tc, read_error_does_not_hand_out_old_bytes_as_data);
 	tcase_add_test(tc,
 		       after_a_failed_flush_every_flush_fails_until_reopened);
+	tcase_add_test(tc,
+		       flush_fails_after_a_cached_write_with_fua_has_failed);
+	tcase_add_test(tc,
+		       flush_fails_after_writes_with_fua_that_failed_together);
 	tcase_add_test(tc, zeroes_with_fua_fail_where_their_flush_fails);
 	tcase_add_test(tc, zeroes_are_written_as_data_where_the_file_cannot);
 	tcase_add_test(tc, full_disk_fails_the_write_by_default);

@@ -52,6 +52,7 @@ struct bt_file {
 	bool is_block; /* a block device */
 	bool in_memory; /* on tmpfs or ramfs */
 	bool streams; /* the owner's to set: plain.c */
+	int lost; /* what every sync fails with, or 0: transfer.c */
 	uint64_t behind_from, behind_to; /* cached, not yet begun with, */
 	uint64_t behind_bytes; /* so many of it */
 	uint64_t plain_from_ns; /* when plain writes may be tried again */

@@ -44,7 +44,7 @@ static int check_io(const struct bt_io *io)
 	uint64_t end;
 
 	if (io->op == BT_IO_SYNC)
-		return 0;
+		return file->lost;
 	if (io->op >= BT_IO_OP_COUNT ||
 	    !bt_checked_add(io->offset, io->length, &end) || end > INT64_MAX)
 		return -EINVAL;

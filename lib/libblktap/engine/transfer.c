@@ -157,11 +157,21 @@ static void complete_all(struct bt_engine *engine, struct bt_engine_slot *slot,
 			engine, bt_list_entry(node, struct bt_io, link), error);
 }
 
+/* The kernel tells of a page that it could not write once, to whoever syncs first,
+ * and then has it for clean. Where that is a cached write with FUA, the page may be
+ * one that another write left, so the next sync has to say it again. */
+static void note_lost(struct bt_engine_slot *slot, int error)
+{
+	if (error == -EIO && slot->pub.flags & BT_IO_FUA && !slot->file->direct)
+		slot->file->lost = error;
+}
+
 static void fail(struct bt_engine *engine, struct bt_engine_slot *slot,
 		 int error)
 {
 	struct bt_list *ios = &slot->pub.ios;
 
+	note_lost(slot, error);
 	if (ios->next == ios->prev) {
 		complete_all(engine, slot, error);
 		return;
