@@ -177,6 +177,65 @@ START_TEST(leaving_frontend_does_not_wait_for_a_block_another_has)
 }
 END_TEST
 
+/* Nor for the time when it would be tried again, however late that may be. */
+START_TEST(leaving_frontend_does_not_wait_for_another_try)
+{
+	struct blktap_disk_options o = options();
+	struct bt_pool *leaving;
+	struct queued q;
+
+	o.on_no_space = BLKTAP_POLICY_RETRY;
+	o.deadline_ms = UINT32_MAX;
+	open_disk(&o);
+	ck_assert_int_eq(bt_vbd_pool_create(disk, 4, sizeof(struct bt_request),
+					    &leaving),
+			 0);
+	faulty_add((struct faulty_rule){ .op = BT_IO_WRITE, .error = -ENOSPC });
+	queue(&q, leaving, 0, 512);
+	turns();
+	ck_assert_uint_eq(events[BLKTAP_EVENT_PARKED], 1);
+	bt_vbd_cancel(disk, leaving, -ESHUTDOWN);
+	ck_assert_uint_eq(q.calls, 1);
+	ck_assert_int_eq(q.error, -ENOSPC);
+	ck_assert_uint_eq(bt_pool_in_use(leaving), 0);
+	bt_vbd_pool_destroy(disk, leaving);
+	close_disk(0);
+}
+END_TEST
+
+/* Nor for the parts that another's requests have all of. */
+START_TEST(leaving_frontend_does_not_wait_for_parts)
+{
+	struct bt_pool *staying, *leaving;
+	struct queued has[64], q;
+	int i;
+
+	pause_calls = 0;
+	open_disk(NULL);
+	ck_assert_int_eq(bt_vbd_pool_create(disk, 64, sizeof(struct bt_request),
+					    &staying),
+			 0);
+	ck_assert_int_eq(bt_vbd_pool_create(disk, 4, sizeof(struct bt_request),
+					    &leaving),
+			 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
+	turns();
+	for (i = 0; i < 64; i++)
+		queue(&has[i], staying, 4096 * (uint64_t)i + 10, 20);
+	queue(&q, leaving, (1 << 19) + 10, 20);
+	bt_vbd_cancel(disk, leaving, -ESHUTDOWN);
+	ck_assert_uint_eq(q.calls, 1);
+	ck_assert_int_eq(q.error, -ESHUTDOWN);
+	bt_vbd_pool_destroy(disk, leaving);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	turns();
+	for (i = 0; i < 64; i++)
+		ck_assert(has[i].calls && !has[i].error);
+	bt_vbd_pool_destroy(disk, staying);
+	close_disk(0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd waits");
@@ -190,6 +249,8 @@ int main(void)
 	tcase_add_test(tc, misaligned_write_waits_for_the_block_it_shares);
 	tcase_add_test(tc,
 		       leaving_frontend_does_not_wait_for_a_block_another_has);
+	tcase_add_test(tc, leaving_frontend_does_not_wait_for_another_try);
+	tcase_add_test(tc, leaving_frontend_does_not_wait_for_parts);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

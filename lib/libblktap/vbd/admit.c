@@ -192,6 +192,19 @@ static void pick(const struct blktap_disk *disk, struct bt_list *list,
 	}
 }
 
+/* Ends an admitted request that is on no list of the graph's. */
+static void fail_one(struct blktap_disk *disk, struct bt_request *req,
+		     int error)
+{
+	req->error = error;
+	if (req->pool == disk->parts) {
+		bt_split_part_done(disk, req);
+		return;
+	}
+	unlock(disk, req);
+	bt_admit_finish(disk, req, error);
+}
+
 /* The end of one part or lock may send others to the gate. */
 void bt_admit_fail_held(struct blktap_disk *disk, const struct bt_pool *pool,
 			int error)
@@ -204,18 +217,11 @@ void bt_admit_fail_held(struct blktap_disk *disk, const struct bt_pool *pool,
 		node = bt_list_pop(&held);
 		if (!node)
 			return;
-		do {
-			struct bt_request *req =
-				bt_list_entry(node, struct bt_request, link);
-
-			req->error = error;
-			if (req->pool == disk->parts) {
-				bt_split_part_done(disk, req);
-				continue;
-			}
-			unlock(disk, req);
-			bt_admit_finish(disk, req, error);
-		} while ((node = bt_list_pop(&held)));
+		do
+			fail_one(disk,
+				 bt_list_entry(node, struct bt_request, link),
+				 error);
+		while ((node = bt_list_pop(&held)));
 	}
 }
 
@@ -233,13 +239,7 @@ static bool fail_locked_out(struct blktap_disk *disk,
 		if (bt_list_empty(&req->range.link) || req->range.held ||
 		    !is_of(disk, req, pool))
 			continue;
-		req->error = error;
-		if (req->pool == disk->parts) {
-			bt_split_part_done(disk, req);
-		} else {
-			unlock(disk, req);
-			bt_admit_finish(disk, req, error);
-		}
+		fail_one(disk, req, error);
 		return true;
 	}
 	return false;
@@ -250,14 +250,14 @@ void bt_vbd_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
 {
 	struct bt_list parked, *node;
 
+	bt_split_cancel(disk, pool, error);
 	bt_list_init(&parked);
 	pick(disk, &disk->parked, pool, &parked);
 	while ((node = bt_list_pop(&parked))) {
 		struct bt_request *req =
 			bt_list_entry(node, struct bt_request, link);
 
-		req->admitted_ns = 0; /* long late, so it is not parked again */
-		bt_admit_done(&disk->top, req);
+		fail_one(disk, req, req->error);
 	}
 	while (fail_locked_out(disk, pool, error))
 		;

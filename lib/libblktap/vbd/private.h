@@ -137,6 +137,9 @@ bool bt_split_is_needed(const struct blktap_disk *disk,
 			const struct bt_request *req);
 void bt_split_start(struct blktap_disk *disk, struct bt_request *req);
 void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req);
+/* Fails the requests of pool (NULL: all) that wait for a part. */
+void bt_split_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
+		     int error);
 int bt_split_set_block_size(struct blktap_disk *disk, uint32_t block_size);
 
 /* retry.c */

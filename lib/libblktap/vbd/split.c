@@ -358,6 +358,26 @@ static void serve_waiting(struct blktap_disk *disk)
 	}
 }
 
+/* Those that have parts under way end with the last of them. */
+void bt_split_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
+		     int error)
+{
+	struct bt_list *pos, *tmp;
+
+	bt_list_for_each_safe (pos, tmp, &disk->splits) {
+		struct bt_request *parent =
+			bt_list_entry(pos, struct bt_request, link);
+
+		if (pool && parent->pool != pool)
+			continue;
+		bt_list_del(pos);
+		if (!parent->error)
+			parent->error = error;
+		if (!parent->pending)
+			bt_admit_finish(disk, parent, parent->error);
+	}
+}
+
 void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req)
 {
 	struct bt_part *part = part_of(req);
