@@ -236,6 +236,38 @@ START_TEST(leaving_frontend_does_not_wait_for_parts)
 }
 END_TEST
 
+/* What waits to be tried again was cut for the image that was there. */
+START_TEST(parked_request_meets_no_image_it_does_not_fit)
+{
+	struct blktap_disk_options o = options();
+	struct blktap_error *err = NULL;
+	unsigned char data[100] = { 1 };
+	char cached[128], direct[96];
+	struct op op;
+	int rc;
+
+	pause_calls = 0;
+	snprintf(cached, sizeof(cached), "raw(\"%s\", cache=writeback)", path);
+	snprintf(direct, sizeof(direct), "raw:%s", path);
+	o.on_no_space = BLKTAP_POLICY_RETRY;
+	ck_assert_int_eq(blktap_disk_open(context, cached, &o, &disk, NULL), 0);
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_WRITE, .error = -ENOSPC, .nth = 1 });
+	start(&op, BLKTAP_OP_WRITE, 10, data, sizeof(data), 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
+	turns();
+	ck_assert_uint_eq(pause_calls, 1);
+	rc = blktap_disk_resume(disk, direct, &err);
+	ck_assert_int_eq(rc, -EBUSY);
+	blktap_error_destroy(err);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	pass(10 * MS);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, 0);
+	close_disk(0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd waits");
@@ -251,6 +283,7 @@ int main(void)
 		       leaving_frontend_does_not_wait_for_a_block_another_has);
 	tcase_add_test(tc, leaving_frontend_does_not_wait_for_another_try);
 	tcase_add_test(tc, leaving_frontend_does_not_wait_for_parts);
+	tcase_add_test(tc, parked_request_meets_no_image_it_does_not_fit);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -221,8 +221,8 @@ static bool still_fits(const struct bt_request *req,
 	       !((req->offset | req->length) & (limits->block_size - 1));
 }
 
-/* What waits at the gate was cut for the old image, and cannot be cut again; and
- * parts of it lie in blocks of the old size. */
+/* What waits (at the gate, for another try, for a range) was cut for the old image,
+ * and cannot be cut again; and parts of it lie in blocks of the old size. */
 static int check_held(struct blktap_disk *disk, const struct bt_limits *limits,
 		      const char *spec, struct blktap_error **err)
 {
@@ -230,9 +230,9 @@ static int check_held(struct blktap_disk *disk, const struct bt_limits *limits,
 		    !bt_pool_in_use(disk->parts);
 	struct bt_list *pos;
 
-	bt_list_for_each (pos, &disk->top.held)
+	bt_list_for_each (pos, &disk->life)
 		fits = fits &&
-		       still_fits(bt_list_entry(pos, struct bt_request, link),
+		       still_fits(bt_list_entry(pos, struct bt_request, life),
 				  limits);
 	if (fits)
 		return 0;
