@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "confine.h"
 #include "tap-ctl.h"
 
 struct report {
@@ -145,6 +146,23 @@ static void look_at_transports(struct report *r)
 	    "modprobe nbd");
 }
 
+static void look_at_confinement(struct report *r)
+{
+	int version = confine_files_probe();
+	char text[96] = "no Landlock: a tapdisk cannot be kept from files";
+
+	if (version > 0)
+		snprintf(text, sizeof(text),
+			 "a tapdisk can be kept from files: Landlock %d",
+			 version);
+	put(r, !confine_calls_probe(), "seccomp",
+	    "a tapdisk gives up system calls it does not need",
+	    "a kernel with CONFIG_SECCOMP_FILTER; disks work without");
+	put(r, version > 0, "landlock", text,
+	    "boot with landlock in lsm=, and Linux 5.13 or later; disks work "
+	    "without");
+}
+
 static void count_row(void *opaque, const struct blktap_control_row *row)
 {
 	if (row->pid >= 0 && row->minor >= 0)
@@ -186,6 +204,7 @@ static int doctor(const struct args *args)
 	look_at_engines(&r);
 	look_at_types(&r);
 	look_at_transports(&r);
+	look_at_confinement(&r);
 	look_at_disks(&r, control);
 	if (r.json)
 		puts("]");

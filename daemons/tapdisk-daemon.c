@@ -78,7 +78,7 @@ static int serve(const struct args *args, struct blktap_context *context,
 	struct blktap_control_server_options options;
 	struct blktap_control_server *server;
 	struct blktap_error *err = NULL;
-	int rc;
+	int rc, status;
 
 	blktap_control_server_options_init(&options);
 	options.rundir = arg_rundir(args);
@@ -88,11 +88,15 @@ static int serve(const struct args *args, struct blktap_context *context,
 	if (fd >= 0 && chdir("/"))
 		rc = -errno;
 	serve_reclaim();
-	tell_started(blktap_control_server_get_path(server), fd);
-	while (!blktap_control_server_is_finished(server) && run_once(context))
-		;
+	status = confine_daemon(args, blktap_control_server_get_path(server));
+	if (!status) {
+		tell_started(blktap_control_server_get_path(server), fd);
+		while (!blktap_control_server_is_finished(server) &&
+		       run_once(context))
+			;
+	}
 	rc = blktap_control_server_destroy(server);
-	return rc ? EXIT_FAILURE : 0;
+	return rc && !status ? EXIT_FAILURE : status;
 }
 
 int run_daemon(const struct args *args)

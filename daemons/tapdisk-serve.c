@@ -17,19 +17,28 @@ struct serving {
 	struct blktap_context *context;
 	struct blktap_disk *disk;
 	struct blktap_nbd_server *server;
+	bool own_socket; /* its directory is ours to make */
 	char directory[64]; /* "" or what is to be removed */
 	char socket[80];
 	char *host; /* of --tcp */
 };
 
-/* /tmp/blktap.XXXXXX/socket, or below XDG_RUNTIME_DIR. */
-static int make_socket_name(struct serving *s)
+/* XDG_RUNTIME_DIR, or /tmp. */
+static const char *get_base(void)
 {
 	const char *base = getenv("XDG_RUNTIME_DIR");
 
 	if (!base || base[0] != '/' || strlen(base) > 40 ||
 	    access(base, W_OK | X_OK))
 		base = "/tmp";
+	return base;
+}
+
+/* BASE/blktap.XXXXXX/socket */
+static int make_socket_name(struct serving *s)
+{
+	const char *base = get_base();
+
 	snprintf(s->directory, sizeof(s->directory), "%s/blktap.XXXXXX", base);
 	if (!mkdtemp(s->directory)) {
 		s->directory[0] = '\0';
@@ -75,8 +84,7 @@ static int start_server(struct serving *s)
 	options.any_name = !options.export_name;
 	if (tcp)
 		rc = set_tcp(s, tcp, &options);
-	/* A command may want either; one who gives an address wants that. */
-	if (!rc && !path && (!tcp || arg_is_set(s->args, "run"))) {
+	if (!rc && s->own_socket) {
 		rc = make_socket_name(s);
 		path = s->socket;
 	}
@@ -141,6 +149,7 @@ static int run_command_until_end(struct serving *s)
 	rc = start_command(s, &pid);
 	if (rc)
 		return rc;
+	confine_serving(s->args, s->socket, s->directory);
 	while (waitpid(pid, &status, WNOHANG) != pid) {
 		/* Asked to end, we ask the command, and serve it meanwhile. */
 		if (!run_once(s->context)) {
@@ -153,16 +162,30 @@ static int run_command_until_end(struct serving *s)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* Where the socket will be; NULL: there will be none. */
+static const char *plan_socket(struct serving *s)
+{
+	const char *path = arg_text(s->args, "unix");
+
+	/* A command may want either; one who gives an address wants that. */
+	s->own_socket = !path && (!arg_text(s->args, "tcp") ||
+				  arg_is_set(s->args, "run"));
+	return s->own_socket ? get_base() : path;
+}
+
 static int serve(struct serving *s)
 {
-	int status = open_disk(s);
+	int status = confine_opening(s->args, plan_socket(s));
 
+	if (!status)
+		status = open_disk(s);
 	if (!status)
 		status = start_server(s);
 	if (status)
 		return status;
 	if (arg_is_set(s->args, "run"))
 		return run_command_until_end(s);
+	confine_serving(s->args, s->socket, s->directory);
 	puts(blktap_nbd_server_get_uri(s->server));
 	fflush(stdout);
 	while (run_once(s->context))

@@ -13,6 +13,10 @@ _tapdisk()
 		COMPREPLY=($(compgen -f -- "$cur"))
 		return
 		;;
+	--confine)
+		COMPREPLY=($(compgen -W none -d -- "$cur"))
+		return
+		;;
 	--run | --tcp | --export | --poll) return ;;
 	*) words="--version $("$cmd" --help |
 		sed -n 's/^  .*\(--[a-z-]*\).*/\1/p')" ;;

@@ -27,6 +27,8 @@ static const struct opt options[] = {
 	{ 0, "force", OPT_FLAG, NULL, "open it in spite of another's lock", 0,
 	  0 },
 	{ 0, "engine", OPT_TEXT, "NAME", "io_uring, libaio or sync", 0, 0 },
+	{ 0, "confine", OPT_TEXT, "DIR[:DIR]...",
+	  "reach no files but below these; none: give up nothing", 0, 0 },
 	{ 0, "poll", OPT_TEXT, "MICROSECONDS",
 	  "look so long for the next request before sleeping", 0, 0 },
 	{ 0, "log", OPT_TEXT, "LEVEL",

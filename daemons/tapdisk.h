@@ -25,4 +25,17 @@ void end_context(struct blktap_context *context);
 /* One turn; false once a signal asked for the end. */
 bool run_once(struct blktap_context *context);
 
+/* tapdisk-confine.c: each gives up, for good, what the process needs no more
+ * (confine.h), by what --confine says. They return an exit status. */
+
+/* The daemon, which goes on to open images for tap-ctl. control is its socket. */
+int confine_daemon(const struct args *args, const char *control);
+/* One disk, before it is open: what the user named. base is where its socket
+ * will be made, or NULL. */
+int confine_opening(const struct args *args, const char *base);
+/* One disk, once it is served: all files but those that are open. The socket and
+ * the directory that goes with it, each "" or a path, may be removed. */
+void confine_serving(const struct args *args, const char *socket,
+		     const char *directory);
+
 #endif

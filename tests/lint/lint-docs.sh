@@ -40,6 +40,7 @@ missing()
 		case $name in
 		tests/unit | -*) ;;
 		*_*) grep -rqw "START_TEST($name)" "$srcdir/tests/unit" ;;
+		*test-embed-*.sh) [ -e "$srcdir/tests/embed/${name##*/}" ] ;;
 		*test-* | *fuzz-*)
 			[ -e "$srcdir/tests/unit/${name##*/}.c" ] ||
 				[ -e "$srcdir/tests/fuzz/${name##*/}.c" ]

@@ -24,7 +24,10 @@ int bt_image_file_fail(const char *path, int rc, struct blktap_error **err)
 
 	if (rc == -ENOENT)
 		hint = "check the path, or make the file with truncate -s SIZE";
-	else if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
+	else if (rc == -EACCES)
+		hint = "open it read-only, or as a user who may write it; a "
+		       "confined tapdisk opens only what it was allowed";
+	else if (rc == -EPERM || rc == -EROFS)
 		hint = "open it read-only, or as a user who may write it";
 	else if (rc == -EISDIR || rc == -EMEDIUMTYPE)
 		hint = "name a regular file or a block device";
