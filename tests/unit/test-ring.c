@@ -51,6 +51,26 @@ START_TEST(one_call_answers_a_whole_batch)
 }
 END_TEST
 
+START_TEST(an_answer_has_no_byte_that_is_not_its_own)
+{
+	struct blktap_cqe *cq = (void *)(fake.map + 1024);
+	uint8_t *bytes = (void *)cq;
+	size_t i, size = FAKE_ENTRIES * sizeof(*cq);
+
+	ck_assert_uint_eq(sizeof(*cq), sizeof(cq->tag) + sizeof(cq->gen) +
+					       sizeof(cq->result) +
+					       sizeof(cq->reserved));
+	serve("ram:4M");
+	memset(bytes, 0xaa, size);
+	ck_assert_int_eq(run(0, 1, BLKTAP_REQ_READ, 0, 0, 4096), 4096);
+	ck_assert_uint_eq(cq->tag, 1);
+	ck_assert_int_eq(cq->result, 4096);
+	ck_assert_uint_eq(cq->reserved, 0);
+	for (i = sizeof(*cq); i < size; i++)
+		ck_assert_uint_eq(bytes[i], 0xaa);
+}
+END_TEST
+
 START_TEST(flush_discard_zeroes_and_fua_are_served)
 {
 	uint8_t *slot = fake_slot(&fake, 0, 1);
@@ -336,6 +356,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, writes_and_reads_move_slots_of_every_tag_and_queue);
 	tcase_add_test(tc, one_call_answers_a_whole_batch);
+	tcase_add_test(tc, an_answer_has_no_byte_that_is_not_its_own);
 	tcase_add_test(tc, flush_discard_zeroes_and_fua_are_served);
 	tcase_add_test(tc, device_has_what_the_disk_has);
 	tcase_add_test(tc, read_only_use_makes_a_read_only_device);
