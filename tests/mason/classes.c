@@ -192,6 +192,12 @@ static uint64_t ram_memory(const struct bt_args *args)
 	return bt_args_number(args, "size");
 }
 
+/* Nothing is opened here. */
+static int no_stamp(const struct bt_node *node, struct bt_stamp *stamp)
+{
+	return -ENOTSUP;
+}
+
 #define LEAF(n, p, ...)                                                  \
 	{                                                                \
 		.name = n, .summary = "a leaf", .params = p, __VA_ARGS__ \
@@ -203,7 +209,7 @@ static uint64_t ram_memory(const struct bt_args *args)
 	}
 
 static const struct blktap_class classes[] = {
-	LEAF("raw", raw_params, .aliases = "aio,file"),
+	LEAF("raw", raw_params, .aliases = "aio,file", .get_stamp = no_stamp),
 	LEAF("ram", ram_params, .flags = BT_CLASS_VOLATILE,
 	     .get_memory = ram_memory),
 	LEAF("null", NULL, .flags = BT_CLASS_VOLATILE),

@@ -68,7 +68,7 @@ static inline struct bt_node *make(struct rig *rig, uint32_t legs, bool log,
 	rig_init(rig);
 	make_leaves(rig, legs, log, images, lowers, &count);
 	node = rig_node(rig, &bt_mirror_class, "m", args, lowers, count);
-	node->degrade = true;
+	node->on_error = BT_ON_ERROR_DEGRADE;
 	rig_top(rig, node);
 	return node;
 }

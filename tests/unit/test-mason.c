@@ -147,7 +147,7 @@ START_TEST(core_arguments_are_kept_apart)
 
 	ck_assert_str_eq(bt_args_string(node(g, "a")->core, "on_error"),
 			 "stop");
-	ck_assert_str_eq(bt_args_string(node(g, "a")->core, "stats"), "count");
+	ck_assert_str_eq(bt_args_string(node(g, "a")->core, "stats"), "hist");
 }
 END_TEST
 

@@ -186,7 +186,7 @@ START_TEST(without_degrade_the_error_comes_up)
 	struct rig rig;
 
 	make(&rig, 3, false, NULL, "");
-	rig.root->degrade = false;
+	rig.root->on_error = BT_ON_ERROR_REPORT;
 	leg_of(&rig, 1)->dead = true;
 	ck_assert_int_eq(rig_write(&rig, 0, data, 512), -EIO);
 	/* and the leg is not read from there any more */

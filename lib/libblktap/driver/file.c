@@ -107,6 +107,20 @@ void bt_image_file_close(struct bt_image_file *f)
 	close(fd);
 }
 
+int bt_image_file_stamp(const struct bt_image_file *f, struct bt_stamp *stamp)
+{
+	struct stat st;
+
+	if (fstat(f->file.fd, &st) < 0)
+		return -errno;
+	stamp->size = f->is_device ? f->size : (uint64_t)st.st_size;
+	stamp->mtime_ns = f->is_device
+				  ? 0
+				  : (uint64_t)st.st_mtim.tv_sec * 1000000000u +
+					    (uint64_t)st.st_mtim.tv_nsec;
+	return 0;
+}
+
 int bt_image_file_relock(struct bt_image_file *f, enum bt_lock_mode mode,
 			 struct blktap_error **err)
 {

@@ -28,6 +28,8 @@ int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 /* See the class's relock. */
 int bt_image_file_relock(struct bt_image_file *f, enum bt_lock_mode mode,
 			 struct blktap_error **err);
+/* See the class's get_stamp. */
+int bt_image_file_stamp(const struct bt_image_file *f, struct bt_stamp *stamp);
 /* Nothing is in flight. */
 void bt_image_file_close(struct bt_image_file *f);
 

@@ -159,6 +159,13 @@ static int relock(struct bt_node *node, enum bt_lock_mode mode,
 	return bt_image_file_relock(&q->f, mode, err);
 }
 
+static int get_stamp(const struct bt_node *node, struct bt_stamp *stamp)
+{
+	const struct bt_qcow *q = node->data;
+
+	return bt_image_file_stamp(&q->f, stamp);
+}
+
 const struct blktap_class bt_qcow_class = {
 	.name = "qcow",
 	.summary = "an image of QCOW version 1, QEMU's or Xen's",
@@ -179,6 +186,7 @@ const struct blktap_class bt_qcow_class = {
 	.relock = relock,
 	.set_parent = bt_qcow_set_parent,
 	.grow = bt_qcow_resize,
+	.get_stamp = get_stamp,
 };
 
 const struct blktap_class bt_qcow2_class = {
@@ -201,4 +209,5 @@ const struct blktap_class bt_qcow2_class = {
 	.relock = relock,
 	.set_parent = bt_qcow_set_parent,
 	.grow = bt_qcow_resize,
+	.get_stamp = get_stamp,
 };

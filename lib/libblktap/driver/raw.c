@@ -282,6 +282,13 @@ static int raw_relock(struct bt_node *node, enum bt_lock_mode mode,
 	return bt_image_file_relock(&raw->file, mode, err);
 }
 
+static int raw_get_stamp(const struct bt_node *node, struct bt_stamp *stamp)
+{
+	const struct raw *raw = node->data;
+
+	return bt_image_file_stamp(&raw->file, stamp);
+}
+
 static int raw_create(const struct bt_create *create, struct blktap_error **err)
 {
 	off_t size = (off_t)create->size;
@@ -315,4 +322,5 @@ const struct blktap_class bt_raw_class = {
 	.create = raw_create,
 	.relock = raw_relock,
 	.grow = raw_grow,
+	.get_stamp = raw_get_stamp,
 };

@@ -240,6 +240,13 @@ static int vhd_relock(struct bt_node *node, enum bt_lock_mode mode,
 	return bt_image_file_relock(&img->f, mode, err);
 }
 
+static int vhd_get_stamp(const struct bt_node *node, struct bt_stamp *stamp)
+{
+	const struct bt_vhdimg *img = node->data;
+
+	return bt_image_file_stamp(&img->f, stamp);
+}
+
 const struct blktap_class bt_vhd_class = {
 	.name = "vhd",
 	.summary = "a VHD image: fixed, dynamic or differencing",
@@ -260,4 +267,5 @@ const struct blktap_class bt_vhd_class = {
 	.relock = vhd_relock,
 	.set_parent = bt_vhdimg_set_parent,
 	.grow = bt_vhdimg_grow_disk,
+	.get_stamp = vhd_get_stamp,
 };

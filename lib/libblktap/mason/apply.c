@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "mason/core.h"
 #include "mason/state.h"
 #include "util/checked.h"
 
@@ -126,7 +127,10 @@ static int copy_names(struct apply *a, struct blktap_error **err)
 
 		if (!bt_plan_is_kept(n))
 			continue;
-		if (n->change == BT_CHANGE_RECONFIGURE)
+		if (bt_plan_args_differ(a->plan, g, true) &&
+		    bt_core_expect(g, a->plan->running[i], err) < 0)
+			return -ESTALE;
+		if (bt_plan_args_differ(a->plan, g, false))
 			rc = bt_args_copy(g->args, &n->args);
 		if (strcmp(g->name, a->plan->running[i]->name)) {
 			n->name = strdup(g->name);
@@ -259,18 +263,20 @@ static void release(struct apply *a)
 
 /* ---- commit ---------------------------------------------------------------- */
 
-static void keep(struct bt_plan_node *n, struct bt_node *node)
+static void keep(const struct bt_mason_node *g, struct bt_plan_node *n,
+		 struct bt_node *node)
 {
 	struct bt_args *args = node->args;
 	char *name = node->name;
 
 	node->limits = n->limits;
 	node->frame_sum = n->frame_sum;
+	bt_core_set(g, node);
 	if (n->name) {
 		node->name = n->name;
 		n->name = name;
 	}
-	if (n->change != BT_CHANGE_RECONFIGURE)
+	if (!n->args)
 		return;
 	node->args = n->args;
 	n->args = args;
@@ -324,7 +330,8 @@ static void swing(struct bt_plan *plan)
 	}
 	for (i = 0; i < plan->node_count; i++)
 		if (plan->running[i])
-			keep(&plan->nodes[i], plan->running[i]);
+			keep(plan->file->graph->nodes[i], &plan->nodes[i],
+			     plan->running[i]);
 	for (i = 0; i < file->graph->count; i++)
 		if (nodes[i] && plan->kept_as[i] == BT_PLAN_NONE)
 			bt_run_retire(run, nodes[i]);
@@ -385,6 +392,7 @@ static void commit(struct apply *a, struct bt_apply_result *result)
 	step(a, "swing", "", NULL);
 	swing(a->plan);
 	release(a);
+	bt_env_unpark(a->run->env);
 	now = bt_loop_refresh(a->run->env->loop);
 	result->pause_ns = a->held_at_ns ? now - a->held_at_ns : 0;
 	result->generation = a->run->generation;

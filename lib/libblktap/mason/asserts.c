@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "mason/apply.h"
+#include "mason/core.h"
 #include "util/checked.h"
 
 #define VALUE_MAX 128
@@ -17,14 +18,17 @@ bool bt_node_value(const struct bt_node *node, const char *name, char *text,
 		   size_t size)
 {
 	static const char *const names[] = { "size", "block_size", "in_flight",
-					     "class" };
+					     "stopped", "class" };
 	const struct bt_limits *l = &node->limits;
-	uint64_t numbers[] = { l->size, l->block_size, node->has };
+	uint64_t numbers[] = { l->size, l->block_size, node->has,
+			       node->stopped };
 	size_t i;
 
 	if (node->cls->get_value &&
 	    node->cls->get_value(node, name, text, size))
 		return true;
+	if (!strcmp(name, "fingerprint"))
+		return bt_core_fingerprint(node, text, size) == 0;
 	for (i = 0; i < BT_ARRAY_SIZE(names); i++)
 		if (!strcmp(names[i], name))
 			break;

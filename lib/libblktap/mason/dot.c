@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "mason/core.h"
 #include "mason/private.h"
 
 /* Inside "..", where \n is a line of a label. */
@@ -57,6 +58,7 @@ static void draw_values(const struct bt_node *node, struct bt_strbuf *out)
 static void draw_figures(const struct bt_node *node, struct bt_strbuf *out)
 {
 	const struct bt_node_stats *s = &node->stats;
+	char fingerprint[BT_FINGERPRINT_MAX];
 	uint64_t errors = 0;
 	unsigned int op;
 
@@ -69,6 +71,11 @@ static void draw_figures(const struct bt_node *node, struct bt_strbuf *out)
 			 s->completed[BLKTAP_OP_WRITE], node->has);
 	if (errors)
 		bt_strbuf_printf(out, "\\n%" PRIu64 " errors", errors);
+	if (node->stopped)
+		bt_strbuf_puts(out, "\\nstopped");
+	if (node->limits.read_only &&
+	    !bt_core_fingerprint(node, fingerprint, sizeof(fingerprint)))
+		bt_strbuf_printf(out, "\\nfingerprint=%s", fingerprint);
 	draw_values(node, out);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The classes that belong to the language itself: the fronts, and the arguments
- * that every node takes (@on_error and its like). The others are the caller's. */
+/* The classes that belong to the language itself, the fronts. The others are the
+ * caller's. */
 #include "mason/private.h"
 #include "module/foreign.h"
 
@@ -43,32 +43,6 @@ const struct blktap_class bt_mason_export_class = {
 	.legacy_type = -1,
 };
 
-static const struct blktap_param core_params[] = {
-	{ .name = "on_error",
-	  .type = BLKTAP_PARAM_ENUM,
-	  .choices = "report|stop|retry|degrade",
-	  .fallback = "report",
-	  .flags = BLKTAP_PARAM_LIVE,
-	  .help = "what an error of the node leads to" },
-	{ .name = "stats",
-	  .type = BLKTAP_PARAM_ENUM,
-	  .choices = "off|count|hist",
-	  .fallback = "count",
-	  .flags = BLKTAP_PARAM_LIVE,
-	  .help = "what is counted" },
-	{ .name = "expect",
-	  .type = BLKTAP_PARAM_STRING,
-	  .help = "the fingerprint that the data must have" },
-	{ .name = NULL },
-};
-
-const struct blktap_class bt_mason_core_class = {
-	.name = "node",
-	.summary = "what every node takes, with an @ before it",
-	.params = core_params,
-	.legacy_type = -1,
-};
-
 const struct blktap_class *bt_mason_next_class(
 	struct blktap_mason *m, const struct blktap_class *previous)
 {
@@ -97,11 +71,6 @@ const struct blktap_class *bt_mason_class(struct blktap_mason *m,
 		if (bt_class_is_called(cls, name))
 			return cls;
 	return NULL;
-}
-
-const struct blktap_class *bt_mason_get_core_class(void)
-{
-	return &bt_mason_core_class;
 }
 
 bool bt_mason_is_front(const struct bt_mason_node *node)

@@ -36,17 +36,17 @@ static const struct bt_mason_node *new_node(const struct bt_plan *plan,
 /* ---- arguments ------------------------------------------------------------- */
 
 /* Whether the arguments differ at all, and whether all that differ are live. */
-static bool args_differ(const struct bt_mason_node *a,
-			const struct bt_mason_node *b, bool *live)
+static bool args_differ(const struct blktap_class *cls, const struct bt_args *a,
+			const struct bt_args *b, bool *live)
 {
 	const struct blktap_param *p;
 	bool differ = false;
 	uint32_t i;
 
 	*live = true;
-	for (i = 0; (p = blktap_class_get_param(a->cls, i)); i++) {
-		const char *x = bt_args_string(a->args, p->name);
-		const char *y = bt_args_string(b->args, p->name);
+	for (i = 0; (p = blktap_class_get_param(cls, i)); i++) {
+		const char *x = bt_args_string(a, p->name);
+		const char *y = bt_args_string(b, p->name);
 
 		if (!x == !y && (!x || !strcmp(x, y)))
 			continue;
@@ -54,6 +54,18 @@ static bool args_differ(const struct bt_mason_node *a,
 		*live = *live && p->flags & BLKTAP_PARAM_LIVE;
 	}
 	return differ;
+}
+
+bool bt_plan_args_differ(const struct bt_plan *plan,
+			 const struct bt_mason_node *g, bool core)
+{
+	const struct bt_mason_node *old =
+		old_node(plan, plan->nodes[g->index].old);
+	bool live;
+
+	return core ? args_differ(bt_mason_get_core_class(), old->core, g->core,
+				  &live)
+		    : args_differ(g->cls, old->args, g->args, &live);
 }
 
 /* Both lists are in order of port and slot. */
@@ -162,14 +174,14 @@ static const char *why_not_edges(const struct bt_plan *plan,
 
 static const char *why_replace(const struct bt_plan *plan,
 			       const struct bt_mason_node *old,
-			       const struct bt_mason_node *new, bool *live)
+			       const struct bt_mason_node *new)
 {
 	struct bt_node *node = plan->run->nodes[old->index];
+	bool live;
 
-	*live = true;
 	if (old->cls != new->cls)
 		return "it is of another class";
-	if (args_differ(old, new, live) && !*live)
+	if (args_differ(new->cls, old->args, new->args, &live) && !live)
 		return "arguments differ that cannot change while it runs";
 	if (new->written && !old->written &&
 	    node->limits.read_only &&blktap_class_is_driver(new->cls) &&
@@ -183,16 +195,20 @@ static void classify(struct bt_plan *plan, const struct bt_mason_node *g)
 	struct bt_plan_node *n = &plan->nodes[g->index];
 	const struct bt_mason_node *old;
 	const struct bt_mason_link *link;
-	bool live, late = false;
+	bool late = false;
 
 	old = n->old == BT_PLAN_NONE ? NULL : old_node(plan, n->old);
 	if (!old || !plan->run->nodes[old->index]) {
 		n->change = BT_CHANGE_ADD;
 	} else {
-		n->why = why_replace(plan, old, g, &live);
-		n->change = n->why			 ? BT_CHANGE_REPLACE
-			    : args_differ(old, g, &live) ? BT_CHANGE_RECONFIGURE
-							 : BT_CHANGE_KEEP;
+		n->why = why_replace(plan, old, g);
+		if (n->why)
+			n->change = BT_CHANGE_REPLACE;
+		else if (bt_plan_args_differ(plan, g, false) ||
+			 bt_plan_args_differ(plan, g, true))
+			n->change = BT_CHANGE_RECONFIGURE;
+		else
+			n->change = BT_CHANGE_KEEP;
 	}
 	n->on_kept = bt_plan_is_kept(n);
 	if (n->on_kept) {

@@ -24,7 +24,9 @@ struct bt_plan_node {
 		    * from the state that it finds on */
 	bool on_kept; /* something that runs is below it */
 	const char *why; /* of REPLACE */
-	struct bt_args *args; /* of RECONFIGURE: the new ones, then the old */
+	struct bt_args
+		*args; /* of RECONFIGURE: the new ones, then the old; NULL:
+			       * only those with an @ differ */
 	char *name; /* of a kept one that is called otherwise: the same */
 	struct bt_limits limits; /* as they will be */
 	uint32_t frame_sum;
@@ -68,6 +70,11 @@ struct bt_plan {
 int bt_plan_create(struct bt_run *run, struct bt_mason_file *file,
 		   struct bt_plan **out, struct blktap_error **err);
 void bt_plan_destroy(struct bt_plan *plan);
+
+/* Whether the arguments of g and of the old node that it is differ; core: those
+ * with an @. */
+bool bt_plan_args_differ(const struct bt_plan *plan,
+			 const struct bt_mason_node *g, bool core);
 
 /* match.c: which node of the old graph each of the new one is. */
 int bt_plan_match(struct bt_plan *plan);

@@ -9,6 +9,7 @@
  *   wires.c, link.c           wires -> edges: names looked up, ports found
  *   check.c                   open ports, loops, what no front reaches
  *   flow.c, sizes.c           who writes what, what is encrypted, sizes, memory
+ *   core.c                    the arguments with an @
  *   diag.c                    everything found, sorted and rendered
  *
  * All of it lives in one arena of bounded size, which ends with the object.
@@ -266,6 +267,8 @@ bool bt_mason_link(struct blktap_mason *m, const struct bt_scope *scope,
 
 /* Open ports, loops, what is not reached. Fills order; false: there is a loop. */
 bool bt_mason_check_shape(struct blktap_mason *m);
+/* Of the arguments with an @ (core.c). */
+void bt_mason_check_core(struct blktap_mason *m);
 void bt_mason_check_flow(struct blktap_mason *m);
 void bt_mason_check_sizes(struct blktap_mason *m);
 void bt_mason_check_asserts(struct blktap_mason *m);

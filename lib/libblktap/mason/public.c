@@ -114,6 +114,7 @@ static void check(struct blktap_mason *m)
 	if (!bt_mason_check_shape(m) || m->errors || m->failed)
 		return;
 	bt_mason_check_flow(m);
+	bt_mason_check_core(m);
 	if (!m->failed)
 		bt_mason_check_sizes(m);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "mason/core.h"
 #include "mason/run.h"
 
 uint32_t bt_run_flags(const struct bt_mason_node *g, uint32_t flags)
@@ -57,6 +58,8 @@ int bt_run_open(struct bt_run *run, const struct bt_mason_node *g,
 		rc = run->ops->open_leaf(node, flags, err);
 	else
 		rc = bt_node_open(node, flags, err);
+	if (!rc && bt_core_expect(g, node, err) < 0)
+		return -ESTALE;
 	if (rc < 0) {
 		bt_fail(err, rc, NULL, "%s: %s", g->cls->name,
 			bt_strerror(rc, text));
@@ -84,7 +87,7 @@ int bt_run_make(struct bt_run *run, const struct bt_mason_node *g,
 		return rc;
 	node->stays = true;
 	node->in_graph = true;
-	node->degrade = !strcmp(bt_args_string(g->core, "on_error"), "degrade");
+	bt_core_set(g, node);
 	link_lowers(g, node, lowers);
 	if (open)
 		rc = bt_run_open(run, g, node, flags, err);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "mason/core.h"
 #include "util/suggest.h"
 
 int bt_run_create(struct bt_env *env, const struct bt_run_ops *ops,
@@ -291,6 +292,18 @@ void bt_run_leaving(struct bt_front *front)
 	free(live);
 }
 
+void bt_run_give_up(struct bt_front *front)
+{
+	struct bt_run *run = front->run;
+	uint32_t i, count = run->file->graph->count;
+
+	for (i = 0; i < count; i++)
+		if (run->nodes[i] &&
+		    run->nodes[i]->on_error != BT_ON_ERROR_DEGRADE)
+			bt_node_set_on_error(run->nodes[i], BT_ON_ERROR_REPORT);
+	bt_env_unpark(run->env);
+}
+
 static bool is_wanted(const struct bt_node *node)
 {
 	return node->refs > 0;
@@ -317,8 +330,12 @@ void bt_run_leave(struct bt_front *front)
 		const struct bt_mason_node *g = graph->order[i];
 		struct bt_node *node = run->nodes[g->index];
 
-		if (!node || is_wanted(node))
+		if (!node)
 			continue;
+		if (is_wanted(node)) {
+			bt_core_set(g, node);
+			continue;
+		}
 		run->nodes[g->index] = NULL;
 		bt_run_drop(node);
 	}

@@ -210,7 +210,9 @@ static int judge(struct bt_mirror_fan *fan, uint64_t offset, uint64_t length)
 		if (rc)
 			result = rc;
 	}
-	return m->node->degrade || m->copies ? result : fan->error;
+	return m->node->on_error == BT_ON_ERROR_DEGRADE || m->copies
+		       ? result
+		       : fan->error;
 }
 
 /* All legs failed: each may hold old data or new, so one is chosen. */

@@ -10,7 +10,6 @@
  * to those above, who know whether somebody will make some. */
 #include "module/module.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,27 +47,6 @@ static const struct bt_port_desc ports[] = {
 	{ .name = "lower", .help = "what may fail for a while" },
 	{ .name = NULL },
 };
-
-static bool may_pass(const struct bt_request *req)
-{
-	switch (req->error) {
-	case -EIO:
-		return req->op != BLKTAP_OP_FLUSH;
-	case -EAGAIN:
-	case -EBUSY:
-	case -EINTR:
-	case -ETIMEDOUT:
-	case -ENOTCONN:
-	case -ECONNRESET:
-	case -ECONNREFUSED:
-	case -EHOSTUNREACH:
-	case -ESHUTDOWN:
-	case -EPIPE:
-		return true;
-	default:
-		return false;
-	}
-}
 
 static void retry_set(struct bt_node *node, const struct bt_args *args)
 {
@@ -122,7 +100,7 @@ static void retry_complete(struct bt_node *node, struct bt_port *port,
 	struct retry *retry = node->data;
 	uint64_t due;
 
-	if (bt_likely(!req->error) || !may_pass(req)) {
+	if (bt_likely(!req->error) || !bt_request_may_pass(req)) {
 		bt_request_complete(req, req->error);
 		return;
 	}

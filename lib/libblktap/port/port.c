@@ -21,12 +21,15 @@ void bt_port_init(struct bt_port *port, struct bt_env *env,
 	port->name = name;
 	port->written = 1;
 	bt_list_init(&port->held);
+	bt_list_init(&port->parked);
 }
 
 void bt_port_link(struct bt_port *port, struct bt_node *lower)
 {
 	if (port->lower)
 		port->lower->refs--;
+	if (!lower)
+		bt_port_forget(port);
 	if (lower)
 		lower->refs++;
 	port->lower = lower;
@@ -45,14 +48,21 @@ static enum bt_flow flow_of(enum blktap_op op)
 static void account(struct bt_frame *frame, const struct bt_request *req)
 {
 	struct bt_node_stats *stats = &frame->node->stats;
-	uint64_t ns = bt_loop_now(frame->port->env->loop) - frame->entered_ns;
-	unsigned int bucket = ns ? 64 - (unsigned int)__builtin_clzll(ns) : 0;
+	enum bt_stats_level level = frame->node->stats_level;
+	unsigned int bucket;
+	uint64_t ns;
 
+	if (bt_unlikely(level == BT_STATS_OFF))
+		return;
 	stats->completed[req->op]++;
 	if (bt_likely(!req->error))
 		stats->bytes[req->op] += req->length;
 	else
 		stats->errors[req->op]++;
+	if (bt_unlikely(level != BT_STATS_HIST))
+		return;
+	ns = bt_loop_now(frame->port->env->loop) - frame->entered_ns;
+	bucket = ns ? 64 - (unsigned int)__builtin_clzll(ns) : 0;
 	stats->latency_log2_ns[req->op][bucket < 40 ? bucket : 39]++;
 }
 
@@ -74,7 +84,7 @@ static void go_up(struct bt_request *req)
 	for (;;) {
 		struct bt_frame *frame = req->top;
 		struct bt_port *port = frame->port;
-		struct bt_node *upper = port->upper;
+		struct bt_node *node = frame->node, *upper = port->upper;
 
 		account(frame, req);
 		if (frame->flow == BT_FLOW_WRITE)
@@ -82,10 +92,13 @@ static void go_up(struct bt_request *req)
 		if (bt_unlikely(frame->took_last))
 			req->flags |= BT_REQUEST_LAST;
 		port->left[frame->flow]++;
-		frame->node->has--;
+		node->has--;
 		bt_request_pop(req);
 		if (bt_unlikely(port->gate != NULL))
 			bt_gate_check(port->gate);
+		if (bt_unlikely(req->error && node->on_error) &&
+		    bt_port_park(port, node, req))
+			return;
 		if (!upper) {
 			port->done(port, req);
 			return;
@@ -191,10 +204,15 @@ void bt_port_submit(struct bt_port *port, struct bt_request *req)
 {
 	enum bt_flow flow = flow_of(req->op);
 
-	if (bt_unlikely(port->hold & (1u << flow)) &&
-	    !(req->flags & BT_REQUEST_BYPASS)) {
-		bt_list_add_tail(&port->held, &req->link);
-		return;
+	if (!(req->flags & BT_REQUEST_BYPASS)) {
+		if (bt_unlikely(port->hold & (1u << flow))) {
+			bt_list_add_tail(&port->held, &req->link);
+			return;
+		}
+		if (bt_unlikely(port->lower->stopped)) {
+			bt_port_wait(port, req);
+			return;
+		}
 	}
 	enter(port, req, flow);
 }
@@ -217,6 +235,7 @@ void bt_request_complete(struct bt_request *req, int error)
 void bt_port_take_held(struct bt_port *port, struct bt_list *out)
 {
 	bt_list_splice_tail(out, &port->held);
+	bt_port_forget(port);
 }
 
 void bt_port_resubmit(struct bt_port *port)

@@ -45,6 +45,8 @@ struct bt_env {
 	uint64_t nodes; /* nodes that were made so far */
 	uint64_t walks; /* of bt_port_below */
 	struct bt_list shared; /* see shared.h */
+	struct bt_list parked; /* ports with requests that park.c holds */
+	struct bt_timer unpark;
 	/* By then (bt_monotonic_ns) what opens has to be done with waiting, or it
 	 * fails with -ETIMEDOUT; 0: it may wait for ever. */
 	uint64_t open_until_ns;
@@ -131,6 +133,25 @@ enum bt_lock_mode {
 	BT_LOCK_NONE,
 	BT_LOCK_SHARED, /* nobody writes */
 	BT_LOCK_EXCLUSIVE /* nobody else reads or writes */
+};
+
+/* What becomes of a request that a node fails for a reason that may pass: see
+ * park.c. */
+enum bt_on_error {
+	BT_ON_ERROR_REPORT, /* it goes up */
+	BT_ON_ERROR_RETRY, /* it is sent down again, again and again */
+	BT_ON_ERROR_STOP, /* it waits, and so does all that comes after it */
+	BT_ON_ERROR_DEGRADE, /* REPORT; the class goes on with what works */
+};
+
+/* What is counted of a node. */
+enum bt_stats_level { BT_STATS_HIST, BT_STATS_COUNT, BT_STATS_OFF };
+
+/* What an image's file was when it was looked at, to see whether somebody has
+ * changed it since. */
+struct bt_stamp {
+	uint64_t size;
+	uint64_t mtime_ns; /* 0: not known, of a device */
 };
 
 /* A class of node; a driver is a class without ports that stores data. */
@@ -221,6 +242,8 @@ struct blktap_class {
 	 * cannot. */
 	int (*grow)(struct bt_node *node, uint64_t size,
 		    struct blktap_error **err);
+	/* Of the open file as it is now. NULL: the class has no files. */
+	int (*get_stamp)(const struct bt_node *node, struct bt_stamp *stamp);
 };
 
 /* Whether name is the class's, or one of its aliases. */
@@ -244,6 +267,9 @@ struct bt_port {
 	uint64_t entered[BT_FLOW_COUNT];
 	uint64_t left[BT_FLOW_COUNT];
 	struct bt_list held; /* requests that met the gate, oldest first */
+	struct bt_list parked; /* in env->parked, while park.c holds some */
+	uint32_t wait_ms; /* before these are sent down again */
+	uint64_t parked_ns; /* when one of them failed last */
 	struct bt_gate *gate; /* the one that holds it, or NULL */
 	uint64_t written; /* writes completed; starts at 1 */
 	uint64_t flushed; /* value of written that the last flush covers */
@@ -265,7 +291,9 @@ struct bt_node {
 	uint32_t frame_sum; /* its frame and the deepest below it */
 	struct bt_node_stats stats;
 	bool is_open;
-	bool degrade; /* @on_error=degrade: goes on with what still works */
+	enum bt_on_error on_error;
+	bool stopped; /* by on_error; nothing enters it */
+	enum bt_stats_level stats_level;
 	/* It goes on when the graph above it ends: it sees no BT_REQUEST_LAST. */
 	bool stays;
 	bool in_graph; /* a part of a graph of a file, not of an image's chain */
@@ -359,6 +387,23 @@ static inline uint32_t bt_request_entry(const struct bt_request *req)
 /* Ends the stay of req in the node that has it; error is 0 or a negative errno.
  * The node must not touch it after. */
 void bt_request_complete(struct bt_request *req, int error);
+
+/* park.c: a request that failed in node waits at the port, which it has left;
+ * false where it is to go up. */
+bool bt_port_park(struct bt_port *port, struct bt_node *node,
+		  struct bt_request *req);
+/* It waits for a node that is stopped. */
+void bt_port_wait(struct bt_port *port, struct bt_request *req);
+/* The port's requests have gone elsewhere, or it goes itself. */
+void bt_port_forget(struct bt_port *port);
+/* From now on; it is not stopped any more. Then bt_env_unpark. */
+void bt_node_set_on_error(struct bt_node *node, enum bt_on_error on_error);
+/* Sends down all that is parked; what its node still stops waits on. */
+void bt_env_unpark(struct bt_env *env);
+/* Whether the request's error may be gone when it is tried again: not where it
+ * says what the request is worth, and not of a flush that failed with EIO, after
+ * which a second one would say that all is well. */
+bool bt_request_may_pass(const struct bt_request *req);
 
 static inline uint64_t bt_port_in_flight(const struct bt_port *port)
 {

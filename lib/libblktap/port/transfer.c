@@ -111,6 +111,7 @@ static int run(struct transfer *t, enum blktap_op op, uint64_t offset,
 	t->done = false;
 	t->iov.iov_len = length;
 	req->op = op;
+	req->flags = BT_REQUEST_BYPASS; /* the caller wants its error */
 	req->offset = offset;
 	req->length = length;
 	if (length)

@@ -302,6 +302,8 @@ static void note_flush(struct bt_request *req)
 void bt_vbd_shut(struct blktap_disk *disk)
 {
 	disk->closing = true;
+	if (disk->front.run)
+		bt_run_give_up(&disk->front);
 	bt_retry_fail_all(disk, -ESHUTDOWN);
 	bt_edit_fail_all(disk, -ESHUTDOWN);
 	if (disk->state == BT_VBD_PAUSED)

@@ -2,6 +2,7 @@
 /* What a disk counts, and how it is shown. */
 #include "vbd/private.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/json.h"
@@ -165,12 +166,46 @@ static void put_node(struct bt_json *json, struct bt_node *node)
 	bt_json_object_end(json);
 }
 
+/* Of a graph all that the disk reaches, upper ones first; of each its chain. */
+static void put_nodes(struct bt_json *json, const struct blktap_disk *disk)
+{
+	const struct bt_run *run = disk->front.run;
+	const struct bt_mason_graph *graph = run ? run->file->graph : NULL;
+	const struct bt_mason_link *link;
+	struct bt_node *node;
+	bool *live;
+	uint32_t i;
+
+	if (!disk->root)
+		return;
+	live = graph ? calloc(graph->count, sizeof(*live)) : NULL;
+	if (!live) {
+		for (node = disk->root; node; node = below(node))
+			put_node(json, node);
+		return;
+	}
+	live[disk->front.index] = true;
+	for (i = 0; i < graph->count; i++) {
+		const struct bt_mason_node *g = graph->order[i];
+
+		if (!live[g->index])
+			continue;
+		for (link = g->links; link; link = link->next)
+			live[link->lower->index] = true;
+		node = run->nodes[g->index];
+		for (;
+		     node && (node->in_graph == (node == run->nodes[g->index]));
+		     node = below(node))
+			put_node(json, node);
+	}
+	free(live);
+}
+
 static void put_full(struct bt_json *json, const struct blktap_disk *disk)
 {
 	static const char *const states[] = { "running", "pausing", "pausing",
 					      "paused" };
 	const struct blktap_disk_stats *s = &disk->stats;
-	struct bt_node *node;
 
 	bt_json_string(json, "name", disk->name);
 	bt_json_string(json, "spec", disk->spec);
@@ -185,8 +220,7 @@ static void put_full(struct bt_json *json, const struct blktap_disk *disk)
 	put_operations(json, s->completed, s->bytes, s->errors,
 		       s->latency_log2_ns);
 	bt_json_array(json, "nodes");
-	for (node = disk->root; node; node = below(node))
-		put_node(json, node);
+	put_nodes(json, disk);
 	bt_json_array_end(json);
 }
 
