@@ -13,7 +13,7 @@
 #include "tapdisk.h"
 
 #define FILES 65536
-#define DEFAULT_POLL_US 0
+#define DEFAULT_POLL_US 50
 #define MAX_POLL_US 1000
 
 static struct blktap_context *volatile woken;

@@ -136,6 +136,84 @@ START_TEST(a_far_timer_ends_the_look)
 }
 END_TEST
 
+/* A wait that looked for the whole limit in vain, and then did not take long. */
+static void look_in_vain(void)
+{
+	loop->poll_ns = loop->poll_limit_ns;
+	bt_poll_learn(loop, loop->poll_limit_ns);
+}
+
+/* Waits without a look, up to max, until one looks again. */
+static uint32_t count_rest(uint32_t max)
+{
+	uint32_t n;
+
+	for (n = 0; n < max; n++) {
+		bt_loop_expect(loop);
+		if (bt_poll_fits(loop, UINT64_MAX))
+			break;
+	}
+	return n;
+}
+
+static uint32_t rest_after(uint32_t looks)
+{
+	while (looks--)
+		look_in_vain();
+	return count_rest(100000);
+}
+
+START_TEST(looks_that_find_nothing_are_given_up_for_longer_each_time)
+{
+	uint32_t rest, last;
+
+	allow(LIMIT_NS);
+	ck_assert_uint_eq(rest_after(7), 0);
+	last = rest_after(1);
+	ck_assert_uint_ge(last, 64);
+	rest = rest_after(8);
+	ck_assert_uint_eq(rest, 2 * last);
+	do {
+		last = rest;
+		rest = rest_after(8);
+	} while (rest > last);
+	ck_assert_uint_eq(rest, last);
+	ck_assert_uint_ge(rest, 1024);
+}
+END_TEST
+
+/* What source_create makes readable is found by the first look. */
+static void look_with_success(struct source *s)
+{
+	int calls = s->calls;
+
+	loop->poll_ns = loop->poll_limit_ns;
+	bt_loop_expect(loop);
+	ck_assert_int_eq(bt_loop_turn(loop, -1), 0);
+	ck_assert_int_eq(s->calls, calls + 1);
+}
+
+START_TEST(looks_go_on_where_two_of_three_find_something)
+{
+	struct source *s = source_create();
+	int i;
+
+	allow(LIMIT_NS);
+	for (i = 0; i < 100; i++) {
+		look_with_success(s);
+		look_with_success(s);
+		look_in_vain();
+		ck_assert_uint_eq(count_rest(1), 0);
+	}
+	for (i = 0; i < 100 && !count_rest(1); i++) {
+		look_with_success(s);
+		look_in_vain();
+	}
+	ck_assert_int_lt(i, 100);
+	source_destroy(s);
+}
+END_TEST
+
 START_TEST(without_a_limit_nothing_is_expected)
 {
 	bt_loop_expect(loop);
@@ -160,6 +238,9 @@ int main(void)
 		tc,
 		a_timer_that_is_near_or_a_limit_of_the_caller_leaves_no_time_to_look);
 	tcase_add_test(tc, a_far_timer_ends_the_look);
+	tcase_add_test(
+		tc, looks_that_find_nothing_are_given_up_for_longer_each_time);
+	tcase_add_test(tc, looks_go_on_where_two_of_three_find_something);
 	tcase_add_test(tc, without_a_limit_nothing_is_expected);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

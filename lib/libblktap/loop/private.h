@@ -28,6 +28,9 @@ struct bt_loop {
 	bool poll_wanted; /* bt_loop_expect, in this turn */
 	uint64_t poll_limit_ns;
 	uint64_t poll_ns; /* 0 to poll_limit_ns, see poll.c */
+	uint32_t poll_lost; /* half points that looks have lost, net */
+	uint32_t poll_rest; /* waits left without a look */
+	uint32_t poll_rest_last; /* the last rest's length */
 
 	struct bt_watch wake;
 	struct bt_watch alarm;
