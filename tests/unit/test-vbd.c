@@ -442,6 +442,44 @@ START_TEST(options_are_filled_as_far_as_the_caller_knows_them)
 }
 END_TEST
 
+struct again {
+	struct blktap_disk *disk;
+	struct blktap_io io;
+	uint32_t calls;
+	int rc;
+};
+
+static void submit_again(void *opaque, int error)
+{
+	struct again *a = opaque;
+
+	(void)error;
+	a->calls++;
+	a->rc = blktap_disk_submit(a->disk, &a->io);
+}
+
+/* Its completion would come when the disk is gone. */
+START_TEST(disk_that_is_being_closed_takes_no_request)
+{
+	struct again a = {
+		.disk = open_disk("ram:1M", 0),
+		.io = {
+			.size = sizeof(a.io),
+			.op = BLKTAP_OP_WRITE_ZEROES,
+			.length = 512,
+			.callback = submit_again,
+			.opaque = &a,
+		},
+	};
+
+	ck_assert_int_eq(blktap_disk_submit(a.disk, &a.io), 0);
+	ck_assert_int_eq(blktap_disk_close(a.disk), 0);
+	ck_assert_uint_eq(a.calls, 1);
+	ck_assert_int_eq(a.rc, -ESHUTDOWN);
+	ck_assert_int_eq(blktap_context_process(context), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd");
@@ -466,6 +504,7 @@ int main(void)
 	tcase_add_test(tc, statistics_have_the_keys_clients_parse);
 	tcase_add_test(tc, callback_is_freed_exactly_once);
 	tcase_add_test(tc, ten_thousand_opens_do_not_grow);
+	tcase_add_test(tc, disk_that_is_being_closed_takes_no_request);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -70,6 +70,8 @@ static void done(struct bt_request *req)
 
 static int check(const struct blktap_disk *disk, const struct blktap_io *io)
 {
+	if (disk->closing)
+		return -ESHUTDOWN;
 	if (io->size < offsetof(struct blktap_io, opaque) + sizeof(void *))
 		return -EINVAL;
 	if (io->flags & ~(BLKTAP_FUA | BLKTAP_MAY_UNMAP | BLKTAP_FAST_ONLY))

@@ -142,7 +142,8 @@ struct blktap_io {
  * inside this call. Returns 0, or a negative errno and then no completion
  * comes: -EAGAIN queue_depth requests are under way, -EINVAL a malformed
  * request or one past the end (-ENOSPC for a write), -EPERM a write to a
- * read-only disk, -ENOTSUP an operation the disk does not have. Since 0.1. */
+ * read-only disk, -ENOTSUP an operation the disk does not have, -ESHUTDOWN where
+ * the disk is being closed. Since 0.1. */
 BLKTAP_API int blktap_disk_submit(struct blktap_disk *disk,
 				  const struct blktap_io *io);
 
