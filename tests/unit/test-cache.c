@@ -318,6 +318,10 @@ START_TEST(what_is_dirty_is_data)
 	ck_assert_uint_eq(ask(64u << 10, SIZE / 2).flags, 0);
 	ck_assert_uint_eq(ask((64u << 10) + 4096, 4096).length, 4096);
 	ck_assert_uint_eq(ask((64u << 10) + 8192, 65536).length, 65536);
+	/* and the origin is not asked for a part of it either */
+	ck_assert_uint_eq(ask((64u << 10) - 3584, 8192).length, 3584);
+	ck_assert_uint_eq(ask((64u << 10) + 512, 512).length, 512);
+	ck_assert_uint_eq(ask((64u << 10) + 512, 65536).length, 7680);
 	close_cache();
 }
 END_TEST

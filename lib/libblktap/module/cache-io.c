@@ -470,13 +470,16 @@ static bool is_dirty(const struct bt_cache *cache, uint64_t offset)
 static void ask(struct bt_cache *cache, struct bt_request *req)
 {
 	struct bt_cache_frame *frame = bt_request_frame(req);
-	uint64_t n = BT_CACHE_BLOCK, most = bt_min_u64(req->length, STATUS_MAX);
+	uint64_t most = bt_min_u64(req->length, STATUS_MAX);
+	/* a question may begin inside of a block */
+	uint64_t n = BT_CACHE_BLOCK - req->offset % BT_CACHE_BLOCK;
 	bool dirty = cache->dirty_blocks && is_dirty(cache, req->offset);
 
 	frame->length = req->length;
 	while (cache->dirty_blocks && n < most &&
 	       is_dirty(cache, req->offset + n) == dirty)
 		n += BT_CACHE_BLOCK;
+	n = bt_min_u64(n, req->length);
 	if (dirty) {
 		req->extents[0] = (struct blktap_extent){ .length = n };
 		req->extent_count = 1;
@@ -484,7 +487,7 @@ static void ask(struct bt_cache *cache, struct bt_request *req)
 		return;
 	}
 	if (cache->dirty_blocks)
-		req->length = bt_min_u64(n, req->length);
+		req->length = n;
 	bt_port_submit(cache->origin, req);
 }
 
