@@ -129,6 +129,28 @@ static unsigned char on_disk(uint64_t offset)
 	return byte;
 }
 
+static uint32_t syncs;
+static unsigned char at_first_sync;
+
+/* In place of the C library's. */
+int fdatasync(int synced)
+{
+	if (!syncs++)
+		at_first_sync = on_disk(7);
+	return fsync(synced);
+}
+
+START_TEST(what_is_written_at_closing_follows_the_data)
+{
+	change(1, 0, 'p');
+	syncs = 0;
+	ck_assert_int_eq(bt_meta_write_out(meta), 0);
+	ck_assert_uint_eq(at_first_sync, 0);
+	ck_assert_uint_eq(on_disk(7), 'p');
+	ck_assert_uint_eq(syncs, 2);
+}
+END_TEST
+
 START_TEST(block_is_read_once_and_shared)
 {
 	struct waiter a, b;
@@ -353,6 +375,7 @@ int main(void)
 	tcase_add_test(tc, who_waits_for_room_hears_of_a_failed_commit);
 	tcase_add_test(tc,
 		       new_block_is_zero_whatever_the_file_or_the_cache_held);
+	tcase_add_test(tc, what_is_written_at_closing_follows_the_data);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -273,9 +273,10 @@ static int write_block(struct bt_meta *meta, struct bt_meta_block *block)
 	return 0;
 }
 
+/* As in a commit, rank 0 is synced for the data's sake. */
 static int write_out_rank(struct bt_meta *meta, uint32_t rank)
 {
-	bool any = false;
+	bool any = rank == 0 && !bt_list_empty(&meta->writing);
 	struct bt_list *pos;
 	int rc = 0;
 
