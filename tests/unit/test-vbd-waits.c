@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Requests of a disk that wait: for a slow file, for the end of a pause, for each
  * other; and whoever does not wait for them. */
+#include "image/image.h"
+#include "vbd/edit.h"
+
 #include "vbd-rig.h"
 
 /* ---- time ----------------------------------------------------------------- */
@@ -268,6 +271,63 @@ START_TEST(parked_request_meets_no_image_it_does_not_fit)
 }
 END_TEST
 
+struct other {
+	struct bt_edit edit;
+	struct bt_node *node, *old;
+	struct queued q;
+	struct bt_pool *pool;
+	bool done;
+};
+
+/* The gate is held: what comes now waits there, with its part. */
+static int put_other(struct bt_edit *edit, struct blktap_error **err)
+{
+	struct other *o = bt_container_of(edit, struct other, edit);
+
+	queue(&o->q, o->pool, 10, 20);
+	ck_assert_uint_eq(o->q.calls, 0);
+	o->old = disk->root;
+	return bt_disk_adopt(disk, o->node, err);
+}
+
+static void put(struct bt_edit *edit, int error, struct blktap_error *err)
+{
+	struct other *o = bt_container_of(edit, struct other, edit);
+
+	ck_assert_int_eq(error, 0);
+	o->done = true;
+}
+
+/* It lies in a block of the old size, which has to stay until it is back. */
+START_TEST(padded_write_at_the_gate_outlives_a_change_to_smaller_blocks)
+{
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	struct other o = { .edit = { .commit = put_other, .done = put } };
+	unsigned char back[512];
+
+	open_disk(NULL);
+	ck_assert_uint_eq(disk->limits.block_size, 512);
+	ck_assert_int_eq(
+		bt_vbd_pool_create(disk, 4, sizeof(struct bt_request), &o.pool),
+		0);
+	ck_assert_int_eq(
+		bt_image_open_one(&context->env, "ram:1M", 0, &o.node, NULL),
+		0);
+	bt_edit_start(disk, &o.edit);
+	turns();
+	ck_assert(o.done);
+	ck_assert_uint_eq(o.q.calls, 1);
+	ck_assert_int_eq(o.q.error, 0);
+	ck_assert_uint_eq(disk->bounces_left, BT_PARTS);
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 3, back, 5, 0), 0);
+	blktap_disk_get_info(disk, &info);
+	ck_assert_uint_eq(info.block_size, 512);
+	bt_node_destroy(o.old);
+	bt_vbd_pool_destroy(disk, o.pool);
+	close_disk(0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd waits");
@@ -284,6 +344,9 @@ int main(void)
 	tcase_add_test(tc, leaving_frontend_does_not_wait_for_another_try);
 	tcase_add_test(tc, leaving_frontend_does_not_wait_for_parts);
 	tcase_add_test(tc, parked_request_meets_no_image_it_does_not_fit);
+	tcase_add_test(
+		tc,
+		padded_write_at_the_gate_outlives_a_change_to_smaller_blocks);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }
