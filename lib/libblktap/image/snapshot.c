@@ -2,7 +2,7 @@
 /* The files of a snapshot. The live image keeps its name, and what was in it gets
  * another:
  *
- *   1. NAME becomes a second link to FILE
+ *   1. NAME becomes a second link to FILE, and its directory is synced
  *   2. a child of NAME is written next to FILE, and synced
  *   3. the child is renamed to FILE, and the directory synced
  *
@@ -168,7 +168,12 @@ static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,
 		free(child);
 		return rc;
 	}
-	rc = make_child(s, cls, child, length, err);
+	/* the image has no other name soon; this directory may be another one */
+	rc = bt_sync_directory(s->name);
+	if (rc < 0)
+		fail_errno(s->name, rc, err);
+	else
+		rc = make_child(s, cls, child, length, err);
 	if (!rc)
 		rc = swap_names(s, child, err);
 	if (rc < 0) {

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The names of a snapshot, and when they are on disk. */
+#include "unit.h"
+
+#include <blktap/blktap.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static struct blktap_context *context;
+static char dir[64], path[96], other[96];
+static char story[4096]; /* of directories and names: what happened to them */
+
+static void note(const char *what, const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	size_t n = strlen(story);
+
+	snprintf(story + n, sizeof(story) - n, "%s %s, ", what,
+		 slash ? slash + 1 : name);
+}
+
+/* In place of the C library's. */
+int fsync(int fd)
+{
+	char link[64], name[256];
+	struct stat st;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, name, sizeof(name) - 1);
+	if (!fstat(fd, &st) && S_ISDIR(st.st_mode) && n > 0) {
+		name[n] = '\0';
+		note("sync", name);
+	}
+	return (int)syscall(SYS_fsync, fd);
+}
+
+int rename(const char *from, const char *to)
+{
+	note("rename", to);
+	return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int link(const char *from, const char *to)
+{
+	note("link", to);
+	return (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+static void setup(void)
+{
+	struct blktap_context_options options = {
+		.size = sizeof(options),
+		.engine = BLKTAP_ENGINE_SYNC,
+	};
+	struct blktap_image_options o;
+
+	snprintf(dir, sizeof(dir), "/var/tmp/blktap-snap-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/disk", dir);
+	snprintf(other, sizeof(other), "%s/other", dir);
+	ck_assert_int_eq(mkdir(other, 0700), 0);
+	ck_assert_int_eq(blktap_context_create(&options, &context, NULL), 0);
+	blktap_image_options_init(&o);
+	o.length = 1 << 20;
+	ck_assert_int_eq(blktap_image_create("qcow2", path, &o, NULL), 0);
+	*story = '\0';
+}
+
+static void teardown(void)
+{
+	char command[96];
+
+	blktap_context_destroy(context);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static const char *find(const char *from, const char *event)
+{
+	const char *at = strstr(from, event);
+
+	ck_assert_msg(at != NULL, "no '%s' in: %s", event, from);
+	return at;
+}
+
+static void take(const char *name)
+{
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk;
+	char spec[128];
+	int rc;
+
+	snprintf(spec, sizeof(spec), "qcow2:%s", path);
+	ck_assert_int_eq(blktap_disk_open(context, spec, NULL, &disk, NULL), 0);
+	rc = blktap_disk_snapshot(disk, name, 0, NULL, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+
+/* Until then the data has its old name as well. */
+START_TEST(the_name_of_the_data_is_on_disk_before_the_child_takes_its_place)
+{
+	char name[128];
+	const char *at;
+
+	snprintf(name, sizeof(name), "%s/before", other);
+	take(name);
+	at = find(story, "link before");
+	at = find(at, "sync other");
+	at = find(at, "rename disk");
+	find(at, "sync blktap-snap");
+}
+END_TEST
+
+START_TEST(a_name_beside_the_image_is_on_disk_with_it)
+{
+	const char *at;
+
+	take("before");
+	at = find(story, "link before");
+	at = find(at, "sync blktap-snap");
+	at = find(at, "rename disk");
+	find(at, "sync blktap-snap");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("snapshot");
+	TCase *tc = tcase_create("snapshot");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(
+		tc,
+		the_name_of_the_data_is_on_disk_before_the_child_takes_its_place);
+	tcase_add_test(tc, a_name_beside_the_image_is_on_disk_with_it);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
