@@ -149,10 +149,11 @@ static int make_spec(struct bt_snapshot *s, const struct blktap_class *cls)
 {
 	if (strcmp(cls->name, "qcow"))
 		return 0;
-	return asprintf(&s->spec, "qcow(\"%s\", backing_format=qcow)",
-			s->path) < 0
-		       ? -ENOMEM
-		       : 0;
+	if (asprintf(&s->spec, "qcow(\"%s\", backing_format=qcow)", s->path) >=
+	    0)
+		return 0;
+	s->spec = NULL;
+	return -ENOMEM;
 }
 
 static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,

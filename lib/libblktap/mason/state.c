@@ -149,8 +149,10 @@ static int write_state(const struct bt_run *run, const char *suffix,
 	put_file(&sb, "previous", before);
 	bt_strbuf_printf(&sb, "end %016" PRIx64 "\n",
 			 checksum(bt_strbuf_str(&sb), sb.len));
-	if (sb.failed || asprintf(&name, "%s%s", run->path, suffix) < 0)
+	if (sb.failed || asprintf(&name, "%s%s", run->path, suffix) < 0) {
+		name = NULL;
 		rc = -ENOMEM;
+	}
 	if (!rc)
 		fd = open(name,
 			  O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
