@@ -245,6 +245,38 @@ START_TEST(smaller_or_read_only_target_is_refused)
 }
 END_TEST
 
+/* Of the disks' owner they may be in use as well. */
+START_TEST(copy_waits_where_all_requests_are_in_use)
+{
+	struct blktap_disk_options options;
+	struct blktap_disk *disks[2];
+	char spec[160];
+	int i;
+
+	fill(0, 0, 3 << 20, 0x33);
+	fill(0, 5 << 20, 1 << 20, 0x44);
+	fill(1, 4 << 20, 1 << 20, 0x55);
+	blktap_disk_options_init(&options);
+	options.queue_depth = 1;
+	for (i = 0; i < 2; i++) {
+		snprintf(spec, sizeof(spec), "raw:%s", paths[i]);
+		ck_assert_int_eq(blktap_disk_open(context, spec, &options,
+						  &disks[i], NULL),
+				 0);
+	}
+	start(disks[0], disks[1], NULL);
+	for (i = 0; i < 1000 && !calls; i++) {
+		turns(10);
+		bt_loop_advance(bt_context_get_loop(context), 1000000);
+	}
+	ck_assert_uint_eq(calls, 1);
+	ck_assert_msg(!result, "%s", text);
+	compare(SIZE);
+	blktap_disk_close(disks[0]);
+	blktap_disk_close(disks[1]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("copy");
@@ -259,6 +291,7 @@ int main(void)
 	tcase_add_test(tc, cancelled_copy_waits_for_what_is_under_way);
 	tcase_add_test(tc, rate_limit_is_kept_and_can_be_lifted);
 	tcase_add_test(tc, smaller_or_read_only_target_is_refused);
+	tcase_add_test(tc, copy_waits_where_all_requests_are_in_use);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

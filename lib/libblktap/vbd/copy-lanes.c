@@ -6,6 +6,7 @@
  *
  *   lane: IDLE -> (data) READING -> WRITING, run by run -> IDLE
  *              -> (zero) ZEROING, or nothing where the target is zero -> IDLE
+ *   before each: FULL, where a disk has no request left for it
  *
  * When the window is used up and a lane wants more, the next window is asked for;
  * when there is no more and all lanes are idle, the target is flushed. */
@@ -21,6 +22,7 @@
 #define ZERO_CHUNK (64ull << 20)
 #define GRAIN 65536u /* zeroes are looked for in pieces of so many bytes */
 #define NS_PER_S 1000000000ull
+#define FULL_NS 1000000ull
 
 static struct bt_loop *loop_of(const struct blktap_copy *copy)
 {
@@ -52,6 +54,27 @@ static int submit(struct blktap_copy *copy, struct blktap_disk *disk,
 	if (!rc)
 		copy->under_way++;
 	return rc;
+}
+
+/* A moment later there may be room. */
+static void try_later(struct blktap_copy *copy)
+{
+	if (!copy->full_timer.loop &&
+	    bt_timer_arm(loop_of(copy), &copy->full_timer,
+			 bt_loop_now(loop_of(copy)) + FULL_NS) < 0)
+		fail(copy, -ENOMEM, "go on", copy->target, copy->next);
+}
+
+/* Whether the lane waits for room, to submit that again. */
+static bool is_full(struct bt_copy_lane *lane, int rc,
+		    void (*again)(struct bt_copy_lane *lane))
+{
+	if (rc != -EAGAIN)
+		return false;
+	lane->again = again;
+	bt_list_add_tail(&lane->copy->full, &lane->link);
+	try_later(lane->copy);
+	return true;
 }
 
 static void lane_idle(struct bt_copy_lane *lane)
@@ -145,7 +168,7 @@ static void write_next(struct bt_copy_lane *lane)
 	io.offset = lane->offset + lane->at;
 	io.length = lane->run;
 	rc = submit(copy, copy->target, &io);
-	if (rc < 0) {
+	if (rc < 0 && !is_full(lane, rc, write_next)) {
 		fail(copy, rc, "write", copy->target, io.offset);
 		chunk_ended(lane);
 	}
@@ -180,7 +203,7 @@ static void read_chunk(struct bt_copy_lane *lane)
 	lane->iov.iov_base = lane->buffer;
 	lane->iov.iov_len = lane->length;
 	rc = submit(copy, copy->source, &io);
-	if (rc < 0) {
+	if (rc < 0 && !is_full(lane, rc, read_chunk)) {
 		fail(copy, rc, "read", copy->source, lane->offset);
 		lane_idle(lane);
 	}
@@ -211,7 +234,7 @@ static void zero_chunk(struct bt_copy_lane *lane)
 	};
 	int rc = submit(copy, copy->target, &io);
 
-	if (rc < 0) {
+	if (rc < 0 && !is_full(lane, rc, zero_chunk)) {
 		fail(copy, rc, "write zeroes", copy->target, lane->offset);
 		lane_idle(lane);
 	}
@@ -260,8 +283,12 @@ static void ask_window(struct blktap_copy *copy)
 	copy->extent_count = 0;
 	copy->asking = true;
 	rc = submit(copy, copy->source, &io);
-	if (rc < 0) /* a source that cannot tell is copied as data */
+	if (rc == -EAGAIN) {
+		copy->asking = false;
+		try_later(copy);
+	} else if (rc < 0) { /* a source that cannot tell is copied as data */
 		set_window(copy, rc);
+	}
 }
 
 /* The rest of the extent that is handed out now; false where the window is used
@@ -322,12 +349,12 @@ static bool feed_one(struct blktap_copy *copy)
 	uint64_t left, length;
 	bool zero;
 
-	if (copy->error || copy->asking || copy->next == copy->end ||
-	    bt_list_empty(&copy->idle))
+	if (copy->error || copy->asking || copy->full_timer.loop ||
+	    copy->next == copy->end || bt_list_empty(&copy->idle))
 		return false;
 	if (!current_extent(copy, &left, &zero)) {
 		ask_window(copy);
-		return !copy->asking;
+		return !copy->asking && !copy->full_timer.loop;
 	}
 	length = zero ? bt_min_u64(left, ZERO_CHUNK)
 		      : bt_min_u64(left,
@@ -347,6 +374,7 @@ static void end(struct blktap_copy *copy)
 	blktap_copy_fn *fn = copy->fn;
 
 	bt_timer_cancel(&copy->rate_timer);
+	bt_timer_cancel(&copy->full_timer);
 	copy->finished = true;
 	copy->fn = NULL;
 	fn(copy->opaque, copy->error, copy->message);
@@ -373,9 +401,30 @@ static void flush(struct blktap_copy *copy)
 
 	copy->flushing = true;
 	rc = submit(copy, copy->target, &io);
-	if (rc < 0) {
+	if (rc == -EAGAIN) {
+		copy->flushing = false;
+		try_later(copy);
+	} else if (rc < 0) {
 		copy->under_way++;
 		flushed(copy, rc);
+	}
+}
+
+/* Once each; who finds it full still comes back to the end. */
+static void serve_full(struct blktap_copy *copy)
+{
+	struct bt_list now, *at;
+
+	bt_list_init(&now);
+	bt_list_splice_tail(&now, &copy->full);
+	while ((at = bt_list_pop(&now))) {
+		struct bt_copy_lane *lane =
+			bt_list_entry(at, struct bt_copy_lane, link);
+
+		if (copy->error)
+			lane_idle(lane);
+		else
+			lane->again(lane);
 	}
 }
 
@@ -383,9 +432,12 @@ void bt_copy_go_on(struct blktap_copy *copy)
 {
 	if (copy->finished || copy->flushing)
 		return;
+	if (!copy->full_timer.loop || copy->error)
+		serve_full(copy);
 	while (feed_one(copy))
 		;
-	if (copy->under_way || copy->rate_timer.loop)
+	if (copy->under_way || copy->rate_timer.loop ||
+	    (copy->full_timer.loop && !copy->error))
 		return;
 	if (copy->error)
 		end(copy);

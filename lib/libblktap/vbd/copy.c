@@ -34,6 +34,11 @@ static void rate_due(struct bt_timer *timer)
 	bt_copy_go_on(bt_container_of(timer, struct blktap_copy, rate_timer));
 }
 
+static void full_due(struct bt_timer *timer)
+{
+	bt_copy_go_on(bt_container_of(timer, struct blktap_copy, full_timer));
+}
+
 static void begin(struct bt_work *work)
 {
 	bt_copy_go_on(bt_container_of(work, struct blktap_copy, begin));
@@ -127,6 +132,8 @@ int blktap_copy_start(struct blktap_disk *source, struct blktap_disk *target,
 	copy->fn = fn;
 	copy->opaque = opaque;
 	bt_list_init(&copy->idle);
+	bt_list_init(&copy->full);
+	bt_timer_init(&copy->full_timer, full_due);
 	bt_timer_init(&copy->rate_timer, rate_due);
 	bt_work_init(&copy->begin, begin);
 	rc = check(copy, err);

@@ -11,7 +11,9 @@
 
 struct bt_copy_lane {
 	struct blktap_copy *copy;
-	struct bt_list link; /* idle, or waiting for the rate */
+	struct bt_list link; /* idle, or full */
+	/* full: what it was about to submit */
+	void (*again)(struct bt_copy_lane *lane);
 	unsigned char *buffer;
 	struct iovec iov;
 	uint64_t offset;
@@ -29,6 +31,10 @@ struct blktap_copy {
 
 	struct bt_copy_lane *lanes;
 	struct bt_list idle;
+	/* Lanes that found all of a disk's requests in use. They may be others',
+	 * whose end nobody tells of: so it is tried again by a timer. */
+	struct bt_list full;
+	struct bt_timer full_timer;
 	uint32_t under_way; /* requests, the window's and the flush included */
 
 	struct blktap_extent extents[BT_COPY_EXTENTS];
