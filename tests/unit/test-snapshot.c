@@ -130,6 +130,53 @@ START_TEST(a_name_beside_the_image_is_on_disk_with_it)
 }
 END_TEST
 
+struct inside {
+	struct blktap_disk *disk;
+	bool done;
+};
+
+static void refuse(int rc, struct blktap_error *err)
+{
+	ck_assert_int_eq(rc, -EDEADLK);
+	ck_assert_ptr_nonnull(err);
+	ck_assert_ptr_nonnull(
+		strstr(blktap_error_get_message(err), "callback"));
+	blktap_error_destroy(err);
+}
+
+static void from_inside(void *opaque, int error)
+{
+	struct blktap_error *err = NULL;
+	struct inside *in = opaque;
+
+	refuse(blktap_disk_snapshot(in->disk, NULL, 0, NULL, &err), err);
+	err = NULL;
+	refuse(blktap_disk_resize(in->disk, 2 << 20, 0, &err), err);
+	in->done = true;
+}
+
+START_TEST(what_waits_is_refused_in_a_callback_and_says_so)
+{
+	struct inside in = { .done = false };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE_ZEROES,
+		.length = 512,
+		.callback = from_inside,
+		.opaque = &in,
+	};
+	char spec[128];
+
+	snprintf(spec, sizeof(spec), "qcow2:%s", path);
+	ck_assert_int_eq(blktap_disk_open(context, spec, NULL, &in.disk, NULL),
+			 0);
+	ck_assert_int_eq(blktap_disk_submit(in.disk, &io), 0);
+	while (!in.done)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(blktap_disk_close(in.disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("snapshot");
@@ -140,6 +187,7 @@ int main(void)
 		tc,
 		the_name_of_the_data_is_on_disk_before_the_child_takes_its_place);
 	tcase_add_test(tc, a_name_beside_the_image_is_on_disk_with_it);
+	tcase_add_test(tc, what_waits_is_refused_in_a_callback_and_says_so);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -74,7 +74,10 @@ int blktap_disk_resize(struct blktap_disk *disk, uint64_t length,
 	int rc, back;
 
 	if (bt_loop_is_running(disk->context->loop))
-		return -EDEADLK;
+		return bt_fail(err, -EDEADLK,
+			       "call it when blktap_context_run has returned",
+			       "%s: a resize waits, and a callback must not",
+			       disk->name);
 	rc = check(disk, length, err);
 	if (rc < 0 || length == disk->limits.size)
 		return rc;

@@ -231,7 +231,10 @@ int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
 	int rc;
 
 	if (bt_loop_is_running(disk->context->loop))
-		return -EDEADLK;
+		return bt_fail(err, -EDEADLK,
+			       "call it when blktap_context_run has returned",
+			       "%s: a snapshot waits, and a callback must not",
+			       disk->name);
 	rc = check(disk, err);
 	if (!rc)
 		rc = bt_snapshot_make(disk->spec, name, disk->limits.size,
