@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Version 1, QEMU:  header, name, L1 table on the next multiple of 8.
- * Version 1, Xen:   header, extension, name, L1 table on the next 4 KiB; and
- *                   where reserved, an L2 table and its extent for each entry.
+/* Version 1, QEMU:  header, record, name, L1 table on the next multiple of 8, with
+ *                   a name of 512.
+ * Version 1, Xen:   header, extension, record, name, L1 table on the next 4 KiB;
+ *                   and where reserved, an L2 table and its extent for each entry.
  * Versions 2, 3:    header cluster, refcount table, refcount blocks, L1 table,
  *                   each cluster of them counted once. */
 #include "libqcow/create.h"
@@ -30,13 +31,14 @@ static int check_request(const struct bt_qcow_create *c, struct bt_fault *fault)
 				    strlen(c->backing),
 				    "must have 1 to 1023 bytes",
 				    "use a path relative to the new image");
-	if (c->backing_format && (c->version == 1 || !c->backing))
+	if (c->backing_format && !c->backing)
 		return bt_fault_set(fault, -EINVAL, "backing format",
-				    c->version,
-				    c->backing ? "version 1 cannot record it"
-					       : "there is no backing file",
-				    "leave it out, or make a qcow2 image");
-	if (c->backing_format && strlen(c->backing_format) > BT_QCOW_FORMAT_MAX)
+				    c->version, "there is no backing file",
+				    "leave it out");
+	if (c->backing_format &&
+	    strlen(c->backing_format) > (c->version == 1
+						 ? BT_QCOW_RECORD_NAME_MAX
+						 : BT_QCOW_FORMAT_MAX))
 		return bt_fault_set(fault, -EINVAL, "backing format",
 				    strlen(c->backing_format),
 				    "not the name of a format", NULL);
@@ -143,12 +145,19 @@ static int plan_v1(const struct bt_qcow_create *c, struct bt_qcow_layout *l,
 	uint32_t bits = h->cluster_bits + h->l2_bits;
 	int rc;
 
+	if (c->backing_format) {
+		bt_qcow_record_put(l->head + at, c->backing_format);
+		at += BT_QCOW_RECORD_BYTES;
+	}
 	rc = append_name(c, l, sizeof(l->head), at, fault);
 	if (rc)
 		return rc;
 	h->l1_entries = (h->size >> bits) +
 			((h->size & ((UINT64_C(1) << bits) - 1)) != 0);
-	h->l1_offset = align_up(l->head_bytes, c->xen ? 4096 : 8);
+	/* room for the name of another backing file */
+	h->l1_offset = align_up(l->head_bytes, c->xen	    ? 4096
+					       : c->backing ? 512
+							    : 8);
 	l->file_bytes =
 		align_up(h->l1_offset + h->l1_entries * 8, c->xen ? 4096 : 512);
 	if (!c->xen)

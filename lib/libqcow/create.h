@@ -16,7 +16,7 @@ struct bt_qcow_create {
 	bool lazy_refcounts; /* version 3 */
 	enum bt_qcow_compression compression; /* version 3 for zstd */
 	const char *backing; /* NULL: none */
-	const char *backing_format; /* recorded; versions 2 and 3 */
+	const char *backing_format; /* recorded */
 	uint32_t backing_mtime; /* version 1 */
 	bool xen; /* version 1: Xen's layout instead of QEMU's */
 	/* xen without backing: all tables are filled and the file has its full

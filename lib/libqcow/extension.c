@@ -108,6 +108,40 @@ static int read_one(const struct bt_qcow_ext *ext,
 	}
 }
 
+/* Bytes before the name that neither the header nor the L1 table has. */
+static bool has_record(const struct bt_qcow_header *h, const uint8_t *buf,
+		       size_t len)
+{
+	uint64_t fixed =
+		BT_QCOW_V1_BYTES + (h->has_xen ? BT_QCOW_XEN_BYTES : 0);
+	uint64_t end = h->backing_offset;
+
+	return end >= fixed + BT_QCOW_RECORD_BYTES && end <= len &&
+	       (h->l1_offset >= end || h->l1_offset + h->l1_entries * 8 <=
+					       end - BT_QCOW_RECORD_BYTES) &&
+	       bt_load_be32(buf + end - BT_QCOW_RECORD_BYTES) ==
+		       BT_QCOW_RECORD_MAGIC;
+}
+
+static void read_record(const struct bt_qcow_header *h, const uint8_t *buf,
+			size_t len, struct bt_qcow_ext_info *info)
+{
+	if (has_record(h, buf, len))
+		memcpy(info->backing_format,
+		       buf + h->backing_offset - BT_QCOW_RECORD_NAME_MAX,
+		       BT_QCOW_RECORD_NAME_MAX);
+}
+
+void bt_qcow_record_put(void *buf, const char *format)
+{
+	uint8_t *p = buf;
+
+	bt_store_be32(p, BT_QCOW_RECORD_MAGIC);
+	memset(p + 4, 0, BT_QCOW_RECORD_NAME_MAX);
+	memcpy(p + 4, format,
+	       bt_min_u64(strlen(format), BT_QCOW_RECORD_NAME_MAX));
+}
+
 int bt_qcow_ext_read(const struct bt_qcow_header *h, const void *buf,
 		     size_t len, struct bt_qcow_ext_info *info,
 		     struct bt_fault *fault)
@@ -117,6 +151,10 @@ int bt_qcow_ext_read(const struct bt_qcow_header *h, const void *buf,
 	int rc;
 
 	memset(info, 0, sizeof(*info));
+	if (h->version == 1) {
+		read_record(h, buf, len, info);
+		return 0;
+	}
 	bt_qcow_ext_init(&it, h, buf, len);
 	while ((rc = bt_qcow_ext_next(&it, &ext, fault)) > 0) {
 		rc = read_one(&ext, info, fault);

@@ -2,7 +2,13 @@
 /* Header extensions of versions 2 and 3: {type, length, data, padding to 8}
  * from header_length on, up to the backing file's name or the end of the first
  * cluster. An unknown one is harmless by definition, and is kept by whoever
- * rewrites the header. */
+ * rewrites the header.
+ *
+ * Version 1 has none. What format its backing file has stands in a record of our
+ * own, {"BTF\xfb", the format's name padded with NULs to 12 bytes}, in the 16
+ * bytes before the name. QEMU and Xen put the name next to the header, so there
+ * are no such bytes in their images; and they read the name by its offset, so the
+ * record does not trouble them. */
 #ifndef BT_LIBQCOW_EXTENSION_H
 #define BT_LIBQCOW_EXTENSION_H
 
@@ -40,6 +46,10 @@ int bt_qcow_ext_next(struct bt_qcow_ext_iter *it, struct bt_qcow_ext *ext,
 		     struct bt_fault *fault);
 
 #define BT_QCOW_FORMAT_MAX 15
+/* Of version 1: the record, and the longest name in it. */
+#define BT_QCOW_RECORD_MAGIC 0x425446fbu
+#define BT_QCOW_RECORD_BYTES 16
+#define BT_QCOW_RECORD_NAME_MAX 12
 
 /* What the extensions say, in one pass. */
 struct bt_qcow_ext_info {
@@ -50,10 +60,15 @@ struct bt_qcow_ext_info {
 	uint32_t features_bytes;
 };
 
-/* Walks all of them. -ENOTSUP for one that changes what the data is. */
+/* Walks all of them; of version 1, the record. -ENOTSUP for one that changes what
+ * the data is. */
 int bt_qcow_ext_read(const struct bt_qcow_header *h, const void *buf,
 		     size_t len, struct bt_qcow_ext_info *info,
 		     struct bt_fault *fault);
+
+/* Writes a record of version 1, BT_QCOW_RECORD_BYTES; format has at most
+ * BT_QCOW_RECORD_NAME_MAX bytes. */
+void bt_qcow_record_put(void *buf, const char *format);
 
 enum bt_qcow_feature_kind {
 	BT_QCOW_FEATURE_INCOMPATIBLE = 0,

@@ -114,6 +114,33 @@ qemu-img convert -O raw leaf.qcow2 now.raw
 truncate -s 16M now.raw
 cmp want.raw now.raw
 
+# version 1 as QEMU makes it: its table begins in the header's sector
+qemu-img create -q -f raw base.raw 64M
+qemu-io -f raw -c 'write -P 1 0 1M' -c 'write -P 7 33M 1M' base.raw >/dev/null
+leaf_qcow()
+{
+	qemu-io -f qcow -c 'write -P 2 512k 256k' -c 'write -P 9 40M 64k' \
+		leaf.qcow >/dev/null
+	start_tapdisk "$1"
+	shift
+	job start stream "$@" --wait
+	tap-ctl destroy -p "$pid" -m "$minor"
+	# shellcheck disable=SC2016 # the inner shell's
+	tapdisk --run 'qemu-io -f raw -c "read -P 1 0 512k" \
+		-c "read -P 2 512k 256k" -c "read -P 1 768k 256k" \
+		-c "read -P 7 33M 1M" -c "read -P 9 40M 64k" "$uri"' \
+		"qcow:$tmp/leaf.qcow" >out 2>&1 || fail "$(cat out)"
+	fails grep failed out
+}
+qemu-img create -q -f qcow -b base.raw -F raw leaf.qcow 2>/dev/null
+leaf_qcow "qcow(\"$tmp/leaf.qcow\", backing_format=raw)"
+# and as qcow-create makes it, which leaves room for another name
+rm leaf.qcow
+cp base.raw a-name-that-is-longer.raw
+qemu-img create -q -f qcow2 -b a-name-that-is-longer.raw -F raw mid.qcow2
+"$builddir/qcow-create" -F qcow2 -b mid.qcow2 0 leaf.qcow
+leaf_qcow "qcow:$tmp/leaf.qcow" --base a-name-that-is-longer.raw
+
 # what is wrong is said
 truncate -s 1M alone.raw
 start_tapdisk "raw:$tmp/alone.raw"

@@ -73,6 +73,35 @@ equal "$(qemu-img info --backing-chain d.qcow2 | grep -c ^image:)" \
 	$((count + 1))
 rm -f d.qcow2*
 
+# QCOW version 1, and one whose base's format is only said when it is opened
+qemu-img create -q -f qcow d.qcow 64M
+snapshots qcow d.qcow
+qemu-img convert -f raw -O raw "$uri" one.raw
+tap-ctl destroy -p "$pid" -m 0
+qemu-img compare -q -f raw -F qcow one.raw d.qcow
+# shellcheck disable=SC2016 # the inner shell's
+tapdisk --run 'qemu-img compare -q -f raw -F raw one.raw "$uri"' \
+	-R "qcow:$tmp/d.qcow"
+rm -f d.qcow*
+make_image base.raw 1M
+qemu-img create -q -f qcow -F raw -b base.raw d.qcow 2>/dev/null
+start_tapdisk "qcow(\"$tmp/d.qcow\", backing_format=raw)"
+for i in 1 2; do
+	qemu-io -f raw -c "write -P $i ${i}00k 64k" "$uri" >/dev/null
+	tap-ctl snapshot -p "$pid" -m "$minor" 2>err >out
+	if grep -q 'stays open' err; then
+		fail "$(cat err)"
+	fi
+	tap-ctl pause -p "$pid" -m "$minor"
+	tap-ctl unpause -p "$pid" -m "$minor"
+done
+equal "$(tap-ctl list | sed 's/.*args=//')" \
+	"qcow(\"$tmp/d.qcow\", backing_format=raw)"
+qemu-io -f raw -c 'read -P 1 100k 64k' -c 'read -P 2 200k 64k' "$uri" >out
+fails grep failed out
+tap-ctl destroy -p "$pid" -m "$minor"
+rm -f d.qcow*
+
 # vhd
 qemu-img create -q -f vpc d.vhd 64M
 chmod 640 d.vhd

@@ -53,6 +53,7 @@ shows()
 make_image want.raw 1M
 qemu-img convert -O qcow2 want.raw first.qcow2
 qemu-img convert -O vpc -o force_size=on want.raw first.vhd
+qemu-img convert -O qcow want.raw first.qcow
 
 # no VM, one that is there, one that is not
 cp first.qcow2 d
@@ -70,7 +71,7 @@ rm d d.snap*
 # killed everywhere, for each format; then once more, to the end
 stride=3
 [ "${BLKTAP_TEST_LONG:-}" != 1 ] || stride=1
-for f in qcow2 vhd; do
+for f in qcow qcow2 vhd; do
 	k=$((stride > 1 ? 2 : 0))
 	while [ $k -le "$steps" ]; do
 		for when in KILL KILL_BEHIND; do

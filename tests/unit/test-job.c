@@ -40,6 +40,8 @@ static const struct chain chains[] = {
 	{ { "qcow2", "qcow2", "qcow2", "qcow2" }, 4 },
 	{ { "raw", "vhd", "vhd", "vhd" }, 4 },
 	{ { "vhd", "vhd", "qcow2", "qcow2" }, 4 },
+	{ { "raw", "qcow", "qcow", "qcow" }, 4 },
+	{ { "qcow2", "qcow", "qcow", "qcow" }, 4 },
 };
 #define CHAINS (sizeof(chains) / sizeof(*chains))
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What is made, and what a check finds. */
 #include "libqcow-bench.h"
+#include "libqcow/extension.h"
 
 START_TEST(what_cannot_be_made_is_refused_by_name)
 {
@@ -46,7 +47,7 @@ START_TEST(what_cannot_be_made_is_refused_by_name)
 		{ { .version = 1,
 		    .size = 1 << 20,
 		    .backing = "b",
-		    .backing_format = "raw" },
+		    .backing_format = "thirteenbytes" },
 		  -EINVAL,
 		  "backing format" },
 		{ { .version = 3, .backing_format = "raw" },
@@ -320,12 +321,64 @@ START_TEST(a_reserved_layout_maps_every_cluster_in_order)
 }
 END_TEST
 
+/* What the record before the name says; "" where it is none. */
+static const char *recorded(const uint8_t *head, uint64_t l1_offset,
+			    uint64_t backing_offset)
+{
+	static struct bt_qcow_ext_info info;
+	struct bt_qcow_header h;
+
+	ck_assert_int_eq(bt_qcow_header_decode(&h, head, 512, NULL), 0);
+	h.l1_offset = l1_offset;
+	h.backing_offset = backing_offset;
+	ck_assert_int_eq(bt_qcow_header_validate(&h, 8192, 0, NULL), 0);
+	ck_assert_int_eq(
+		bt_qcow_ext_read(&h, head, BT_QCOW_HEAD_MAX, &info, NULL), 0);
+	return info.backing_format;
+}
+
+START_TEST(format_of_a_backing_file_is_recorded_in_version_1)
+{
+	struct bt_qcow_create c = { .version = 1,
+				    .size = 4 << 20,
+				    .backing = "base.im",
+				    .backing_format = "raw" };
+	struct bt_qcow_layout l;
+
+	ck_assert_int_eq(bt_qcow_layout_plan(&c, &l, NULL), 0);
+	ck_assert_uint_eq(l.header.backing_offset, 64);
+	ck_assert_str_eq(recorded(l.head, 512, 64), "raw");
+	c.backing_format = "twelve bytes";
+	ck_assert_int_eq(bt_qcow_layout_plan(&c, &l, NULL), 0);
+	ck_assert_str_eq(recorded(l.head, 512, 64), "twelve bytes");
+	/* it is none that the header or the table covers */
+	bt_qcow_record_put(l.head + 47, "raw");
+	ck_assert_str_eq(recorded(l.head, 512, 63), "");
+	bt_qcow_record_put(l.head + 1024, "raw");
+	ck_assert_str_eq(recorded(l.head, 1032 - l.header.l1_entries * 8, 1040),
+			 "");
+	ck_assert_str_eq(recorded(l.head, 1024 - l.header.l1_entries * 8, 1040),
+			 "raw");
+	/* beside Xen's extension; and as others make it */
+	c.backing_format = "vpc";
+	c.xen = true;
+	ck_assert_int_eq(bt_qcow_layout_plan(&c, &l, NULL), 0);
+	ck_assert_uint_eq(l.header.backing_offset, l.header.has_xen ? 80 : 64);
+	ck_assert_str_eq(recorded(l.head, 4096, l.header.backing_offset),
+			 "vpc");
+	c.backing_format = NULL;
+	ck_assert_int_eq(bt_qcow_layout_plan(&c, &l, NULL), 0);
+	ck_assert_str_eq(recorded(l.head, 4096, l.header.backing_offset), "");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("libqcow check");
 	TCase *tc = tcase_create("tables");
 
 	tcase_add_test(tc, what_cannot_be_made_is_refused_by_name);
+	tcase_add_test(tc, format_of_a_backing_file_is_recorded_in_version_1);
 	tcase_add_test(tc, a_layout_is_the_same_in_pieces_of_any_size);
 	tcase_add_test(tc, check_finds_each_kind_of_damage);
 	tcase_add_test(tc, check_finds_overlaps_in_version_1);

@@ -210,10 +210,14 @@ static int try_open(const char *spec, uint32_t flags)
 {
 	struct blktap_disk_options options;
 	struct blktap_disk *disk;
+	int rc;
 
 	blktap_disk_options_init(&options);
 	options.flags = flags;
-	return blktap_disk_open(context, spec, &options, &disk, NULL);
+	rc = blktap_disk_open(context, spec, &options, &disk, NULL);
+	if (!rc)
+		ck_assert_int_eq(blktap_disk_close(disk), 0);
+	return rc;
 }
 
 /* Little-known fields, set by hand. */
@@ -250,6 +254,9 @@ START_TEST(format_of_a_base_is_never_guessed)
 	fill_file("base.raw", MIB, flat);
 	make("qcow", "top", MIB, 0, NULL, "base.raw", "raw");
 	make_spec(spec, "qcow", "top");
+	ck_assert_int_eq(try_open(spec, 0), 0);
+	/* as others make it: without the record of it */
+	poke("top", 48, 0);
 	ck_assert_int_eq(try_open(spec, 0), -EINVAL);
 	/* nor is the version of the image itself */
 	make_spec(spec, "qcow2", "top");

@@ -142,8 +142,7 @@ static int create_image(const struct bt_create *create, uint32_t version,
 	if (create->cluster_size)
 		c.cluster_bits =
 			(uint32_t)__builtin_ctzll(create->cluster_size);
-	if (c.version > 1)
-		c.backing_format = recorded_format(create->backing_format);
+	c.backing_format = recorded_format(create->backing_format);
 	layout = malloc(sizeof(*layout));
 	if (!layout)
 		return bt_fail(err, -ENOMEM, NULL, "out of memory");

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What an image says it stands on. The name is found from the image's own
- * directory; the format is the one recorded, or the one the user gives: a guest
- * can write any format's header into a raw base, so none is ever guessed. */
+ * directory; the format is the one recorded, or where there is none the one the
+ * user gives: a guest can write any format's header into a raw base, so none is
+ * ever guessed. What is given is for the whole chain, so it must not outdo what an
+ * image records: a snapshot puts one that does over one that does not. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,15 +32,12 @@ static int find_format(const struct bt_qcow *q, const struct bt_args *args,
 	const char *given = bt_args_string(args, "backing_format");
 	struct bt_qcow_ext_info info;
 	struct bt_fault fault;
-	int rc = 0;
+	int rc = bt_qcow_ext_read(&q->header, head, length, &info, &fault);
 
-	memset(&info, 0, sizeof(info));
-	if (q->header.version > 1)
-		rc = bt_qcow_ext_read(&q->header, head, length, &info, &fault);
 	if (rc < 0)
 		return bt_qcow_fault(q, rc, &fault, err);
 	snprintf(format, BT_QCOW_FORMAT_MAX + 1, "%s",
-		 given ? given : info.backing_format);
+		 *info.backing_format || !given ? info.backing_format : given);
 	return 0;
 }
 

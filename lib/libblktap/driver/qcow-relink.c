@@ -2,10 +2,13 @@
 /* What an image says it stands on, changed.
  *
  * All that decides lies in the file's first sector: the place and length of the
- * name, and the extension that has its format. That sector is written in one
- * piece; a name that does not fit into it is written and synced before, to a place
- * in the first cluster where the old one is not. So after a crash the image stands
- * on the one or on the other. */
+ * name, and what has its format. That sector is written in one piece; a name that
+ * does not fit into it is written and synced before, to a place in the first
+ * cluster where the old one is not. So after a crash the image stands on the one
+ * or on the other.
+ *
+ * In version 1 the L1 table may begin in that sector, and is not written here: the
+ * piece ends before it. The format's record goes with the name, before it. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,8 +74,19 @@ static int put_extensions(struct relink *r, size_t *at)
 				    NULL, 0);
 }
 
-/* Where a name of that many bytes goes that does not fit behind at: neither over
- * the old one nor over a table. 0: nowhere. */
+/* What of the first sector is written. */
+static size_t piece(const struct relink *r)
+{
+	const struct bt_qcow *q = r->q;
+
+	return q->header.version == 1
+		       ? (size_t)bt_min_u64(SECTOR, q->geo.l1_offset)
+		       : SECTOR;
+}
+
+/* Where so many bytes go that do not fit behind at: neither over the old name nor
+ * over a table. 0: nowhere. Xen's images have nothing between their header and the
+ * table at 4096. */
 static uint64_t find_place(const struct relink *r, uint32_t bytes)
 {
 	const struct bt_qcow *q = r->q;
@@ -80,34 +94,53 @@ static uint64_t find_place(const struct relink *r, uint32_t bytes)
 	uint64_t old_end = q->header.backing_offset + q->header.backing_bytes;
 
 	if (q->header.version == 1)
-		end = bt_min_u64(end, q->geo.l1_offset);
+		end = q->geo.l1_offset == 4096
+			      ? 4096
+			      : bt_min_u64(end, q->geo.l1_offset);
 	if (at + bytes > q->header.backing_offset && old_end > at)
 		at = bt_align_down(old_end + SECTOR - 1, SECTOR);
 	return at + bytes <= end ? at : 0;
 }
 
+/* Version 1 only: no record is needed where the user says the format. */
+static bool is_given(const struct relink *r)
+{
+	const char *given = bt_args_string(r->q->node->args, "backing_format");
+
+	return given && !strcmp(given, r->format);
+}
+
 static int put_name(struct relink *r, size_t at, struct blktap_error **err)
 {
-	uint32_t bytes = (uint32_t)strlen(r->name);
+	unsigned char text[BT_QCOW_RECORD_BYTES + BT_QCOW_NAME_MAX];
+	uint32_t name = (uint32_t)strlen(r->name), record = 0;
 	uint64_t place = at;
 	int rc;
 
-	if (bytes > BT_QCOW_NAME_MAX)
+	if (name > BT_QCOW_NAME_MAX)
 		return no_room(r, err);
-	if (at + bytes <= SECTOR) {
-		memcpy(r->sector + at, r->name, bytes);
+	if (r->q->header.version == 1)
+		record = BT_QCOW_RECORD_BYTES;
+	if (record && is_given(r) && at + record + name > piece(r) &&
+	    !find_place(r, record + name))
+		record = 0;
+	if (record)
+		bt_qcow_record_put(text, recorded(r->format));
+	memcpy(text + record, r->name, name);
+	if (at + record + name <= piece(r)) {
+		memcpy(r->sector + at, text, record + name);
 	} else {
-		place = find_place(r, bytes);
+		place = find_place(r, record + name);
 		if (!place)
 			return no_room(r, err);
-		rc = bt_image_file_write(&r->q->f, place, r->name, bytes);
+		rc = bt_image_file_write(&r->q->f, place, text, record + name);
 		if (!rc)
 			rc = bt_image_file_sync(&r->q->f);
 		if (rc < 0)
 			return bt_image_file_fail(r->q->f.path, rc, err);
 	}
-	r->header.backing_offset = place;
-	r->header.backing_bytes = bytes;
+	r->header.backing_offset = place + record;
+	r->header.backing_bytes = name;
 	return 0;
 }
 
@@ -121,9 +154,10 @@ static int fill_sector(struct relink *r, struct blktap_error **err)
 	r->header.backing_offset = 0;
 	r->header.backing_bytes = 0;
 	memcpy(r->sector, r->head, (size_t)bt_min_u64(SECTOR, r->head_bytes));
-	at = h->version == 1   ? BT_QCOW_V1_BYTES + BT_QCOW_XEN_BYTES
+	at = h->version > 2    ? h->header_bytes
 	     : h->version == 2 ? BT_QCOW_V2_BYTES
-			       : h->header_bytes;
+	     : h->has_xen      ? BT_QCOW_V1_BYTES + BT_QCOW_XEN_BYTES
+			       : BT_QCOW_V1_BYTES;
 	if (at > SECTOR)
 		return no_room(r, err);
 	if (h->version > 1) {
@@ -142,23 +176,8 @@ static int write_sector(struct relink *r)
 	int rc = bt_qcow_header_encode(&r->header, r->sector, SECTOR);
 
 	if (rc >= 0)
-		rc = bt_image_file_write(&r->q->f, 0, r->sector, SECTOR);
+		rc = bt_image_file_write(&r->q->f, 0, r->sector, piece(r));
 	return rc < 0 ? rc : bt_image_file_sync(&r->q->f);
-}
-
-/* Version 1 has no place for the format: the one that the image was opened with
- * has to be the one of the new parent. */
-static int check_format(const struct relink *r, struct blktap_error **err)
-{
-	const char *given = bt_args_string(r->q->node->args, "backing_format");
-
-	if (r->q->header.version > 1 || !r->name ||
-	    (given && !strcmp(given, r->format)))
-		return 0;
-	return bt_fail(err, -ENOTSUP, "convert it to qcow2",
-		       "%s: version 1 of the format does not record that its "
-		       "parent is of the type '%s'",
-		       r->q->f.path, r->format);
 }
 
 static int make_spec(struct relink *r, char **spec)
@@ -184,11 +203,8 @@ int bt_qcow_set_parent(struct bt_node *node, const char *name,
 	struct relink r = { .q = node->data, .name = name, .format = format };
 	struct bt_qcow *q = r.q;
 	char *spec = NULL;
-	int rc = check_format(&r, err);
+	int rc = make_spec(&r, &spec);
 
-	if (rc < 0)
-		return rc;
-	rc = make_spec(&r, &spec);
 	r.head_bytes = (size_t)bt_qcow_header_span(&q->header);
 	r.head = malloc(r.head_bytes);
 	if (!rc && !r.head)

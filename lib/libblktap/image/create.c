@@ -25,6 +25,7 @@ struct making {
 	char *extra_text; /* what extra points into */
 	char *backing_path;
 	char *temporary;
+	const char *below; /* see bt_image_create_over */
 	const struct blktap_class *cls;
 };
 
@@ -112,10 +113,11 @@ static int look_at_backing(struct making *m, struct blktap_error **err)
 	if (!rc)
 		/* only looked at: it may be in use as the live disk that this
 		 * is to be the child of */
-		rc = bt_image_open(&env, spec,
-				   BLKTAP_OPEN_READ_ONLY | BLKTAP_OPEN_FORCE |
-					   BT_OPEN_LOOK,
-				   &node, err);
+		rc = bt_image_open_base(&env, spec,
+					BLKTAP_OPEN_READ_ONLY |
+						BLKTAP_OPEN_FORCE |
+						BT_OPEN_LOOK,
+					m->below, &node, err);
 	if (!rc && !m->create.size)
 		m->create.size = node->limits.size;
 	if (!rc)
@@ -283,8 +285,16 @@ int blktap_image_create(const char *format, const char *path,
 			const struct blktap_image_options *options,
 			struct blktap_error **err)
 {
+	return bt_image_create_over(format, path, options, NULL, err);
+}
+
+int bt_image_create_over(const char *format, const char *path,
+			 const struct blktap_image_options *options,
+			 const char *below, struct blktap_error **err)
+{
 	struct blktap_image_options opts;
-	struct making m = { .create = { .fd = -1, .path = path } };
+	struct making m = { .create = { .fd = -1, .path = path },
+			    .below = below };
 	int rc;
 
 	blktap_image_options_init(&opts);

@@ -17,12 +17,18 @@ int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 int bt_spec_parse_as(const struct blktap_class *cls, const char *spec,
 		     struct bt_args **args, struct blktap_error **err);
 
+struct blktap_image_options;
+
 /* Opens the image that spec names, with all it stands on: parents are opened
  * read-only, in the format that the child recorded; none is ever guessed. flags
  * are BLKTAP_OPEN_*. -ELOOP where an image stands on itself. */
 int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 		  struct bt_node **out, struct blktap_error **err);
 
+/* The same; format is that of what stands below images that record none. */
+int bt_image_open_base(struct bt_env *env, const char *spec, uint32_t flags,
+		       const char *format, struct bt_node **out,
+		       struct blktap_error **err);
 /* Opens what spec names and nothing below it; its edges lead nowhere yet. */
 int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
 		      struct bt_node **out, struct blktap_error **err);
@@ -32,6 +38,12 @@ int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
 int bt_image_open_like(struct bt_env *env, const char *spec, uint32_t flags,
 		       const struct bt_node *child, struct bt_node **out,
 		       struct blktap_error **err);
+
+/* blktap_image_create for an image in whose chain there are some that do not record
+ * the format of what they stand on; below is that, or NULL. */
+int bt_image_create_over(const char *format, const char *path,
+			 const struct blktap_image_options *options,
+			 const char *below, struct blktap_error **err);
 
 /* A spec that names a file with a chain in it, see xchain.c. */
 bool bt_xchain_is(const char *spec);
@@ -57,7 +69,6 @@ int bt_sync_directory(const char *path);
 struct bt_snapshot {
 	char *path; /* the live image's file: now an empty child */
 	char *name; /* where what was in it is found from now on */
-	char *spec; /* what opens the child, where it is not the old spec */
 };
 
 /* Makes them. name is the snapshot's, found from the image's directory; NULL:

@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "port/args.h"
+#include "util/checked.h"
 
 /* A file that is in the chain already, to find a loop by. */
 struct link {
@@ -29,24 +30,38 @@ struct chain {
 	uint32_t room;
 };
 
-/* The key that was given for an image is that of those below it as well, as the
- * tools that make encrypted chains have it. */
-static int inherit_key(const struct bt_node *child, struct bt_args *args,
-		       const struct blktap_class *cls)
+/* Where the class has such an argument, and nobody gave it. */
+static int inherit(struct bt_args *args, const struct blktap_class *cls,
+		   const char *name, const char *value)
 {
 	const struct blktap_param *p;
-	const char *key = child ? bt_args_string(child->args, "key") : NULL;
 	uint32_t i;
 
-	for (i = 0; key && (p = blktap_class_get_param(cls, i)); i++)
-		if (!strcmp(p->name, "key") && !bt_args_is_set(args, "key"))
-			return bt_args_set_at(args, i, key, NULL);
+	for (i = 0; value && (p = blktap_class_get_param(cls, i)); i++)
+		if (!strcmp(p->name, name) && !bt_args_is_set(args, name))
+			return bt_args_set_at(args, i, value, NULL);
 	return 0;
 }
 
-int bt_image_open_like(struct bt_env *env, const char *spec, uint32_t flags,
-		       const struct bt_node *child, struct bt_node **out,
-		       struct blktap_error **err)
+/* The key that was given for an image is that of those below it as well, as the
+ * tools that make encrypted chains have it. So is the format of what stands below
+ * images that record none. */
+static int inherit_all(const struct bt_node *child, struct bt_args *args,
+		       const struct blktap_class *cls)
+{
+	static const char *const names[] = { "key", "backing_format" };
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; child && i < BT_ARRAY_SIZE(names) && !rc; i++)
+		rc = inherit(args, cls, names[i],
+			     bt_args_string(child->args, names[i]));
+	return rc;
+}
+
+static int open_one(struct bt_env *env, const char *spec, uint32_t flags,
+		    const struct bt_node *child, const char *format,
+		    struct bt_node **out, struct blktap_error **err)
 {
 	const struct blktap_class *cls;
 	struct bt_args *args;
@@ -63,7 +78,9 @@ int bt_image_open_like(struct bt_env *env, const char *spec, uint32_t flags,
 			       "%s: a %s stands on other nodes", spec,
 			       cls->name);
 	}
-	rc = inherit_key(child, args, cls);
+	rc = inherit_all(child, args, cls);
+	if (!rc)
+		rc = inherit(args, cls, "backing_format", format);
 	if (rc < 0) {
 		bt_args_destroy(args);
 		return bt_fail(err, rc, NULL, "%s: out of memory", spec);
@@ -80,10 +97,17 @@ int bt_image_open_like(struct bt_env *env, const char *spec, uint32_t flags,
 	return 0;
 }
 
+int bt_image_open_like(struct bt_env *env, const char *spec, uint32_t flags,
+		       const struct bt_node *child, struct bt_node **out,
+		       struct blktap_error **err)
+{
+	return open_one(env, spec, flags, child, NULL, out, err);
+}
+
 int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
 		      struct bt_node **out, struct blktap_error **err)
 {
-	return bt_image_open_like(env, spec, flags, NULL, out, err);
+	return open_one(env, spec, flags, NULL, NULL, out, err);
 }
 
 static int chain_add(struct chain *chain, struct bt_node *node,
@@ -190,15 +214,13 @@ static int open_chain(struct bt_node *top, uint32_t flags,
 	return rc;
 }
 
-int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
-		  struct bt_node **out, struct blktap_error **err)
+int bt_image_open_base(struct bt_env *env, const char *spec, uint32_t flags,
+		       const char *format, struct bt_node **out,
+		       struct blktap_error **err)
 {
 	struct bt_node *top;
-	int rc;
+	int rc = open_one(env, spec, flags, NULL, format, &top, err);
 
-	if (bt_xchain_is(spec))
-		return bt_xchain_open(env, spec, flags, out, err);
-	rc = bt_image_open_one(env, spec, flags, &top, err);
 	if (rc < 0)
 		return rc;
 	rc = open_chain(top, flags, err);
@@ -208,6 +230,14 @@ int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 	}
 	*out = top;
 	return 0;
+}
+
+int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
+		  struct bt_node **out, struct blktap_error **err)
+{
+	if (bt_xchain_is(spec))
+		return bt_xchain_open(env, spec, flags, out, err);
+	return bt_image_open_base(env, spec, flags, NULL, out, err);
 }
 
 int bt_image_open_node(struct bt_node *node, uint32_t flags,

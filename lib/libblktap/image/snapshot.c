@@ -37,7 +37,6 @@ void bt_snapshot_fini(struct bt_snapshot *s)
 {
 	free(s->path);
 	free(s->name);
-	free(s->spec);
 	memset(s, 0, sizeof(*s));
 }
 
@@ -66,7 +65,7 @@ static int check_class(const struct blktap_class *cls, const char *spec,
 		return 0;
 	return bt_fail(err, -ENOTSUP,
 		       "only images that can stand on others have snapshots: "
-		       "qcow2, vhd",
+		       "qcow, qcow2, vhd",
 		       "%s: a disk of type '%s' has no snapshots", spec,
 		       cls->name);
 }
@@ -102,7 +101,8 @@ static int find_names(struct bt_snapshot *s, const struct bt_args *args,
 /* The child, next to the image, by the name it was given for now. */
 static int make_child(const struct bt_snapshot *s,
 		      const struct blktap_class *cls, const char *child,
-		      uint64_t length, struct blktap_error **err)
+		      const char *below, uint64_t length,
+		      struct blktap_error **err)
 {
 	struct blktap_image_options options;
 	const char *slash = strrchr(s->name, '/');
@@ -115,7 +115,7 @@ static int make_child(const struct bt_snapshot *s,
 				  ? slash + 1
 				  : s->name;
 	options.backing_format = cls->name;
-	return blktap_image_create(cls->name, child, &options, err);
+	return bt_image_create_over(cls->name, child, &options, below, err);
 }
 
 /* Whoever may use the image may use its child. */
@@ -144,20 +144,9 @@ static int swap_names(const struct bt_snapshot *s, const char *child,
 	return rc < 0 ? fail_errno(s->path, rc, err) : 0;
 }
 
-/* QCOW version 1 has no place for its parent's format, so it is said instead. */
-static int make_spec(struct bt_snapshot *s, const struct blktap_class *cls)
-{
-	if (strcmp(cls->name, "qcow"))
-		return 0;
-	if (asprintf(&s->spec, "qcow(\"%s\", backing_format=qcow)", s->path) >=
-	    0)
-		return 0;
-	s->spec = NULL;
-	return -ENOMEM;
-}
-
 static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,
-		      uint64_t length, struct blktap_error **err)
+		      const char *below, uint64_t length,
+		      struct blktap_error **err)
 {
 	char *child = NULL;
 	int rc;
@@ -174,7 +163,7 @@ static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,
 	if (rc < 0)
 		fail_errno(s->name, rc, err);
 	else
-		rc = make_child(s, cls, child, length, err);
+		rc = make_child(s, cls, child, below, length, err);
 	if (!rc)
 		rc = swap_names(s, child, err);
 	if (rc < 0) {
@@ -200,9 +189,8 @@ int bt_snapshot_make(const char *spec, const char *name, uint64_t length,
 	if (!rc)
 		rc = find_names(s, args, cls, name, err);
 	if (!rc)
-		rc = make_spec(s, cls);
-	if (!rc)
-		rc = make_files(s, cls, length, err);
+		rc = make_files(s, cls, bt_args_string(args, "backing_format"),
+				length, err);
 	bt_args_destroy(args);
 	if (rc < 0)
 		bt_snapshot_fini(s);

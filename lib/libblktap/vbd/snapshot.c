@@ -75,12 +75,11 @@ static int commit_child(struct bt_edit *edit, struct blktap_error **err)
 }
 
 /* Opens the child and puts it over the image that runs. */
-static int open_child(struct blktap_disk *disk, const struct bt_snapshot *files,
-		      struct bt_node **out, struct blktap_error **err)
+static int open_child(struct blktap_disk *disk, struct bt_node **out,
+		      struct blktap_error **err)
 {
 	struct bt_node *child;
-	int rc = bt_image_open_one(&disk->context->env,
-				   files->spec ? files->spec : disk->spec,
+	int rc = bt_image_open_one(&disk->context->env, disk->spec,
 				   disk->open_flags, &child, err);
 
 	if (rc < 0)
@@ -101,31 +100,21 @@ static int open_child(struct blktap_disk *disk, const struct bt_snapshot *files,
 	return rc;
 }
 
-static int swing_to_child(struct blktap_disk *disk,
-			  const struct bt_snapshot *files, uint32_t timeout_ms,
+static int swing_to_child(struct blktap_disk *disk, uint32_t timeout_ms,
 			  uint64_t *pause_ns, struct blktap_error **err)
 {
 	struct swing swing = { .edit = { .timeout_ms = timeout_ms,
 					 .flush = true,
 					 .commit = commit_child } };
-	char *spec = files->spec ? strdup(files->spec) : NULL;
-	int rc;
+	int rc = open_child(disk, &swing.node, err);
 
-	if (files->spec && !spec)
-		return bt_fail(err, -ENOMEM, NULL, "out of memory");
-	rc = open_child(disk, files, &swing.node, err);
 	if (!rc) {
 		rc = run(disk, &swing, err);
 		if (rc < 0)
 			bt_node_destroy(swing.node);
 	}
 	*pause_ns = swing.pause_ns;
-	if (rc < 0 || !spec) {
-		free(spec);
-		return rc;
-	}
-	bt_disk_set_spec(disk, spec);
-	return 0;
+	return rc;
 }
 
 /* ---- the old image -------------------------------------------------------- */
@@ -241,7 +230,7 @@ int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
 				      &files, err);
 	if (rc < 0)
 		return rc;
-	rc = swing_to_child(disk, &files, timeout_ms, &pause_ns, err);
+	rc = swing_to_child(disk, timeout_ms, &pause_ns, err);
 	if (rc < 0)
 		bt_snapshot_undo(&files);
 	else
