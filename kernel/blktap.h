@@ -84,6 +84,13 @@ struct bt_slot {
 	bool busy; /* a daemon may answer; stored last, released first */
 };
 
+/* Whether ENTER looks for requests before it sleeps; a hint, without a lock. */
+struct bt_look {
+	bool on;
+	u16 rest; /* waits until it is tried again */
+	u16 pause; /* what rest was set to when it last did not pay */
+};
+
 /* One queue of a ring: the private side of a struct blktap_queue. */
 struct bt_queue {
 	struct blktap_queue *shared;
@@ -107,7 +114,7 @@ struct bt_queue {
 
 	wait_queue_head_t wait; /* ENTER on this queue alone */
 	atomic_t waiters;
-	u32 spin_ns; /* how long ENTER looks before it sleeps */
+	struct bt_look look;
 };
 
 struct bt_ring {
@@ -119,9 +126,10 @@ struct bt_ring {
 	struct bt_layout layout;
 	struct bt_disk *disk; /* under cq_lock, only while dead is 0 */
 	int gone; /* as bt_queue.dead, for poll */
-	wait_queue_head_t wait; /* poll, and ENTER on all queues */
-	atomic_t waiters;
-	u32 spin_ns; /* as bt_queue.spin_ns, on all queues */
+	wait_queue_head_t wait; /* poll */
+	wait_queue_head_t all; /* ENTER on all queues */
+	atomic_t waiters; /* on all */
+	struct bt_look look; /* as bt_queue.look, on all queues */
 	u32 nr_queues;
 	struct bt_queue *queues;
 };
@@ -148,6 +156,8 @@ extern struct workqueue_struct *bt_wq;
 struct bt_minor *bt_minor_get(u32 minor);
 void bt_minor_put(struct bt_minor *m);
 int bt_get_arg(void *arg, size_t size, const void __user *from);
+int bt_get_arg_grown(void *arg, size_t size, size_t least,
+		     const void __user *from);
 int bt_put_arg(void __user *to, const void *arg, size_t size);
 
 /* area.c */
@@ -164,7 +174,11 @@ int bt_ring_setup(struct bt_ring *r, struct bt_disk *d);
 void bt_ring_fini(struct bt_ring *r);
 void bt_ring_start(struct bt_ring *r);
 void bt_ring_kill(struct bt_ring *r, int why);
+
+/* enter.c */
 void bt_ring_notify(struct bt_ring *r, struct bt_queue *q);
+__poll_t bt_ring_poll(struct file *file, struct poll_table_struct *pt);
+long bt_ring_enter(struct bt_ring *r, void __user *arg);
 
 /* request.c */
 extern const struct blk_mq_ops bt_mq_ops;

@@ -66,12 +66,19 @@ static struct cdev ring_cdev;
  */
 int bt_get_arg(void *arg, size_t size, const void __user *from)
 {
+	return bt_get_arg_grown(arg, size, size, from);
+}
+
+/* A struct that has grown: @least bytes of it were always there. */
+int bt_get_arg_grown(void *arg, size_t size, size_t least,
+		     const void __user *from)
+{
 	u32 given;
 	int err;
 
 	if (get_user(given, (const u32 __user *)from))
 		return -EFAULT;
-	if (given < size)
+	if (given < least)
 		return -EINVAL;
 	if (given > PAGE_SIZE)
 		return -E2BIG;
@@ -210,7 +217,7 @@ static long do_version(void __user *arg)
 	if (err)
 		return err;
 	v.abi = BLKTAP_ABI_VERSION;
-	v.features = BLKTAP_FEATURE_RECOVERY;
+	v.features = BLKTAP_FEATURES;
 	v.max_minors = bt_max_minors;
 	v.max_queues = bt_max_queues;
 	v.max_depth = bt_max_depth;

@@ -2,38 +2,17 @@
 /*
  * The ring device: one open file is one bt_ring, which may become the owner
  * of its minor, get a disk once, and serve it until the file goes.
- *
- * Wake-ups. The kernel stores sq_tail, then looks for a sleeper; a sleeper
- * announces itself, then looks at sq_tail. With a full barrier in between on
- * both sides one of them always sees the other. ENTER announces itself in a
- * counter of our own; poll by need_wake in shared memory, which is a hint
- * only: a daemon that lies about it misses its own wake-ups.
- *
- * Before it sleeps, ENTER looks at sq_tail for a moment, as a wake-up costs
- * more than most gaps between requests last. It looks as long as that has
- * paid of late, never over spin_us, and not while anyone else wants the CPU.
+ * How a daemon waits for requests is enter.c.
  */
 #include <linux/cdev.h>
 #include <linux/fs.h>
-#include <linux/jiffies.h>
 #include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/nospec.h>
-#include <linux/poll.h>
 #include <linux/sched/mm.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "blktap.h"
 #include "compat.h"
-
-#define SPIN_MAX_US 1000U
-
-static unsigned int spin_us = 20;
-module_param(spin_us, uint, 0644);
-MODULE_PARM_DESC(spin_us, "most microseconds ENTER looks for requests before "
-			  "it sleeps (default 20, 0: none, most 1000)");
 
 /* Takes the memory for a disk and lays the queues out in it. */
 int bt_ring_setup(struct bt_ring *r, struct bt_disk *d)
@@ -91,6 +70,7 @@ void bt_ring_start(struct bt_ring *r)
 {
 	smp_store_release(&r->ready, true);
 	wake_up_interruptible_all(&r->wait);
+	wake_up_interruptible_all(&r->all);
 }
 
 /* No completion is taken any more; whoever sleeps learns why. */
@@ -108,160 +88,7 @@ void bt_ring_kill(struct bt_ring *r, int why)
 		wake_up_interruptible_all(&q->wait);
 	}
 	wake_up_interruptible_all(&r->wait);
-}
-
-void bt_ring_notify(struct bt_ring *r, struct bt_queue *q)
-{
-	smp_mb(); /* sq_tail before the sleeper's mark; pairs with sleepers */
-	if (atomic_read(&q->waiters)) {
-		q->wakes++;
-		wake_up_interruptible_all(&q->wait);
-	}
-	if (READ_ONCE(q->shared->need_wake) || atomic_read(&r->waiters)) {
-		q->wakes++;
-		WRITE_ONCE(q->shared->need_wake, 0);
-		wake_up_interruptible_poll(&r->wait, EPOLLIN | EPOLLRDNORM);
-	}
-}
-
-/* By the daemon's own sq_head: a wrong one cheats the daemon alone. */
-static u32 pending(const struct bt_ring *r, const struct bt_queue *q)
-{
-	u32 n = READ_ONCE(q->sq_tail) - READ_ONCE(q->shared->sq_head);
-
-	return min(n, r->layout.entries);
-}
-
-static u32 pending_all(const struct bt_ring *r)
-{
-	u32 i, n = 0;
-
-	for (i = 0; i < r->nr_queues; i++)
-		n += pending(r, &r->queues[i]);
-	return n;
-}
-
-static __poll_t ring_poll(struct file *file, poll_table *pt)
-{
-	struct bt_ring *r = file->private_data;
-	int gone;
-	u32 i;
-
-	poll_wait(file, &r->wait, pt);
-	if (!smp_load_acquire(&r->ready))
-		return 0;
-	gone = READ_ONCE(r->gone);
-	if (gone)
-		return gone == -ENODEV ? EPOLLHUP : EPOLLERR;
-	if (!pending_all(r)) {
-		for (i = 0; i < r->nr_queues; i++)
-			WRITE_ONCE(r->queues[i].shared->need_wake, 1);
-		smp_mb(); /* pairs with bt_ring_notify */
-		if (!pending_all(r))
-			return 0;
-	}
-	return EPOLLIN | EPOLLRDNORM;
-}
-
-/* What a sleeper waits for, of one queue, or of all if @q is NULL. */
-static bool is_due(const struct bt_ring *r, const struct bt_queue *q)
-{
-	return q ? pending(r, q) || READ_ONCE(q->dead)
-		 : pending_all(r) || READ_ONCE(r->gone);
-}
-
-/* Whether it came before @until. */
-static bool spin(const struct bt_ring *r, const struct bt_queue *q, u64 until)
-{
-	while (!is_due(r, q)) {
-		if (need_resched() || signal_pending(current) ||
-		    ktime_get_ns() >= until)
-			return false;
-		cpu_relax();
-	}
-	return true;
-}
-
-static long sleep_for(struct bt_ring *r, struct bt_queue *q, s32 timeout_ms)
-{
-	long left = timeout_ms < 0 ? MAX_SCHEDULE_TIMEOUT
-				   : (long)msecs_to_jiffies(timeout_ms);
-	atomic_t *waiters = q ? &q->waiters : &r->waiters;
-	wait_queue_head_t *wait = q ? &q->wait : &r->wait;
-
-	atomic_inc(waiters);
-	smp_mb__after_atomic(); /* pairs with bt_ring_notify */
-	left = wait_event_interruptible_timeout(*wait, is_due(r, q), left);
-	atomic_dec(waiters);
-	return left < 0 ? -EINTR : 0;
-}
-
-/*
- * Looking pays if the request comes within the limit, be it looked for or
- * slept for: then the next wait looks for that long. Else half as long. Who
- * gives no time wants no look either.
- */
-static long wait_for(struct bt_ring *r, struct bt_queue *q, s32 timeout_ms)
-{
-	u32 limit = min(READ_ONCE(spin_us), SPIN_MAX_US) * NSEC_PER_USEC;
-	u32 *window = q ? &q->spin_ns : &r->spin_ns;
-	u64 start = ktime_get_ns();
-	long err = 0;
-
-	if (!timeout_ms)
-		return 0;
-	if (!spin(r, q, start + min(READ_ONCE(*window), limit)))
-		err = sleep_for(r, q, timeout_ms);
-	WRITE_ONCE(*window, ktime_get_ns() - start <= limit
-				    ? limit
-				    : READ_ONCE(*window) / 2);
-	return err;
-}
-
-static int reap(struct bt_ring *r, struct bt_queue *q)
-{
-	char why[96];
-	int err = bt_request_reap(r, q, why, sizeof(why));
-
-	if (err == -EBADMSG)
-		bt_disk_fail(r->minor, r, why);
-	return err;
-}
-
-static long do_enter(struct bt_ring *r, void __user *arg)
-{
-	struct blktap_enter e;
-	struct bt_queue *q = NULL;
-	long err;
-	u32 i;
-
-	err = bt_get_arg(&e, sizeof(e), arg);
-	if (err)
-		return err;
-	if (!smp_load_acquire(&r->ready))
-		return -ENODEV;
-	if (e.flags & ~BLKTAP_ENTER_WAIT)
-		return -EINVAL;
-	if (e.queue != BLKTAP_ALL_QUEUES) {
-		if (e.queue >= r->nr_queues)
-			return -EINVAL;
-		q = &r->queues[array_index_nospec(e.queue, r->nr_queues)];
-	}
-	for (i = 0; i < (q ? 1 : r->nr_queues); i++) {
-		err = reap(r, q ? q : &r->queues[i]);
-		if (err)
-			return err;
-	}
-	if (e.flags & BLKTAP_ENTER_WAIT &&
-	    !(q ? pending(r, q) : pending_all(r))) {
-		err = wait_for(r, q, e.timeout_ms);
-		if (err)
-			return err;
-		err = q ? READ_ONCE(q->dead) : READ_ONCE(r->gone);
-		if (err)
-			return err;
-	}
-	return q ? pending(r, q) : pending_all(r);
+	wake_up_interruptible_all(&r->all);
 }
 
 static int attach_locked(struct bt_minor *m, struct bt_ring *r, u64 features)
@@ -302,7 +129,7 @@ static long do_attach(struct bt_ring *r, void __user *arg)
 		return err;
 	if (a.flags || a.reserved)
 		return -EINVAL;
-	if (a.features & ~(u64)BLKTAP_FEATURE_RECOVERY)
+	if (a.features & ~BLKTAP_FEATURES)
 		return -EOPNOTSUPP;
 	mutex_lock(&m->lock);
 	/* Freeing memory may wait for the very disk that is taken over. */
@@ -431,7 +258,7 @@ static long ring_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 	switch (cmd) {
 	case BLKTAP_RING_ENTER:
-		return do_enter(r, p);
+		return bt_ring_enter(r, p);
 	case BLKTAP_RING_ATTACH:
 		return do_attach(r, p);
 	case BLKTAP_RING_CREATE:
@@ -481,6 +308,7 @@ static int ring_open(struct inode *inode, struct file *file)
 	}
 	r->minor = m;
 	init_waitqueue_head(&r->wait);
+	init_waitqueue_head(&r->all);
 	file->private_data = r;
 	return stream_open(inode, file);
 }
@@ -510,6 +338,6 @@ const struct file_operations bt_ring_fops = {
 	.release = ring_release,
 	.unlocked_ioctl = ring_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-	.poll = ring_poll,
+	.poll = bt_ring_poll,
 	.mmap = ring_mmap,
 };

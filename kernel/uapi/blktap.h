@@ -52,6 +52,9 @@
 
 /* Bits of blktap_version.features and blktap_attach.features. */
 #define BLKTAP_FEATURE_RECOVERY (1ULL << 0) /* ATTACH finds orphaned disks */
+#define BLKTAP_FEATURE_WAIT_FD (1ULL << 1) /* ENTER waits for an fd, too */
+#define BLKTAP_FEATURE_LOOK (1ULL << 2) /* ENTER looks without a wait */
+#define BLKTAP_FEATURES 0x7ULL
 
 /*
  * The ABI's own bounds. The running module may be set lower (see
@@ -234,14 +237,29 @@ struct blktap_remove {
  * that wait in the submission ring by the caller's own sq_head.
  * ENODEV: the disk is gone. ESHUTDOWN: it has failed, nothing is taken any
  * more. EBADMSG: a completion was bad, and the disk has failed just now.
+ *
+ * With FD, which needs WAIT_FD and goes with WAIT, the sleep ends also when fd
+ * is readable, as poll(2) has it, or might be: ENTER returns 0, and the caller
+ * looks. So a daemon that has other things to do gives the epoll descriptor of
+ * them all, and needs one call where it would need two. fd is looked at only
+ * where there is no request, and only then EBADF, if it is none, or EPERM, if
+ * it cannot be polled, is found.
+ *
+ * With LOOK, which needs the feature of that name, ENTER that has no WAIT looks
+ * for requests as long as it would before it slept, and returns: for a daemon
+ * that has answered all it has, and will be asked again at once or not soon.
  */
 struct blktap_enter {
-	__u32 size; /* in: sizeof */
+	__u32 size; /* in: sizeof; without the tail if there is no FD */
 	__u32 flags; /* in: BLKTAP_ENTER_* */
 	__u32 queue; /* in: one, or BLKTAP_ALL_QUEUES */
 	__s32 timeout_ms; /* in: with WAIT; -1: for ever */
+	__s32 fd; /* in: with FD, else 0 */
+	__u32 reserved;
 };
 #define BLKTAP_ENTER_WAIT (1U << 0)
+#define BLKTAP_ENTER_FD (1U << 1)
+#define BLKTAP_ENTER_LOOK (1U << 2)
 #define BLKTAP_ALL_QUEUES 0xffffffffU
 
 #define BLKTAP_RING_ATTACH _IO(BLKTAP_IOC_MAGIC, 0x20) /* blktap_attach */
@@ -263,7 +281,9 @@ struct blktap_enter {
  * requests in flight than tags.
  *
  * Sleep: the poll handler and ENTER set need_wake for the caller, so
- * poll(2), level-triggered epoll and ENTER need nothing else. Whoever sleeps
+ * poll(2), level-triggered epoll and ENTER need nothing else. While somebody
+ * sleeps in ENTER on all queues he alone is woken, and so takes what is there
+ * when it returns, whatever it returns. Whoever sleeps
  * by other means (edge-triggered epoll, io_uring poll) stores need_wake = 1,
  * then a full barrier, then looks at sq_tail once more. The kernel clears
  * need_wake when it wakes. A caller that is awake anyway may store 0 to be
@@ -330,7 +350,7 @@ BLKTAP_ABI_ASSERT(sizeof(struct blktap_create) == 192, "blktap_create");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_info) == 232, "blktap_info");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_resize) == 16, "blktap_resize");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_remove) == 16, "blktap_remove");
-BLKTAP_ABI_ASSERT(sizeof(struct blktap_enter) == 16, "blktap_enter");
+BLKTAP_ABI_ASSERT(sizeof(struct blktap_enter) == 24, "blktap_enter");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_queue) == 128, "blktap_queue");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_desc) == 32, "blktap_desc");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_cqe) == 16, "blktap_cqe");
@@ -347,6 +367,7 @@ BLKTAP_ABI_AT(blktap_info, queues, 48);
 BLKTAP_ABI_AT(blktap_info, data_offset, 88);
 BLKTAP_ABI_AT(blktap_info, name, 104);
 BLKTAP_ABI_AT(blktap_resize, capacity, 8);
+BLKTAP_ABI_AT(blktap_enter, fd, 16);
 BLKTAP_ABI_AT(blktap_queue, sq_head, 64);
 BLKTAP_ABI_AT(blktap_queue, need_wake, 68);
 BLKTAP_ABI_AT(blktap_queue, cq_tail, 72);

@@ -9,9 +9,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -335,6 +338,84 @@ static void test_requests(struct tapring *r, int disk)
 	want(tap_enter(r->fd, 0, 8, 0), -EINVAL, "ENTER with an unknown flag");
 }
 
+static void *write_later(void *arg)
+{
+	uint64_t one = 1;
+
+	usleep(300000);
+	if (write(*(int *)arg, &one, sizeof(one)) != sizeof(one))
+		return arg;
+	return NULL;
+}
+
+static void test_bad_wait_fd(struct tapring *r)
+{
+	struct blktap_enter e = { .size = sizeof(e),
+				  .flags = BLKTAP_ENTER_FD,
+				  .queue = BLKTAP_ALL_QUEUES };
+	int file = open("/init", O_RDONLY);
+
+	want(ioctl(r->fd, BLKTAP_RING_ENTER, &e) ? -errno : 0, -EINVAL,
+	     "ENTER with FD goes with WAIT");
+	e.flags |= BLKTAP_ENTER_WAIT;
+	e.reserved = 1;
+	want(ioctl(r->fd, BLKTAP_RING_ENTER, &e) ? -errno : 0, -EINVAL,
+	     "ENTER's reserved field is zero");
+	e.reserved = 0;
+	e.flags = 0;
+	e.fd = 5;
+	want(ioctl(r->fd, BLKTAP_RING_ENTER, &e) ? -errno : 0, -EINVAL,
+	     "a descriptor goes with FD");
+	e.size = offsetof(struct blktap_enter, fd);
+	want(ioctl(r->fd, BLKTAP_RING_ENTER, &e), 0,
+	     "ENTER as it was before it had a descriptor");
+	e.size--;
+	want(ioctl(r->fd, BLKTAP_RING_ENTER, &e) ? -errno : 0, -EINVAL,
+	     "ENTER that is too short");
+	want(tap_enter_fd(r->fd, -1, -1), -EBADF, "waiting for no descriptor");
+	want(tap_enter_fd(r->fd, file, -1), -EPERM,
+	     "waiting for what cannot be polled");
+	close(file);
+}
+
+/* One call waits for the ring, and for what an epoll descriptor has, in which the
+ * ring may be, too. */
+static void test_wait_fd(struct tapring *r, int disk)
+{
+	int event = eventfd(0, EFD_NONBLOCK), ep = epoll_create1(0);
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct blktap_desc d;
+	struct tapqueue q;
+	uint64_t count;
+	pthread_t t;
+	struct io *io;
+
+	test_bad_wait_fd(r);
+	epoll_ctl(ep, EPOLL_CTL_ADD, event, &ev);
+	epoll_ctl(ep, EPOLL_CTL_ADD, r->fd, &ev);
+	tap_queue(r, 0, &q);
+	q.head = q.shared->sq_head;
+	q.tail = q.shared->cq_tail;
+	want(tap_enter_fd(r->fd, ep, 10), 0, "a wait for both has an end");
+	pthread_create(&t, NULL, write_later, &event);
+	want(tap_enter_fd(r->fd, ep, -1), 0, "a descriptor ends the sleep");
+	pthread_join(t, NULL);
+	want(tap_enter_fd(r->fd, ep, -1), 0,
+	     "one that is ready lets none begin");
+	check(read(event, &count, sizeof(count)) == sizeof(count) && count == 1,
+	      "and the caller looks what it was");
+	io = start_io(disk, true, 0, 4096);
+	want(tap_enter_fd(r->fd, ep, -1), 1, "a request ends it as well");
+	want(epoll_wait(ep, &ev, 1, 0), 1, "and epoll sees it, too");
+	answer_next(r, &q, &d, 0);
+	want(end_io(io), 4096, "and is answered");
+	want(tap_enter_fd(r->fd, r->fd, 10), 0, "waiting for the ring itself");
+	want(tap_enter(r->fd, 0, BLKTAP_ENTER_LOOK, 0), 0,
+	     "a look does not sleep");
+	close(ep);
+	close(event);
+}
+
 /* One request left open; its slot alone comes to the next owner. */
 static void test_takeover(struct tapring *r, int minor, int disk)
 {
@@ -365,6 +446,8 @@ static void test_takeover(struct tapring *r, int minor, int disk)
 	}
 	want(err, BLKTAP_STATE_LIVE, "the next owner finds the disk");
 	want(tap_map(&next), 0, "and maps its ring");
+	want(tap_enter_fd(next.fd, next.fd, 10), -EINVAL,
+	     "waiting for a descriptor has to be asked for");
 	tap_queue(&next, 0, &q);
 	err = tap_take(&next, &q, &d);
 	clean = err &&
@@ -424,8 +507,7 @@ static void test_disk(void)
 	want(tap_enter(r.fd, 0, 0, 0), -ENODEV, "no disk, no ENTER");
 	want(tap_attach(r.fd, 1ull << 63), -EOPNOTSUPP,
 	     "an unknown feature is refused");
-	want(tap_attach(r.fd, BLKTAP_FEATURE_RECOVERY), BLKTAP_STATE_EMPTY,
-	     "ATTACH");
+	want(tap_attach(r.fd, BLKTAP_FEATURES), BLKTAP_STATE_EMPTY, "ATTACH");
 	other = tap_open(minor);
 	want(tap_create(other, &c), -EPERM, "CREATE is the owner's");
 	want(tap_remove(other, 0), -EPERM, "REMOVE is the owner's");
@@ -446,6 +528,7 @@ static void test_disk(void)
 	disk = open(DEV_DIR "/tapdev3", O_RDWR | O_DIRECT);
 	check(disk >= 0, "the disk can be opened");
 	test_requests(&r, disk);
+	test_wait_fd(&r, disk);
 	want(tap_resize(r.fd, 777), -EINVAL, "RESIZE to part of a block");
 	want(tap_resize(r.fd, 2 << 20), 0, "RESIZE");
 	want(lseek(disk, 0, SEEK_END), 2 << 20, "an opener sees the new size");

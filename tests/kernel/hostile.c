@@ -75,6 +75,26 @@ static void *scribble(void *arg)
 	return NULL;
 }
 
+/* ENTER that would sleep with reason does not; some sleep for a moment, with a
+ * descriptor that is anything. */
+static void garbage_enter(void *buf, unsigned i, unsigned *seed)
+{
+	struct blktap_enter *e = buf;
+
+	e->timeout_ms = 0;
+	if (i % 5 == 0)
+		*e = (struct blktap_enter){ .size = sizeof(*e),
+					    .flags = BLKTAP_ENTER_LOOK };
+	if (i % 4)
+		return;
+	*e = (struct blktap_enter){ .size = sizeof(*e),
+				    .flags =
+					    BLKTAP_ENTER_WAIT | BLKTAP_ENTER_FD,
+				    .queue = i % 8 ? 0 : BLKTAP_ALL_QUEUES,
+				    .timeout_ms = 1,
+				    .fd = (int)(rand_r(seed) % 16) - 2 };
+}
+
 /* Every number of our magic and around it, every kind of argument. */
 static void *garbage(void *arg)
 {
@@ -95,9 +115,8 @@ static void *garbage(void *arg)
 		/* A removal or a resize may be asked for by its owner. */
 		if (nr == 0x23 || nr == 0x24)
 			continue;
-		/* ENTER with WAIT and no limit would sleep with reason. */
 		if (nr == 0x25)
-			((struct blktap_enter *)buf)->timeout_ms = 0;
+			garbage_enter(buf, i, &seed);
 		ioctl(r->fd, _IO(BLKTAP_IOC_MAGIC, nr), p);
 		ioctl(r->fd, rand_r(&seed), p);
 	}

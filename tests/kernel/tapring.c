@@ -94,6 +94,17 @@ int tap_enter(int fd, uint32_t queue, unsigned flags, int timeout_ms)
 	return call(fd, BLKTAP_RING_ENTER, &e);
 }
 
+int tap_enter_fd(int fd, int other, int timeout_ms)
+{
+	struct blktap_enter e = { .size = sizeof(e),
+				  .flags = BLKTAP_ENTER_WAIT | BLKTAP_ENTER_FD,
+				  .queue = BLKTAP_ALL_QUEUES,
+				  .timeout_ms = timeout_ms,
+				  .fd = other };
+
+	return call(fd, BLKTAP_RING_ENTER, &e);
+}
+
 int tap_map(struct tapring *r)
 {
 	int err = tap_info(r->fd, &r->info);

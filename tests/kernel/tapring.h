@@ -36,6 +36,8 @@ int tap_remove(int fd, unsigned flags);
 int tap_resize(int fd, uint64_t capacity);
 int tap_map(struct tapring *r);
 int tap_enter(int fd, uint32_t queue, unsigned flags, int timeout_ms);
+/* Waits on all queues, and for the other descriptor. */
+int tap_enter_fd(int fd, int other, int timeout_ms);
 
 /* A disk as most tests want it; the caller changes what it is about. */
 void tap_create_defaults(struct blktap_create *c, uint64_t capacity);

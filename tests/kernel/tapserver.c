@@ -340,7 +340,7 @@ static void set_up(void)
 		die("open", ring.fd);
 	/* A dying owner may take a moment. */
 	for (tries = 0; tries < opt.tries; tries++) {
-		err = tap_attach(ring.fd, BLKTAP_FEATURE_RECOVERY);
+		err = tap_attach(ring.fd, BLKTAP_FEATURES);
 		if (err != -EBUSY && err != -EAGAIN)
 			break;
 		usleep(100000);

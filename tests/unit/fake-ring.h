@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,11 @@ struct fake {
 	int attach_error;
 	int create_error;
 	int enter_error;
+	uint64_t has; /* features of the module */
 	uint64_t features; /* that ATTACH asked for */
+	unsigned int waits; /* ENTERs that might have slept */
+	unsigned int looks; /* ENTERs that might have looked */
+	void (*in_wait)(struct fake *f); /* what happens meanwhile */
 	unsigned int attaches, creates, enters, resizes, removes, closes;
 	uint32_t remove_flags;
 	int openers;
@@ -52,6 +57,7 @@ static inline void fake_init(struct fake *f)
 	struct blktap_info *i = &f->info;
 
 	memset(f, 0, sizeof(*f));
+	f->has = BLKTAP_FEATURES;
 	ck_assert_int_eq(pipe2(f->fds, O_CLOEXEC | O_NONBLOCK), 0);
 	i->logical_block = 512;
 	i->recovery_ms = 30000;
@@ -92,13 +98,41 @@ static inline struct blktap_queue *fake_shared(struct fake *f, uint32_t q)
 	return (void *)(f->map + (size_t)q * 4096);
 }
 
+static inline bool fake_is_pending(struct fake *f)
+{
+	bool any = false;
+	uint32_t i;
+
+	for (i = 0; i < FAKE_QUEUES; i++)
+		any |= fake_shared(f, i)->sq_tail != fake_shared(f, i)->sq_head;
+	return any;
+}
+
+/* A request, or the other descriptor, ends the sleep. */
+static inline int fake_wait(struct fake *f, const struct blktap_enter *e)
+{
+	struct pollfd fds[] = { { e->fd, POLLIN, 0 },
+				{ f->fds[0], POLLIN, 0 } };
+
+	ck_assert(f->features & BLKTAP_FEATURE_WAIT_FD);
+	ck_assert(e->flags & BLKTAP_ENTER_FD);
+	f->waits++;
+	if (f->in_wait)
+		f->in_wait(f);
+	if (!fake_is_pending(f))
+		ck_assert_int_ge(poll(fds, 2, e->timeout_ms), 0);
+	return fake_is_pending(f);
+}
+
 /* Takes answers as the module does, and counts what is wrong with them. */
-static inline int fake_enter(struct fake *f)
+static inline int fake_enter(struct fake *f, const struct blktap_enter *enter)
 {
 	char bytes[64];
 	uint32_t i;
 
 	f->enters++;
+	if (!(f->features & BLKTAP_FEATURE_LOOK))
+		ck_assert_uint_eq(enter->flags, 0);
 	while (read(f->fds[0], bytes, sizeof(bytes)) > 0)
 		;
 	if (f->enter_error)
@@ -121,11 +155,14 @@ static inline int fake_enter(struct fake *f)
 			q->answers[e->tag]++;
 		}
 	}
-	return 0;
+	f->looks += !!(enter->flags & BLKTAP_ENTER_LOOK);
+	return enter->flags & BLKTAP_ENTER_WAIT ? fake_wait(f, enter) : 0;
 }
 
 static inline int fake_attach(struct fake *f, struct blktap_attach *a)
 {
+	if (a->features & ~f->has)
+		return -EOPNOTSUPP;
 	f->attaches++;
 	f->features = a->features;
 	a->state = f->state;
@@ -189,7 +226,7 @@ static inline int fake_ioctl(void *opaque, int fd, unsigned long cmd, void *arg)
 	case BLKTAP_RING_REMOVE:
 		return fake_remove(f, arg);
 	case BLKTAP_RING_ENTER:
-		return fake_enter(f);
+		return fake_enter(f, arg);
 	}
 	ck_abort_msg("ioctl %lx", cmd);
 }

@@ -2,6 +2,8 @@
 /* The ring frontend against a module that the test plays. */
 #include "fake-ring.h"
 
+#include <sys/epoll.h>
+
 /* ---- what is promised ----------------------------------------------------- */
 
 START_TEST(writes_and_reads_move_slots_of_every_tag_and_queue)
@@ -71,6 +73,103 @@ START_TEST(an_answer_has_no_byte_that_is_not_its_own)
 }
 END_TEST
 
+static void ask(uint32_t tag)
+{
+	fake_fill(&fake, 0, tag, BLKTAP_REQ_READ, 0, 4096);
+	fake_ring(&fake, 0, tag);
+}
+
+static void ask_in_wait(struct fake *f)
+{
+	ask(0);
+}
+
+static void wake_in_wait(struct fake *f)
+{
+	blktap_context_wake(context);
+}
+
+START_TEST(waiting_is_a_call_of_the_ring_that_sees_the_rest_too)
+{
+	uint32_t i, waits;
+
+	serve("ram:4M");
+	/* A request that comes meanwhile ends the wait, */
+	fake.in_wait = ask_in_wait;
+	for (i = 1; i <= 3; i++) {
+		waits = fake.waits;
+		while (fake.queues[0].answers[0] < i)
+			ck_assert_int_eq(blktap_context_run(context, -1), 0);
+		ck_assert_uint_eq(fake.waits, waits + 1);
+	}
+	/* and so does what is the loop's. */
+	fake.in_wait = wake_in_wait;
+	waits = fake.waits;
+	ck_assert_int_eq(blktap_context_run(context, -1), 0);
+	ck_assert_uint_eq(fake.waits, waits + 1);
+}
+END_TEST
+
+static void count_ready(struct bt_watch *watch, uint32_t events)
+{
+	char byte;
+
+	ck_assert_int_eq(read(watch->fd, &byte, 1), 1);
+	bt_watch_del(watch);
+}
+
+START_TEST(looks_for_more_are_for_who_has_answered_everything)
+{
+	serve("ram:4M");
+	ck_assert_int_eq(run(0, 0, BLKTAP_REQ_READ, 0, 0, 4096), 4096);
+	ck_assert_uint_eq(fake.looks, 1);
+	/* What a paused disk holds is out. */
+	pause_disk();
+	ask(1);
+	turns();
+	ck_assert_uint_eq(fake.queues[0].answers[1], 0);
+	ck_assert_uint_eq(fake.looks, 1);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	turns();
+	ck_assert_uint_eq(fake.queues[0].answers[1], 1);
+	ck_assert_uint_eq(fake.looks, 2);
+}
+END_TEST
+
+START_TEST(busy_ring_lets_other_descriptors_have_their_turn)
+{
+	struct bt_watch watch;
+	int fds[2];
+	uint32_t i;
+
+	serve("ram:4M");
+	ck_assert_int_eq(pipe(fds), 0);
+	ck_assert_int_eq(
+		bt_watch_add(ring->loop, &watch, fds[0], EPOLLIN, count_ready),
+		0);
+	ck_assert_int_eq(write(fds[1], "", 1), 1);
+	for (i = 0; i < 100 && watch.loop; i++) {
+		ask(i % FAKE_DEPTH);
+		ck_assert_int_eq(blktap_context_run(context, -1), 0);
+	}
+	ck_assert_ptr_null(watch.loop);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(module_that_cannot_wait_for_the_rest_is_served_by_epoll)
+{
+	fake.has = BLKTAP_FEATURE_RECOVERY;
+	serve("ram:4M");
+	ck_assert_uint_eq(fake.features, BLKTAP_FEATURE_RECOVERY);
+	ask(0);
+	while (!fake.queues[0].answers[0])
+		ck_assert_int_eq(blktap_context_run(context, -1), 0);
+	ck_assert_uint_eq(fake.waits, 0);
+}
+END_TEST
+
 START_TEST(flush_discard_zeroes_and_fua_are_served)
 {
 	uint8_t *slot = fake_slot(&fake, 0, 1);
@@ -101,7 +200,7 @@ START_TEST(device_has_what_the_disk_has)
 	ck_assert_uint_ne(fake.create.flags & BLKTAP_DISK_DISCARD, 0);
 	ck_assert_uint_ne(fake.create.flags & BLKTAP_DISK_WRITE_ZEROES, 0);
 	ck_assert_uint_eq(fake.create.recovery_ms, BLKTAP_RECOVERY_DEFAULT);
-	ck_assert_uint_eq(fake.features, BLKTAP_FEATURE_RECOVERY);
+	ck_assert_uint_eq(fake.features, BLKTAP_FEATURES);
 	ck_assert_str_eq(fake.create.name, "ram:4M");
 	ck_assert_str_eq(blktap_ring_get_path(ring),
 			 "/dev/xen/blktap-2/tapdev3");
@@ -357,6 +456,12 @@ int main(void)
 	tcase_add_test(tc, writes_and_reads_move_slots_of_every_tag_and_queue);
 	tcase_add_test(tc, one_call_answers_a_whole_batch);
 	tcase_add_test(tc, an_answer_has_no_byte_that_is_not_its_own);
+	tcase_add_test(tc,
+		       waiting_is_a_call_of_the_ring_that_sees_the_rest_too);
+	tcase_add_test(tc, looks_for_more_are_for_who_has_answered_everything);
+	tcase_add_test(tc, busy_ring_lets_other_descriptors_have_their_turn);
+	tcase_add_test(tc,
+		       module_that_cannot_wait_for_the_rest_is_served_by_epoll);
 	tcase_add_test(tc, flush_discard_zeroes_and_fua_are_served);
 	tcase_add_test(tc, device_has_what_the_disk_has);
 	tcase_add_test(tc, read_only_use_makes_a_read_only_device);

@@ -3,7 +3,9 @@
  *
  * A request's buffer is its slot: the image reads and writes there. Answers are
  * put into the completion ring as they come, and one ENTER before the loop waits
- * tells of all of them. */
+ * tells of all of them. The wait is an ENTER, too, where the module can wait for the
+ * loop's other descriptors: of all rings of a loop, in the one that was served last;
+ * the others are among those descriptors. */
 #include "frontend/ring.h"
 
 #include <errno.h>
@@ -27,6 +29,7 @@ void bt_ring_stop(struct blktap_ring *ring, enum bt_ring_stage stage)
 	ring->answered = 0;
 	/* A dead ring is always ready: it must not be waited for. */
 	bt_watch_del(&ring->watch);
+	bt_loop_drop_waiter(ring->loop, &ring->waiter);
 }
 
 /* The module, or who plays it, broke the rules: nothing it says counts. */
@@ -81,9 +84,20 @@ static void done(struct bt_request *req)
 	bt_pool_give(req);
 }
 
+/* Whoever waited for the last answers may be about to ask again: the module looks
+ * for that within the call, as long as it has paid of late. */
+static uint32_t look(const struct blktap_ring *ring)
+{
+	return ring->can_wait && !ring->in_flight &&
+			       ring->stage == BT_RING_SERVE
+		       ? BLKTAP_ENTER_LOOK
+		       : 0;
+}
+
 bool bt_ring_commit(struct blktap_ring *ring)
 {
 	struct blktap_enter enter = { .size = sizeof(enter),
+				      .flags = look(ring),
 				      .queue = BLKTAP_ALL_QUEUES };
 	char text[BT_STRERROR_MAX];
 	uint32_t i;
@@ -108,6 +122,29 @@ bool bt_ring_commit(struct blktap_ring *ring)
 		       ring->path, bt_strerror(rc, text));
 	bt_ring_stop(ring, rc == -ENODEV ? BT_RING_GONE : BT_RING_FAILED);
 	return true;
+}
+
+/* Whatever goes wrong here shows in the descriptor of the ring, which is one of
+ * the loop's. */
+int bt_ring_wait(struct bt_waiter *waiter, int loop_fd, int timeout_ms)
+{
+	struct blktap_ring *ring =
+		bt_container_of(waiter, struct blktap_ring, waiter);
+	struct blktap_enter enter = { .size = sizeof(enter),
+				      .flags = BLKTAP_ENTER_WAIT |
+					       BLKTAP_ENTER_FD,
+				      .queue = BLKTAP_ALL_QUEUES,
+				      .timeout_ms = timeout_ms,
+				      .fd = loop_fd };
+	int rc;
+
+	ring->enters++;
+	rc = bt_ring_call(ring, BLKTAP_RING_ENTER, &enter);
+	if (rc >= 0 || rc == -EINTR)
+		return rc > 0 ? 1 : rc;
+	ring->can_wait = false;
+	bt_loop_drop_waiter(ring->loop, waiter);
+	return 0;
 }
 
 /* ---- requests ------------------------------------------------------------- */
@@ -218,5 +255,7 @@ bool bt_ring_take(struct blktap_ring *ring)
 
 	for (i = 0; i < ring->info.queues && ring->stage == BT_RING_SERVE; i++)
 		any |= take_queue(ring, &ring->queues[i]);
+	if (any && ring->can_wait && ring->stage == BT_RING_SERVE)
+		bt_loop_set_waiter(ring->loop, &ring->waiter);
 	return any;
 }

@@ -153,6 +153,22 @@ static bool wait_ms(struct blktap_ring *ring, int ms)
 	return bt_loop_run_until(ring->loop, never, NULL, ms) == -ETIMEDOUT;
 }
 
+/* An older module does without what the first call asks for. */
+static int attach_once(struct blktap_ring *ring, uint32_t *state)
+{
+	struct blktap_attach a = { .size = sizeof(a),
+				   .features = BLKTAP_FEATURES };
+	int rc = bt_ring_call(ring, BLKTAP_RING_ATTACH, &a);
+
+	ring->can_wait = rc != -EOPNOTSUPP;
+	if (!ring->can_wait) {
+		a.features = BLKTAP_FEATURE_RECOVERY;
+		rc = bt_ring_call(ring, BLKTAP_RING_ATTACH, &a);
+	}
+	*state = a.state;
+	return rc;
+}
+
 /* EBUSY: a daemon has it, who may be dying; EAGAIN: what he wrote is not on disk
  * yet; ESHUTDOWN: its disk is just going. */
 static int attach(struct blktap_ring *ring, uint32_t *state)
@@ -160,14 +176,9 @@ static int attach(struct blktap_ring *ring, uint32_t *state)
 	int rc, tries;
 
 	for (tries = 0; tries < ATTACH_TRIES; tries++) {
-		struct blktap_attach a = { .size = sizeof(a),
-					   .features =
-						   BLKTAP_FEATURE_RECOVERY };
-
-		rc = bt_ring_call(ring, BLKTAP_RING_ATTACH, &a);
-		*state = a.state;
+		rc = attach_once(ring, state);
 		if (rc != -EBUSY && rc != -EAGAIN &&
-		    (rc != -ESHUTDOWN || a.state == BLKTAP_STATE_FAILED))
+		    (rc != -ESHUTDOWN || *state == BLKTAP_STATE_FAILED))
 			break;
 		if (!wait_ms(ring, ATTACH_WAIT_MS))
 			break;
@@ -386,6 +397,9 @@ static int start(struct blktap_ring *ring, const struct blktap_ring_options *o,
 			       ring->path, STRERROR(rc));
 	bt_vbd_client_add(ring->disk, &ring->client);
 	bt_idle_add(ring->loop, &ring->idle, on_idle);
+	ring->waiter.fn = bt_ring_wait;
+	if (ring->can_wait)
+		bt_loop_set_waiter(ring->loop, &ring->waiter);
 	on_resized(&ring->client);
 	return 0;
 }
@@ -394,6 +408,7 @@ static int start(struct blktap_ring *ring, const struct blktap_ring_options *o,
 static void ring_free(struct blktap_ring *ring)
 {
 	bt_idle_del(&ring->idle);
+	bt_loop_drop_waiter(ring->loop, &ring->waiter);
 	bt_watch_del(&ring->watch);
 	bt_vbd_client_del(&ring->client);
 	bt_vbd_pool_destroy(ring->disk, ring->pool);
@@ -510,6 +525,7 @@ static int hand_over(struct blktap_ring *ring)
 		return -ENOTSUP;
 	ring->stage = BT_RING_HOLD;
 	bt_watch_del(&ring->watch);
+	bt_loop_drop_waiter(ring->loop, &ring->waiter);
 	return 0;
 }
 

@@ -68,6 +68,8 @@ struct blktap_ring {
 	struct bt_vbd_client client;
 	struct bt_watch watch;
 	struct bt_idle idle;
+	struct bt_waiter waiter;
+	bool can_wait; /* the module looks, and waits for others, too */
 	const struct bt_ring_ops *ops;
 	void *opaque; /* of ops */
 
@@ -104,6 +106,8 @@ uint64_t bt_ring_slot(const struct blktap_info *info, uint32_t queue,
 bool bt_ring_take(struct blktap_ring *ring);
 /* Hands the answers over: one system call, none where there are none. */
 bool bt_ring_commit(struct blktap_ring *ring);
+/* The waiter's. */
+int bt_ring_wait(struct bt_waiter *waiter, int loop_fd, int timeout_ms);
 /* No request is taken any more; what is out is finished and not answered. */
 void bt_ring_stop(struct blktap_ring *ring, enum bt_ring_stage stage);
 

@@ -11,7 +11,6 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define FAR_NS 20000000ull
 #define NS_PER_S 1000000000ull
 
 void bt_alarm_init(struct bt_loop *loop)
@@ -57,7 +56,8 @@ bool bt_alarm_covers(struct bt_loop *loop, uint64_t ns)
 
 	if (ns == UINT64_MAX)
 		return true;
-	if (ns < FAR_NS || loop->clock == BT_CLOCK_VIRTUAL || !open_alarm(loop))
+	if (ns < BT_ALARM_FAR_NS || loop->clock == BT_CLOCK_VIRTUAL ||
+	    !open_alarm(loop))
 		return false;
 	if (loop->alarm_ns > loop->now_ns && loop->alarm_ns <= due)
 		return true;

@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #define ROUNDS 8
+/* So many waits of a waiter that has always work, and then the rest gets a look. */
+#define UNSEEN_MAX 16
 #define NS_PER_S 1000000000ull
 #define NS_PER_MS 1000000ull
 
@@ -184,6 +186,17 @@ void bt_idle_del(struct bt_idle *idle)
 	bt_list_del(&idle->link);
 }
 
+void bt_loop_set_waiter(struct bt_loop *loop, struct bt_waiter *waiter)
+{
+	loop->waiter = waiter;
+}
+
+void bt_loop_drop_waiter(struct bt_loop *loop, struct bt_waiter *waiter)
+{
+	if (loop->waiter == waiter)
+		loop->waiter = NULL;
+}
+
 void bt_loop_poke(struct bt_loop *loop)
 {
 	loop->hooks_wanted = true;
@@ -309,11 +322,24 @@ static int block(struct bt_loop *loop, uint64_t ns)
 	return rc < 0 ? -errno : rc;
 }
 
+static int wait_by(struct bt_loop *loop, struct bt_waiter *waiter, uint64_t ns)
+{
+	int rc = waiter->fn(waiter, loop->epoll_fd, to_ms(ns));
+
+	if (rc < 0 || (rc && ++loop->unseen < UNSEEN_MAX))
+		return rc < 0 ? rc : 0;
+	loop->unseen = 0;
+	return block(loop, 0);
+}
+
 static int wait_events(struct bt_loop *loop, uint64_t ns)
 {
 	uint64_t start;
 	int rc;
 
+	if (ns >= BT_ALARM_FAR_NS && loop->waiter &&
+	    loop->clock == BT_CLOCK_MONOTONIC)
+		return wait_by(loop, loop->waiter, ns);
 	if (!bt_poll_fits(loop, ns))
 		return block(loop, ns);
 	start = bt_monotonic_ns();

@@ -54,6 +54,15 @@ struct bt_idle {
 	struct bt_list link;
 };
 
+/* Who can wait in the loop's stead: for work of its own, which its idle hook then
+ * finds, and for the loop's descriptor; so it needs one system call where epoll and
+ * its own would be two. There is one at a time: whoever is busy. */
+struct bt_waiter {
+	/* Waits at most timeout_ms, -1: for ever. 1: it has work. 0: the loop
+	 * should look at its descriptors. Or a negative errno: -EINTR. */
+	int (*fn)(struct bt_waiter *waiter, int loop_fd, int timeout_ms);
+};
+
 /* The virtual clock stands still but for bt_loop_advance; for tests. */
 enum bt_clock { BT_CLOCK_MONOTONIC, BT_CLOCK_VIRTUAL };
 
@@ -86,6 +95,10 @@ void bt_work_cancel(struct bt_work *work);
 void bt_idle_add(struct bt_loop *loop, struct bt_idle *idle,
 		 bool (*fn)(struct bt_idle *idle));
 void bt_idle_del(struct bt_idle *idle);
+/* Called for waits that no timer is to end; NULL: nobody. */
+void bt_loop_set_waiter(struct bt_loop *loop, struct bt_waiter *waiter);
+/* Harmless where it is another. */
+void bt_loop_drop_waiter(struct bt_loop *loop, struct bt_waiter *waiter);
 /* Says that a hook has work, for bt_loop_timeout: an embedder who submits
  * between two turns must not sleep on it. */
 void bt_loop_poke(struct bt_loop *loop);

@@ -32,6 +32,9 @@ struct bt_loop {
 	uint32_t poll_rest; /* waits left without a look */
 	uint32_t poll_rest_last; /* the last rest's length */
 
+	struct bt_waiter *waiter; /* NULL: the loop waits itself */
+	uint32_t unseen; /* its waits since the descriptors were looked at */
+
 	struct bt_watch wake;
 	struct bt_watch alarm;
 	int alarm_fd; /* -1: not opened yet */
@@ -73,6 +76,8 @@ int bt_poll_look(struct bt_loop *loop, uint64_t start_ns);
 void bt_poll_learn(struct bt_loop *loop, uint64_t took_ns);
 
 /* alarm.c */
+/* A timer that is nearer than this is waited for with a timeout. */
+#define BT_ALARM_FAR_NS 20000000ull
 void bt_alarm_init(struct bt_loop *loop);
 void bt_alarm_fini(struct bt_loop *loop);
 /* Whether the loop is woken in ns from now, or before, without a timeout. */

@@ -106,7 +106,7 @@ struct blktap_ring_info {
 	bool read_only;
 	bool taken_over; /* the device was there before */
 	uint64_t requests; /* taken from the ring */
-	uint64_t enters; /* system calls that gave answers back */
+	uint64_t enters; /* system calls, to give answers back or to wait */
 };
 
 /* Fills at most info->size bytes of *info. Since 0.1. */
