@@ -78,37 +78,70 @@ static u64 slot_at(const struct bt_disk *d, const struct bt_ring *r, u32 queue,
 	       ((u64)queue * d->par.depth + tag) * d->par.slot_bytes;
 }
 
-/*
- * Hands a slot to the daemon. After the tag is in the ring the request may
- * be ended at any moment, so nothing of it is touched below that.
- */
-static void publish(struct bt_disk *d, u32 queue, u32 tag)
+static struct blktap_desc desc_of(const struct bt_disk *d,
+				  const struct bt_ring *r, u32 queue, u32 tag,
+				  const struct bt_slot *slot)
 {
-	struct bt_slot *slot = &d->slots[queue * d->par.depth + tag];
-	struct bt_ring *r = d->ring;
-	struct bt_queue *q = &r->queues[queue];
-	struct blktap_desc desc = {
+	return (struct blktap_desc){
+		.gen = slot->gen,
 		.tag = tag,
 		.op = slot->op,
 		.flags = slot->flags,
 		.bytes = slot->bytes,
 		.offset = slot->offset,
+		.data = slot->op <= BLKTAP_REQ_WRITE ? slot_at(d, r, queue, tag)
+						     : 0,
 	};
+}
 
-	if (slot->op == BLKTAP_REQ_READ || slot->op == BLKTAP_REQ_WRITE)
-		desc.data = slot_at(d, r, queue, tag);
-	if (slot->op == BLKTAP_REQ_WRITE)
-		copy_data(r->area, desc.data, slot->rq, true);
+/* Requests of one queue that are ready to be handed to the daemon. */
+struct batch {
+	u32 queue;
+	bool any; /* there was one: so there is a ring */
+	u32 nr;
+	u32 tags[32];
+};
+
+/*
+ * Hands slots to the daemon. After a tag is in the ring the request may be
+ * ended at any moment, so nothing of it is touched below that.
+ */
+static void publish(struct bt_disk *d, struct batch *b)
+{
+	struct bt_ring *r = d->ring;
+	struct bt_queue *q = &r->queues[b->queue];
+	u32 mask = r->layout.entries - 1, tail, i;
 
 	spin_lock(&q->sq_lock);
-	desc.gen = slot->gen = ++q->gen;
-	q->desc[tag] = desc;
-	smp_store_release(&slot->busy, true);
-	q->sq[q->sq_tail & (r->layout.entries - 1)] = tag;
-	smp_store_release(&q->shared->sq_tail, q->sq_tail + 1);
-	WRITE_ONCE(q->sq_tail, q->sq_tail + 1);
-	q->requests++;
+	tail = q->sq_tail;
+	for (i = 0; i < b->nr; i++) {
+		u32 tag = b->tags[i];
+		struct bt_slot *slot = &d->slots[b->queue * d->par.depth + tag];
+
+		slot->gen = ++q->gen;
+		q->desc[tag] = desc_of(d, r, b->queue, tag, slot);
+		smp_store_release(&slot->busy, true);
+		q->sq[tail++ & mask] = tag;
+	}
+	smp_store_release(&q->shared->sq_tail, tail);
+	WRITE_ONCE(q->sq_tail, tail);
+	q->requests += b->nr;
 	spin_unlock(&q->sq_lock);
+	b->nr = 0;
+}
+
+/* A slot that was described, with what is to be written. */
+static void add(struct bt_disk *d, struct batch *b, u32 tag)
+{
+	struct bt_slot *slot = &d->slots[b->queue * d->par.depth + tag];
+
+	if (slot->op == BLKTAP_REQ_WRITE)
+		copy_data(d->ring->area, slot_at(d, d->ring, b->queue, tag),
+			  slot->rq, true);
+	b->any = true;
+	b->tags[b->nr++] = tag;
+	if (b->nr == ARRAY_SIZE(b->tags))
+		publish(d, b);
 }
 
 /* Fills the slot from the request; false for what we do not serve. */
@@ -158,18 +191,26 @@ static blk_status_t describe(struct bt_disk *d, struct request *rq,
 	return BLK_STS_OK;
 }
 
-static blk_status_t start(struct bt_disk *d, u32 queue, struct request *rq)
+static void begin_batch(struct batch *b, u32 queue)
+{
+	b->queue = queue;
+	b->any = false;
+	b->nr = 0;
+}
+
+static blk_status_t start(struct bt_disk *d, struct batch *b,
+			  struct request *rq)
 {
 	u32 tag = rq->tag;
 	blk_status_t status;
 
 	if (unlikely(READ_ONCE(d->failed)))
 		return BLK_STS_IOERR;
-	status = describe(d, rq, &d->slots[queue * d->par.depth + tag]);
+	status = describe(d, rq, &d->slots[b->queue * d->par.depth + tag]);
 	if (unlikely(status))
 		return status;
 	blk_mq_start_request(rq);
-	publish(d, queue, tag);
+	add(d, b, tag);
 	return BLK_STS_OK;
 }
 
@@ -177,42 +218,58 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 			     const struct blk_mq_queue_data *bd)
 {
 	struct bt_disk *d = hctx->queue->queuedata;
-	u32 queue = hctx->queue_num;
-	blk_status_t status = start(d, queue, bd->rq);
+	struct batch b;
+	blk_status_t status;
 
-	if (!status && bd->last)
-		bt_ring_notify(d->ring, &d->ring->queues[queue]);
-	return status;
+	begin_batch(&b, hctx->queue_num);
+	status = start(d, &b, bd->rq);
+	if (status)
+		return status;
+	publish(d, &b);
+	if (bd->last)
+		bt_ring_notify(d->ring, &d->ring->queues[b.queue]);
+	return BLK_STS_OK;
+}
+
+/* A disk that has failed has no ring, and nothing was started on it. */
+static void end_of_batch(struct bt_disk *d, struct batch *b)
+{
+	if (!b->any)
+		return;
+	if (b->nr)
+		publish(d, b);
+	bt_ring_notify(d->ring, &d->ring->queues[b->queue]);
 }
 
 /*
  * What one task submitted at once, to one disk, but maybe to several queues.
- * A request is off the list before it is started, as it may be ended at once.
  * What cannot be started goes back, and the block layer gives it and the rest
  * to queue_rq, which says why.
  */
 static void queue_rqs(bt_rq_list *list)
 {
-	struct bt_queue *q = NULL, *last = NULL;
-	struct bt_ring *r = NULL;
+	struct bt_disk *d = NULL;
 	struct request *rq;
+	struct batch b;
 
 	while ((rq = rq_list_pop(list))) {
-		struct bt_disk *d = rq->q->queuedata;
 		u32 queue = rq->mq_hctx->queue_num;
 
-		if (unlikely(start(d, queue, rq))) {
+		if (d && b.queue != queue) {
+			end_of_batch(d, &b);
+			d = NULL;
+		}
+		if (!d) {
+			d = rq->q->queuedata;
+			begin_batch(&b, queue);
+		}
+		if (unlikely(start(d, &b, rq))) {
 			bt_rq_list_push(list, rq);
 			break;
 		}
-		r = d->ring;
-		q = &r->queues[queue];
-		if (last && last != q)
-			bt_ring_notify(r, last);
-		last = q;
 	}
-	if (last)
-		bt_ring_notify(r, last);
+	if (d)
+		end_of_batch(d, &b);
 }
 
 /* The end of a batch whose last request did not say that it was. */
@@ -395,14 +452,17 @@ unlock:
 /* A new daemon's ring gets every request that the old one left unanswered. */
 void bt_request_replay(struct bt_disk *d)
 {
-	u32 queue, tag;
+	struct batch b = {};
+	u32 tag;
 
-	for (queue = 0; queue < d->par.queues; queue++)
+	for (b.queue = 0; b.queue < d->par.queues; b.queue++) {
 		for (tag = 0; tag < d->par.depth; tag++) {
-			if (d->slots[queue * d->par.depth + tag].busy)
-				publish(d, queue, tag);
+			if (d->slots[b.queue * d->par.depth + tag].busy)
+				add(d, &b, tag);
 			cond_resched();
 		}
+		publish(d, &b);
+	}
 }
 
 static void fail_queue(struct bt_disk *d, u32 queue)
