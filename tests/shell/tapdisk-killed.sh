@@ -6,14 +6,16 @@
 . "${srcdir:-.}/tests/shell/functions.sh"
 requires perl
 seed=${BLKTAP_SEED:-$$}
-echo "BLKTAP_SEED=$seed"
+kills=${BLKTAP_KILLS:-5}
+echo "BLKTAP_SEED=$seed BLKTAP_KILLS=$kills"
 
 cat >write.pl <<'END'
 use strict;
 use warnings;
 use IO::Socket::UNIX;
+use Time::HiRes qw(time);
 
-my ($path, $pid, $file, $seed, $blocks) = @ARGV;
+my ($path, $pid, $file, $seed, $blocks, $began) = @ARGV;
 my ($BLOCK, $DEPTH) = (4096, 16);
 my ($WRITE, $DISC, $FLUSH) = (1, 2, 3);
 $SIG{PIPE} = 'IGNORE';
@@ -29,7 +31,12 @@ if (open my $f, '<', $file) {
 	$seq = 0;
 }
 
-my $s = IO::Socket::UNIX->new(Peer => $path) or die "$path: $!";
+# The socket is there a moment after the process is.
+my $s;
+until ($s = IO::Socket::UNIX->new(Peer => $path)) {
+	die "$path: $!" if time - $began > 30 || ($pid && !kill 0, $pid);
+	select undef, undef, undef, 0.0005;
+}
 sub slurp { my ($n) = @_; my $b = '';
 	while (length $b < $n) {
 		my $r = sysread $s, $b, $n - length $b, length $b;
@@ -54,6 +61,8 @@ for my $b (0 .. $blocks - 1) {
 	syswrite $s, request(0, 0, $b * $BLOCK, $BLOCK);
 	die "block $b cannot be read" if unpack('x4 N', slurp(16) // die);
 	my $data = slurp($BLOCK);
+	# from the new process to its first reply
+	printf "%.1f ms\n", 1e3 * (time - $began) unless $b;
 	for my $n ($b * 8 .. $b * 8 + 7) {
 		my $is = substr $data, ($n - $b * 8) * 512, 512;
 		my $seq = unpack('Q>', $is);
@@ -115,34 +124,30 @@ end_served()
 	kill -9 "$served" 2>/dev/null || :
 }
 
-# Serves $spec; sets $served.
+# Serves $spec, to write.pl at once; sets $served and $began.
 serve_again()
 {
-	rm -f uri
+	began=$(date +%s.%N)
 	tapdisk --unix "$tmp/s" "$spec" >uri 2>err &
 	served=$!
-	serve_n=0
-	until [ -s uri ]; do
-		kill -0 "$served" 2>/dev/null && [ $serve_n -lt 600 ] ||
-			fail "tapdisk does not serve: $(cat err)"
-		serve_n=$((serve_n + 1))
-		sleep 0.05
-	done
 }
 
-# killed TYPE: five times, and then it is looked at once more.
+# killed TYPE: so many times, and then it is looked at once more.
 killed()
 {
 	spec=$1:$tmp/$1.img
-	for round in 1 2 3 4 5; do
+	round=0
+	while [ $round -lt "$kills" ]; do
+		round=$((round + 1))
 		seed=$((seed + 1))
 		serve_again
-		timeout 300 perl write.pl s "$served" "$1.state" "$seed" 1024 ||
-			fail "$1, round $round"
+		timeout 300 perl write.pl s "$served" "$1.state" "$seed" 1024 \
+			"$began" >>took || fail "$1, round $round: $(cat err)"
 		wait "$served" || :
 	done
 	serve_again
-	timeout 300 perl write.pl s 0 "$1.state" 0 1024 || fail "$1, at last"
+	timeout 300 perl write.pl s 0 "$1.state" 0 1024 "$began" >>took ||
+		fail "$1, at last: $(cat err)"
 	kill "$served"
 	wait "$served" || fail "$1: $(cat err)"
 	[ "$(head -n 1 "$1.state")" -gt 400 ] || fail "$1: hardly a write"
@@ -159,6 +164,10 @@ killed qcow2
 vhd-util create -n vhd.img -s 4
 killed vhd
 vhd-util check -n vhd.img >check || fail "$(cat check)"
+
+sort -n took | awk '{ t[NR] = $1 } END {
+	print NR " starts, to the first reply: median " t[int((NR + 1) / 2)] \
+		" ms, longest " t[NR] " ms" }'
 
 command -v qemu-img >/dev/null || exit 0
 # clusters that nobody points to are what a kill may leave
