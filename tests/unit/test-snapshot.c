@@ -148,10 +148,13 @@ static void from_inside(void *opaque, int error)
 {
 	struct blktap_error *err = NULL;
 	struct inside *in = opaque;
+	int rc;
 
-	refuse(blktap_disk_snapshot(in->disk, NULL, 0, NULL, &err), err);
+	rc = blktap_disk_snapshot(in->disk, NULL, 0, NULL, &err);
+	refuse(rc, err);
 	err = NULL;
-	refuse(blktap_disk_resize(in->disk, 2 << 20, 0, &err), err);
+	rc = blktap_disk_resize(in->disk, 2 << 20, 0, &err);
+	refuse(rc, err);
 	in->done = true;
 }
 
