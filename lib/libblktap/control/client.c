@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Each call is a connection of its own, made, used and closed under one deadline,
+ * which counts from the call: a tapdisk that hangs costs its caller that long at the
+ * most, in whichever step. There is no state between calls but the handle's options,
+ * so a tapdisk may come and go. */
 #include "control/client.h"
 
 #include <blktap/ring.h>

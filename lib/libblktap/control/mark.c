@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Lines of key=value, so that a mark that an older or a newer version wrote can be
+ * read. It is written in place under the lock of who has the minor: the lines first,
+ * then the length, and a line without its end is not believed. */
 #include "control/mark.h"
 
 #include <errno.h>

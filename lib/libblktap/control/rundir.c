@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The directory is believed only where nobody but its owner (or root) can write to
+ * it: whoever could, could put his socket in the place of a tapdisk's. Names are
+ * swept by whether somebody listens at them, never by a pid, which may be another
+ * process's by now, or of another namespace. */
 #include "control/rundir.h"
 
 #include <blktap/control.h>

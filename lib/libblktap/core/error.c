@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* An error is described once, by whoever knows most: the lowest. Callers above put
+ * their object before it (bt_error_prefix) or add nothing, since bt_fail keeps what
+ * is there. Where there is no memory to describe one, all get the same constant
+ * object: so *err is set whenever a call was refused, and may be destroyed. */
 #include "core/error.h"
 
 #include <errno.h>

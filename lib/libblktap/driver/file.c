@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The order at opening is open, look, lock, and only then read: what was read before
+ * the lock might have been somebody else's half-written header. The descriptor is
+ * the owner's from then on; bt_file is only what the engine needs to know of it.
+ *
+ * The blocking transfers go past the engine, and so past its order: they are for
+ * times when nothing of the file is in flight. */
 #include "driver/file.h"
 
 #include <errno.h>

@@ -224,6 +224,10 @@ struct bt_qcow {
 	bool discard;
 	bool l1_changed;
 	uint32_t complaints; /* logged */
+	/* A frame that waits is on one list, by frame->link: short_of_runs, blocked,
+	 * maker.waiting or reclaimer.flushes; or a table block's waiters have it, by
+	 * frame->wait. When it goes on it looks everything up again: what it found
+	 * out before may not be true any more, nor (FUA) that no table is dirty. */
 	struct bt_pool *pool; /* of struct bt_qcow_pooled */
 	char *bounces; /* of the pooled runs */
 	uint32_t bounces_used;

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A file is read once and then only its copy is used: by the check, by its messages,
+ * and by the state of a graph that runs. So what is checked is what runs, also where
+ * somebody edits the file meanwhile. Includes are read when the parser asks for
+ * them, and are copied in the same way. */
 #include "mason/file.h"
 
 #include <errno.h>

@@ -6,6 +6,11 @@
 #include "loop/loop.h"
 #include "meta/meta.h"
 
+/* A block is on its set's free list (it holds nothing, and is not in the hash) or
+ * on lru (it is). Beside that, by links of their own: on dirty, while it was changed
+ * since the last commit began; on meta->writing, while a commit writes its shadow.
+ * It can be on both: then the shadow is what it was, and data what it is. What is
+ * referenced, loading, dirty or committing is not evicted. */
 struct bt_meta_set {
 	struct bt_meta_kind kind;
 	struct bt_meta_block *blocks;

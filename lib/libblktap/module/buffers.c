@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A stack of indices: the buffer given back last is taken next, while it is in the
+ * processor's cache, and those that a quiet disk never needs are never touched. */
 #include "module/buffers.h"
 
 #include <errno.h>

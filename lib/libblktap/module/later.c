@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* One timer for all: the list is in order of the time they are due, equal ones in
+ * order of coming, so its head is what the timer is armed for. A request's frame
+ * begins with a bt_later_frame. Where no timer can be had they all go at once:
+ * too early is better than never. */
 #include "module/later.h"
 
 static struct bt_later_frame *frame_of(struct bt_list *at)

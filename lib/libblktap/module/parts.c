@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The frame holds the next piece, found ahead of time: so it is known of each piece
+ * whether another follows before it is sent, and a child that completes at once
+ * cannot end a request of which more is to come. `pending` counts one for that, too.
+ *
+ * Children come back in any order; the request's own memory is shared out among
+ * them and copied nowhere. */
 #include "module/parts.h"
 
 #include <string.h>

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The text of a key is in one buffer on the stack, which is wiped on every way out,
+ * and in the cipher's own memory. It is never part of an argument, a message, a
+ * statistic or a dump: those have the reference. */
 #include "module/secret.h"
 
 #include <errno.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A transfer longer than the lower node takes goes in steps, one after another, by
+ * the same request; other transfers of the task go beside it. */
 #include "module/task.h"
 
 #include <errno.h>

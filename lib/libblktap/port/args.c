@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Values are kept as the text they were given as, beside the number it stands for:
+ * plans compare the texts, and dumps show what the user wrote. All checks are here,
+ * before a node is made; a class reads what is right already. A value of kind SECRET
+ * is only the name of one (module/secret.c), so nothing here has to be wiped. */
 #include "port/args.h"
 
 #include <ctype.h>

@@ -160,6 +160,10 @@ static void enqueue(struct bt_env *env, struct bt_request *req)
 		deliver(env);
 }
 
+/* A flush that has nothing to cover ends here, whatever is below: nobody but this
+ * edge's users wrote through it, and what a node below writes on its own account it
+ * has to make durable on its own account. A LAST one goes down all the same, since
+ * it says more than "flush"; but a node that stays in the graph is not told so. */
 static void enter(struct bt_port *port, struct bt_request *req,
 		  enum bt_flow flow)
 {

@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The list is in order of asking, and a range is held when none before it stands
+ * against it. So who asks exclusively for a busy block is passed by nobody who
+ * asked later, and waits for no more than those who were there. That no cycle can
+ * form is up to the users: who holds a range and waits for a second one of the same
+ * lock has to be the only one to do so, as the batch of a snap is.
+ *
+ * Without an exclusive range nothing is looked at: the list is for who comes. */
 #include "request/rangelock.h"
 
 void bt_rangelock_init(struct bt_rangelock *lock)

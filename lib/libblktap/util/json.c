@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A value never fails: what cannot be written marks the strbuf as failed, which the
+ * caller sees once, at its end. Bytes that are not UTF-8 (file names may be any) are
+ * replaced, so the output is JSON whatever comes. */
 #include "util/json.h"
 
 #include <inttypes.h>

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A window on somebody's iovec, never a copy of it: advancing moves the window, and
+ * the vector stays as its owner gave it. Sums are checked, since an embedder's
+ * lengths may add up to more than there is. */
 #include "util/sgl.h"
 
 #include <string.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Where memory runs out the text stays as it was and `failed` is set for good: so
+ * many appends are followed by one look. Sizes grow by doubling, checked. */
 #include "util/strbuf.h"
 
 #include <stdio.h>

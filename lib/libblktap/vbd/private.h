@@ -51,6 +51,21 @@ struct bt_pool_entry {
 
 struct bt_edit;
 
+/* Where a request of a disk is, from bt_vbd_submit to req->done. By req->link it is
+ * on one list at the most:
+ *
+ *   disk->splits       its parts stand for it; it waits for a free one of them
+ *   disk->top.held     at the gate of a pause or an edit
+ *   disk->parked       failed for a reason that may pass; the timer sends it again
+ *   a node's list      in the graph (req->top says where)
+ *   none               in the trampoline, or waiting for its range
+ *
+ * Beside that every request that goes down by itself, whole or part, is on
+ * disk->life from its admission to its end, and one that writes has its range on
+ * disk->ranges, held or waited for. A request that was split is on neither: its
+ * parts are. So who ends requests (bt_vbd_cancel, bt_vbd_shut) has to look at
+ * splits, parked, held, and at what waits in ranges, in this order: the end of one
+ * may set another free that comes later in it. */
 struct blktap_disk {
 	struct bt_list link; /* in the context */
 	struct blktap_context *context;
@@ -81,7 +96,10 @@ struct blktap_disk {
 	struct bt_list pools; /* of bt_pool_entry */
 	struct bt_pool *internal; /* one: the flush of a pause or close */
 	struct bt_pool *parts;
-	char *bounces; /* BT_PARTS blocks of limits.block_size */
+	/* BT_PARTS blocks of limits.block_size: one for every part, so that a
+	 * part never waits for one. Neither size nor memory changes while any part
+	 * is out. */
+	char *bounces;
 	uint32_t bounces_free[BT_PARTS];
 	uint32_t bounces_left;
 	struct bt_list splits; /* requests that wait for a part, oldest first */

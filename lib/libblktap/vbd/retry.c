@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Requests that failed for a reason that may pass are parked and submitted again
  * by a timer: EAGAIN, EBUSY and EINTR always, EIO and lack of space where the
- * disk's policy says so. After the request's deadline its last error is final. */
+ * disk's policy says so. After the request's deadline its last error is final.
+ *
+ * A FLUSH that failed with EIO may be tried again like any other: those who lose
+ * data by a failed sync (raw files, the tables of formats, a server's connection)
+ * fail every later one, so trying again never turns a loss into a success. */
 #include "vbd/private.h"
 
 #include <errno.h>
