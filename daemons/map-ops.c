@@ -3,7 +3,8 @@
  *
  * Nothing is cached above the disk: the file is open for direct I/O only, and
  * the kernel's write-back cache stays off. So what write(2) acknowledged is in
- * the disk, and fsync(2) is the disk's flush. */
+ * the disk, and fsync(2) is the disk's flush. With O_SYNC or O_DSYNC the kernel
+ * leaves it to us that a write is durable: it calls no fsync behind it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -198,7 +199,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data,
 	slot = take(req, BLKTAP_OP_WRITE);
 	slot->iov.iov_base = (void *)data;
 	slot->iov.iov_len = n;
-	submit(slot, 0, (uint64_t)offset, n);
+	/* fi->flags are those of this write, RWF_DSYNC included */
+	submit(slot, fi->flags & O_DSYNC ? BLKTAP_FUA : 0, (uint64_t)offset, n);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,

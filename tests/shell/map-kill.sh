@@ -30,6 +30,17 @@ cmp -n 5000000 data "$file"
 tap-ctl unmap a.raw
 nothing_left
 
+# What was written with O_DSYNC needs no flush behind it.
+qcow-create -f qcow2 16 a.qcow2
+file=$(tap-ctl map qcow2:a.qcow2)
+dd if=data of="$file" bs=100000 oflag=dsync conv=notrunc status=none
+kill -9 "$(map_pid a.qcow2)"
+wait_for is_dead a.qcow2
+file=$(tap-ctl map qcow2:a.qcow2)
+cmp -n 5000000 data "$file"
+tap-ctl unmap "$file"
+nothing_left
+
 # With a reader in the middle of it.
 file=$(tap-ctl map a.raw)
 (while cat "$file"; do :; done) >/dev/null 2>&1 &
