@@ -272,12 +272,16 @@ static void queue_rqs(bt_rq_list *list)
 		end_of_batch(d, &b);
 }
 
-/* The end of a batch whose last request did not say that it was. */
+/*
+ * The end of a batch whose last request did not say that it was. A plug of several
+ * queues comes here for a quiesced disk, too, which may have no ring: its requests
+ * were put aside.
+ */
 static void commit_rqs(struct blk_mq_hw_ctx *hctx)
 {
 	struct bt_disk *d = hctx->queue->queuedata;
 
-	if (!READ_ONCE(d->failed))
+	if (!READ_ONCE(d->failed) && !blk_queue_quiesced(hctx->queue))
 		bt_ring_notify(d->ring, &d->ring->queues[hctx->queue_num]);
 }
 
