@@ -127,27 +127,31 @@ static void end_close(struct bt_conn *conn, struct bt_tap *tap)
 	answer(conn, BT_WIRE_CLOSE_RSP, rc, err);
 }
 
-/* Nothing is in flight any more, or the last flush failed, which the close will
- * find again and report. */
-static void on_drained(void *opaque, int error, const char *message)
+static void close_behind_turn(struct bt_tap *tap)
 {
-	struct bt_tap *tap = opaque;
 	struct bt_conn *conn = tap->pauser;
 	struct blktap_control_server *server = conn->server;
 
-	(void)error;
-	(void)message;
 	tap->pauser = NULL;
 	conn->next = BT_NEXT_CLOSE;
 	bt_list_add_tail(&server->ready, &conn->queue_link);
 	bt_loop_after(server->loop, &server->run);
 }
 
-/* A disk may have to wait long for what is under way, and others are not to wait
- * with it: so it is paused first, and closed when that has been done. */
+/* Nothing is in flight any more, or the last flush failed, which the close will
+ * find again and report. */
+static void on_drained(void *opaque, int error, const char *message)
+{
+	(void)error;
+	(void)message;
+	bt_tap_leave(opaque, close_behind_turn);
+}
+
+/* A disk may have to wait long for what is under way, and its clients may be slow
+ * to take their last replies; others are not to wait with it. So it is paused
+ * first, then its clients are left, and it is closed when that has been done. */
 static void close_image(struct bt_conn *conn, struct bt_tap *tap)
 {
-	struct blktap_control_server *server = conn->server;
 	/* A block device is served until it is gone, see bt_tap_close. */
 	bool served = tap->ring;
 
@@ -156,14 +160,10 @@ static void close_image(struct bt_conn *conn, struct bt_tap *tap)
 	tap->pauser = conn;
 	tap->busy = true;
 	conn->state = BT_CONN_RUNNING;
-	if (tap->disk && !served &&
-	    blktap_disk_pause(tap->disk, 0, on_drained, tap) == 0)
-		return;
-	/* there is none, or it stands still already */
-	tap->pauser = NULL;
-	conn->next = BT_NEXT_CLOSE;
-	bt_list_add_tail(&server->ready, &conn->queue_link);
-	bt_loop_after(server->loop, &server->run);
+	if (!tap->disk || served)
+		close_behind_turn(tap);
+	else if (blktap_disk_pause(tap->disk, 0, on_drained, tap))
+		bt_tap_leave(tap, close_behind_turn); /* it stands still */
 }
 
 /* The disk is paused, or is running as before. */

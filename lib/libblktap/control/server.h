@@ -46,6 +46,8 @@ struct bt_tap {
 	struct blktap_disk *disk; /* NULL: no image is open */
 	struct blktap_nbd_server *nbd;
 	struct blktap_nbd_server *tcp; /* or NULL */
+	int leaving; /* of these, how many wait for their clients' end */
+	void (*left)(struct bt_tap *tap); /* when it is none */
 	struct blktap_job *job; /* the last one of the disk, or NULL */
 	struct blktap_ring *ring; /* or NULL */
 	struct bt_legacy legacy; /* what the disk was opened with */
@@ -189,6 +191,9 @@ int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 /* Closes the disk and leaves its block device, with the requests that come, to
  * the tapdisk that opens it next. Waits. */
 int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err);
+/* Ends the connections of an open disk's clients, and calls left when they have
+ * gone; it waits for nothing. */
+void bt_tap_leave(struct bt_tap *tap, void (*left)(struct bt_tap *tap));
 /* Waits. force: requests that cannot be finished are failed. */
 int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err);
 /* Opens the image again; params and what follows them as in the message, or

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "control/server.h"
+#include "frontend/nbd.h"
 #include "util/checked.h"
 #include "vbd/vbd.h"
 
@@ -262,6 +263,28 @@ static bool is_paused(const struct bt_tap *tap)
 		return false;
 	blktap_disk_get_info(tap->disk, &info);
 	return info.paused;
+}
+
+static void on_left(void *opaque)
+{
+	struct bt_tap *tap = opaque;
+
+	if (!--tap->leaving)
+		tap->left(tap);
+}
+
+void bt_tap_leave(struct bt_tap *tap, void (*left)(struct bt_tap *tap))
+{
+	tap->left = left;
+	tap->leaving = 1 + !!tap->nbd + !!tap->tcp;
+	/* Requests that wait at the gate of a paused disk would never end. */
+	if (is_paused(tap))
+		bt_vbd_shut(tap->disk);
+	if (tap->nbd)
+		bt_nbd_server_leave(tap->nbd, on_left, tap);
+	if (tap->tcp)
+		bt_nbd_server_leave(tap->tcp, on_left, tap);
+	on_left(tap);
 }
 
 static int close_disk(struct bt_tap *tap, struct blktap_error **err)

@@ -109,6 +109,7 @@ static void conn_free(struct bt_nbd_conn *conn)
 	free(conn);
 	bt_nbd_cache_trim_soon(&server->cache);
 	bt_nbd_accept_resume(server);
+	bt_nbd_server_count(server);
 }
 
 /* ---- memory --------------------------------------------------------------- */

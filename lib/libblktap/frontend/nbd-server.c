@@ -132,13 +132,13 @@ static void cancel_held(struct bt_nbd_conn *conn)
 			bt_vbd_cancel(disk, conn->pools[i], -ESHUTDOWN);
 }
 
-/* Ends the connections: clients in transmission get the answers they wait for,
- * if they take them soon. */
-static int end_clients(struct blktap_nbd_server *server)
+/* Nobody comes in, and clients in transmission get the answers they wait for. */
+static void say_goodbye(struct blktap_nbd_server *server)
 {
 	struct bt_list *pos, *tmp;
-	int rc;
 
+	bt_nbd_accept_stop(server);
+	server->max_clients = 0; /* nor does a leaving client start it again */
 	bt_list_for_each_safe (pos, tmp, &server->conns) {
 		struct bt_nbd_conn *conn =
 			bt_list_entry(pos, struct bt_nbd_conn, link);
@@ -149,15 +149,74 @@ static int end_clients(struct blktap_nbd_server *server)
 			bt_nbd_conn_kill(conn, "the server ends");
 		cancel_held(conn);
 	}
+}
+
+static void drop_clients(struct blktap_nbd_server *server)
+{
+	struct bt_list *pos, *tmp;
+
+	bt_list_for_each_safe (pos, tmp, &server->conns)
+		bt_nbd_conn_kill(bt_list_entry(pos, struct bt_nbd_conn, link),
+				 "the server ends");
+}
+
+/* Ends the connections of clients, whether or not they take their answers. */
+static int end_clients(struct blktap_nbd_server *server)
+{
+	int rc;
+
+	say_goodbye(server);
 	rc = bt_loop_run_until(server->loop, has_no_clients, server,
 			       GOODBYE_MS);
 	if (rc != -ETIMEDOUT)
 		return rc;
-	bt_list_for_each_safe (pos, tmp, &server->conns)
-		bt_nbd_conn_kill(bt_list_entry(pos, struct bt_nbd_conn, link),
-				 "the server ends");
+	drop_clients(server);
 	return bt_loop_run_until(server->loop, has_no_clients, server, -1);
 }
+
+/* ---- an end that nobody waits for ------------------------------------------ */
+
+static void on_goodbye(struct bt_timer *timer)
+{
+	drop_clients(bt_container_of(timer, struct blktap_nbd_server, goodbye));
+}
+
+static void tell_left(struct bt_work *work)
+{
+	struct blktap_nbd_server *server =
+		bt_container_of(work, struct blktap_nbd_server, left_work);
+	void (*left)(void *opaque) = server->left;
+
+	server->left = NULL;
+	bt_timer_cancel(&server->goodbye);
+	left(server->left_opaque);
+}
+
+void bt_nbd_server_count(struct blktap_nbd_server *server)
+{
+	if (server->left && !server->conn_count)
+		bt_loop_defer(server->loop, &server->left_work);
+}
+
+void bt_nbd_server_leave(struct blktap_nbd_server *server,
+			 void (*left)(void *opaque), void *opaque)
+{
+	server->left = left;
+	server->left_opaque = opaque;
+	say_goodbye(server);
+	bt_timer_arm(server->loop, &server->goodbye,
+		     bt_loop_refresh(server->loop) + GOODBYE_MS * 1000000ull);
+	bt_nbd_server_count(server);
+}
+
+static void forget_leave(struct blktap_nbd_server *server)
+{
+	server->left = NULL;
+	bt_work_cancel(&server->left_work);
+	bt_timer_cancel(&server->goodbye);
+}
+
+/* ---- its life --------------------------------------------------------------- */
 
 static void on_shutdown(struct bt_vbd_client *client)
 {
@@ -182,6 +241,8 @@ int blktap_nbd_server_create(struct blktap_disk *disk,
 	server->client.shutdown = on_shutdown;
 	bt_list_init(&server->conns);
 	bt_timer_init(&server->accept_again, on_accept_again);
+	bt_timer_init(&server->goodbye, on_goodbye);
+	bt_work_init(&server->left_work, tell_left);
 	bt_nbd_conn_init_memory(server);
 	bt_nbd_cache_init(&server->cache, server->loop);
 	rc = read_options(options, &opts, err);
@@ -206,8 +267,7 @@ int blktap_nbd_server_destroy(struct blktap_nbd_server *server)
 		return 0;
 	if (bt_loop_is_running(server->loop))
 		return -EDEADLK;
-	bt_nbd_accept_stop(server);
-	server->max_clients = 0; /* nor does a leaving client start it again */
+	forget_leave(server);
 	rc = end_clients(server);
 	if (rc)
 		return rc;

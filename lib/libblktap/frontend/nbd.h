@@ -103,7 +103,21 @@ struct blktap_nbd_server {
 	uint32_t conn_count;
 	struct bt_list starved; /* connections that wait for total_memory */
 	struct bt_timer starve_timer;
+
+	/* bt_nbd_server_leave */
+	void (*left)(void *opaque); /* NULL: nobody waits for it */
+	void *left_opaque;
+	struct bt_work left_work;
+	struct bt_timer goodbye; /* ends with the last client, or its time */
 };
+
+/* Begins the end, and does not wait for it: nobody comes in any more, and clients
+ * get the answers they wait for, if they take them soon. When the last is gone,
+ * left is called from the loop; blktap_nbd_server_destroy then waits for nobody. */
+void bt_nbd_server_leave(struct blktap_nbd_server *server,
+			 void (*left)(void *opaque), void *opaque);
+/* A client has gone. */
+void bt_nbd_server_count(struct blktap_nbd_server *server);
 
 /* Makes the listening sockets that options ask for, the server's uri, and what
  * is needed to remove them. On failure the caller does bt_nbd_listen_fini. */
