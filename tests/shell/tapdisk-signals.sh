@@ -17,6 +17,10 @@ my $c = BtNbd->connect($path, 1);
 my $ends = grep { $_ eq 'TERM' } @signals;
 my (%what, @is, %busy, $n, $sent, $answered);
 
+# Whether or not its parent has seen that yet.
+sub ended {
+	open my $f, '<', "/proc/$pid/stat" or return 1;
+	return (<$f> // '') =~ /\) Z / }
 sub block { my ($n, $b) = @_; $n ? pack('N N', $n, $b) x ($BLOCK / 8) :
 	"\0" x $BLOCK }
 
@@ -51,7 +55,7 @@ eval {
 print "$sent rounds of @signals, $answered answers\n";
 if ($ends) {
 	kill('TERM', $pid) for 1 .. $STORM;
-	select undef, undef, undef, 0.01 while kill 0, $pid;
+	select undef, undef, undef, 0.01 until ended();
 }
 
 # What was acknowledged is in the file, or what was under way when it ended.
