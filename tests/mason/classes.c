@@ -182,12 +182,14 @@ static uint64_t concat_size(const struct bt_args *args, const uint64_t *lower,
 }
 
 /* A cache's map: 16 bytes for each 64 KiB. */
-static uint64_t cache_memory(const struct bt_args *args)
+static uint64_t cache_memory(const struct bt_args *args, uint64_t size,
+			     uint32_t edges)
 {
 	return bt_args_number(args, "size") / 4096;
 }
 
-static uint64_t ram_memory(const struct bt_args *args)
+static uint64_t ram_memory(const struct bt_args *args, uint64_t size,
+			   uint32_t edges)
 {
 	return bt_args_number(args, "size");
 }

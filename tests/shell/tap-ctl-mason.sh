@@ -28,7 +28,7 @@ exits 1 tap-ctl mason check ram.mason 2>err
 contains err "ram.mason:1:36: error: ram: size '1X' is not a size"
 echo 'disk("m") -> ram(1M);' >ram.mason
 exits 1 tap-ctl mason check --memory 1000k ram.mason 2>err
-contains err "the graph takes 1M of memory, the budget is 1000k"
+contains err "the graph takes 1.1M of memory, the budget is 1000k"
 exits 2 tap-ctl mason check --memory 1x good.mason 2>err
 contains err "--memory '1x' is not a size"
 

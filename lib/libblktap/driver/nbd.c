@@ -220,8 +220,11 @@ static void nbd_close(struct bt_node *node)
 	release(node->data);
 }
 
-static uint64_t nbd_get_memory(const struct bt_args *args)
+static uint64_t nbd_get_memory(const struct bt_args *args, uint64_t size,
+			       uint32_t edges)
 {
+	(void)size;
+	(void)edges;
 	return sizeof(struct bt_nbdc) +
 	       BT_NBDC_CALLS * sizeof(struct bt_nbdc_call) +
 	       bt_args_number(args, "connections") *

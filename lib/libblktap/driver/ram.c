@@ -61,11 +61,14 @@ static int ram_check_args(const struct bt_args *args, struct blktap_error **err)
 	return *text == '/' ? 0 : find_size(text, &size, err);
 }
 
-static uint64_t ram_get_memory(const struct bt_args *args)
+static uint64_t ram_get_memory(const struct bt_args *args, uint64_t size,
+			       uint32_t edges)
 {
-	uint64_t size;
-
-	return bt_parse_size(bt_args_string(args, "size"), &size) ? 0 : size;
+	(void)edges;
+	/* the argument may be a file, whose size is not known before */
+	if (bt_parse_size(bt_args_string(args, "size"), &size))
+		size = 0;
+	return sizeof(struct ram) + size;
 }
 
 static int ram_open(struct bt_node *node, const struct bt_args *args,

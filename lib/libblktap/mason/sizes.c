@@ -114,6 +114,27 @@ static void check_legs(struct blktap_mason *m, const struct bt_mason_node *node)
 
 /* ---- memory ---------------------------------------------------------------- */
 
+/* Not exact as sizes are: upwards, to a tenth of what it is counted in. */
+static const char *memory_text(struct blktap_mason *m, uint64_t bytes)
+{
+	static const char units[] = "kMGT";
+	uint64_t unit = 1024, tenths;
+	unsigned int i = 0;
+
+	if (bytes < unit)
+		return bt_mason_printf(m, "%" PRIu64, bytes);
+	while (units[i + 1] && bytes / unit >= 1024) {
+		unit *= 1024;
+		i++;
+	}
+	tenths = bytes / unit * 10 + (bytes % unit * 10 + unit - 1) / unit;
+	if (tenths % 10 == 0)
+		return bt_mason_printf(m, "%" PRIu64 "%c", tenths / 10,
+				       units[i]);
+	return bt_mason_printf(m, "%" PRIu64 ".%" PRIu64 "%c", tenths / 10,
+			       tenths % 10, units[i]);
+}
+
 static void check_memory(struct blktap_mason *m)
 {
 	struct bt_mason_graph *g = &m->graph;
@@ -124,9 +145,13 @@ static void check_memory(struct blktap_mason *m)
 	for (i = 0; i < g->count; i++) {
 		struct bt_mason_node *node = g->nodes[i];
 
-		node->memory = node->cls->get_memory
-				       ? node->cls->get_memory(node->args)
-				       : node->cls->node_bytes;
+		node->memory =
+			node->cls->get_memory
+				? node->cls->get_memory(node->args, node->size,
+							node->link_count)
+				: node->cls->node_bytes;
+		if (!bt_mason_is_front(node))
+			node->memory += bt_node_memory(node->link_count);
 		if (!bt_checked_add(g->memory, node->memory, &g->memory))
 			g->memory = UINT64_MAX;
 		if (!largest || node->memory > largest->memory)
@@ -137,11 +162,11 @@ static void check_memory(struct blktap_mason *m)
 		return;
 	diag = bt_mason_error(m, (struct bt_pos){ 0, 0 }, NULL,
 			      "the graph takes %s of memory, the budget is %s",
-			      bt_mason_size_text(m, g->memory),
+			      memory_text(m, g->memory),
 			      bt_mason_size_text(m, m->options.memory_budget));
 	bt_mason_note(m, diag, largest->pos, "'%s' (%s) takes most of it: %s",
 		      largest->name, largest->cls->name,
-		      bt_mason_size_text(m, largest->memory));
+		      memory_text(m, largest->memory));
 }
 
 void bt_mason_check_sizes(struct blktap_mason *m)

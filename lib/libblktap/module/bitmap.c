@@ -327,11 +327,21 @@ static bool bitmap_value(const struct bt_node *node, const char *name,
 }
 
 /* The bits follow from the disk's size: one for each piece and checkpoint more. */
-static uint64_t bitmap_memory(const struct bt_args *args)
+static uint64_t bitmap_memory(const struct bt_args *args, uint64_t size,
+			      uint32_t edges)
 {
-	(void)args;
-	return sizeof(struct bt_bitmap) + BT_HEADER_SLOT +
-	       BT_BITMAP_MAX * sizeof(struct bt_task_io);
+	uint64_t bits = size / bt_args_number(args, "granularity");
+	const char *names = bt_args_string(args, "checkpoints");
+	uint64_t count = names && *names;
+
+	(void)edges;
+	while (names && (names = strchr(names, '\n'))) {
+		count++;
+		names++;
+	}
+	return sizeof(struct bt_bitmap) + bt_header_writer_memory() +
+	       bt_node_pool_memory(BT_BITMAP_MAX, sizeof(struct bt_task_io)) +
+	       count * bt_align_down(bits / 8 + 4096, 4096);
 }
 
 const struct blktap_class bt_bitmap_class = {

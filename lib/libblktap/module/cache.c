@@ -252,16 +252,22 @@ static bool cache_value(const struct bt_node *node, const char *name,
 	return true;
 }
 
-static uint64_t cache_memory(const struct bt_args *args)
+static uint64_t cache_memory(const struct bt_args *args, uint64_t size,
+			     uint32_t edges)
 {
 	uint64_t slots = bt_cache_slots_for(bt_args_number(args, "size"));
 
+	(void)size;
+	(void)edges;
 	return sizeof(struct bt_cache) + bt_cache_map_memory(slots) +
-	       bt_table_memory(slots * BT_CACHE_ENTRY) + BT_HEADER_SLOT +
+	       bt_table_memory(slots * BT_CACHE_ENTRY) +
+	       bt_header_writer_memory() +
 	       bt_buffers_memory(BT_CACHE_BUFFERS + BT_CACHE_JOBS,
 				 BT_CACHE_SLOT) +
-	       BT_CACHE_PIECES * (sizeof(struct bt_cache_piece) + 512u) +
-	       BT_CACHE_RUNS * (sizeof(struct bt_task_io) + 512u);
+	       bt_node_pool_memory(BT_CACHE_PIECES,
+				   sizeof(struct bt_cache_piece)) +
+	       bt_node_pool_memory(2, sizeof(struct bt_request)) +
+	       bt_node_pool_memory(BT_CACHE_RUNS, sizeof(struct bt_task_io));
 }
 
 const struct blktap_class bt_cache_class = {

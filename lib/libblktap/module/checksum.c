@@ -397,11 +397,14 @@ static bool sums_value(const struct bt_node *node, const char *name, char *text,
 	return true;
 }
 
-static uint64_t sums_memory(const struct bt_args *args)
+static uint64_t sums_memory(const struct bt_args *args, uint64_t size,
+			    uint32_t edges)
 {
 	(void)args;
+	(void)size;
+	(void)edges;
 	return sizeof(struct bt_sums) + BT_SUM_TRANSFER +
-	       BT_SUM_REQUESTS * sizeof(struct bt_task_io) +
+	       bt_node_pool_memory(BT_SUM_REQUESTS, sizeof(struct bt_task_io)) +
 	       bt_buffers_memory(BT_SUM_REQUESTS, BT_SUM_TABLE);
 }
 

@@ -289,10 +289,15 @@ static void compare_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->max_transfer = bt_min_u64(limits->max_transfer, BUFFER_SIZE);
 }
 
-static uint64_t compare_memory(const struct bt_args *args)
+static uint64_t compare_memory(const struct bt_args *args, uint64_t size,
+			       uint32_t edges)
 {
 	(void)args;
-	return sizeof(struct compare) + bt_buffers_memory(BUFFERS, BUFFER_SIZE);
+	(void)size;
+	(void)edges;
+	return sizeof(struct compare) +
+	       bt_buffers_memory(BUFFERS, BUFFER_SIZE) +
+	       bt_node_pool_memory(CHILDREN, sizeof(struct bt_request));
 }
 
 static bool compare_get_value(const struct bt_node *node, const char *name,

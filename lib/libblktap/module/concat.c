@@ -141,10 +141,13 @@ static uint64_t concat_size(const struct bt_args *args, const uint64_t *lower,
 	return sum;
 }
 
-static uint64_t concat_memory(const struct bt_args *args)
+static uint64_t concat_memory(const struct bt_args *args, uint64_t size,
+			      uint32_t edges)
 {
 	(void)args;
-	return sizeof(struct concat) + bt_parts_memory(CHILDREN);
+	(void)size;
+	return sizeof(struct concat) + bt_parts_memory(CHILDREN) +
+	       (edges + 1) * sizeof(uint64_t);
 }
 
 static void concat_submit(struct bt_node *node, struct bt_request *req)

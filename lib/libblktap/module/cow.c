@@ -524,11 +524,19 @@ static uint64_t cow_size(const struct bt_args *args, const uint64_t *lower,
 }
 
 /* Without its map, whose size is the base's: see blktap-modules(7). */
-static uint64_t cow_memory(const struct bt_args *args)
+static uint64_t cow_memory(const struct bt_args *args, uint64_t size,
+			   uint32_t edges)
 {
-	(void)args;
+	uint32_t grain = (uint32_t)bt_args_number(args, "grain");
+	uint64_t map = map_bytes(size, grain);
+
+	(void)edges;
+	/* the map as it lies there, as it is, and what is to go there */
 	return sizeof(struct cow) + bt_parts_memory(CHILDREN) +
-	       bt_table_memory(0) + BT_HEADER_SLOT;
+	       bt_table_memory(map) +
+	       bt_table_space(map) / BT_TABLE_BLOCK * (BT_TABLE_BYTES + 1) +
+	       bt_node_pool_memory(1, sizeof(struct bt_request)) +
+	       bt_header_writer_memory();
 }
 
 static bool cow_get_value(const struct bt_node *node, const char *name,

@@ -322,9 +322,12 @@ static void crypt_complete(struct bt_node *node, struct bt_port *port,
 	bt_request_complete(req, error);
 }
 
-static uint64_t crypt_memory(const struct bt_args *args)
+static uint64_t crypt_memory(const struct bt_args *args, uint64_t size,
+			     uint32_t edges)
 {
 	(void)args;
+	(void)size;
+	(void)edges;
 	return sizeof(struct crypt) + bt_buffers_memory(SMALL_COUNT, SMALL) +
 	       bt_buffers_memory(LARGE_COUNT, LARGE);
 }

@@ -221,6 +221,12 @@ int bt_header_writer_init(struct bt_header_writer *writer, struct bt_node *node,
 				&writer->pool);
 }
 
+uint64_t bt_header_writer_memory(void)
+{
+	return BT_HEADER_SLOT +
+	       bt_node_pool_memory(1, sizeof(struct bt_request));
+}
+
 void bt_header_writer_fini(struct bt_header_writer *writer)
 {
 	free(writer->slot);

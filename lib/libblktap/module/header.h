@@ -64,6 +64,8 @@ struct bt_header_writer {
  * one that is zeroed. */
 int bt_header_writer_init(struct bt_header_writer *writer, struct bt_node *node,
 			  struct bt_port *store, struct bt_header *header);
+/* What that takes, for get_memory. */
+uint64_t bt_header_writer_memory(void);
 void bt_header_writer_fini(struct bt_header_writer *writer);
 /* Writes *header as it is now, as the next generation, and flushes the store; fn
  * is called once, when it is durable or has failed. Not while it is busy. */

@@ -227,14 +227,20 @@ void bt_mirror_limits(struct bt_node *node, struct bt_limits *limits)
 		limits->operations &= ~discard;
 }
 
-uint64_t bt_mirror_memory(const struct bt_args *args)
+uint64_t bt_mirror_memory(const struct bt_args *args, uint64_t size,
+			  uint32_t edges)
 {
-	uint64_t child = sizeof(struct bt_mirror_child) + 512u;
+	uint64_t regions = size / bt_args_number(args, "region");
 
-	(void)args; /* the words are 3 bytes a region more */
+	/* as if all edges were legs; a log takes a table of its own more */
 	return sizeof(struct bt_mirror) +
-	       BT_MIRROR_LANES * (uint64_t)BT_MIRROR_CHUNK + 2 * DEPTH * child +
-	       bt_table_memory(0);
+	       BT_MIRROR_LANES * (uint64_t)BT_MIRROR_CHUNK +
+	       bt_node_pool_memory(BT_MIRROR_LANES + 1,
+				   sizeof(struct bt_request)) +
+	       bt_node_pool_memory(DEPTH * edges,
+				   sizeof(struct bt_mirror_child)) +
+	       bt_node_pool_memory(edges, sizeof(struct bt_mirror_child)) +
+	       3 * regions;
 }
 
 /* ---- values ---------------------------------------------------------------- */

@@ -168,7 +168,8 @@ int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
 		   uint32_t flags, uint64_t source, struct blktap_error **err);
 void bt_mirror_close(struct bt_node *node);
 void bt_mirror_limits(struct bt_node *node, struct bt_limits *limits);
-uint64_t bt_mirror_memory(const struct bt_args *args);
+uint64_t bt_mirror_memory(const struct bt_args *args, uint64_t size,
+			  uint32_t edges);
 int bt_mirror_check_args(const struct bt_args *args, struct blktap_error **err);
 
 /* ---- mirror-map.c ---------------------------------------------------------- */

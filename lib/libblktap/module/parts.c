@@ -11,8 +11,6 @@
 
 #include "util/checked.h"
 
-#define ROOM 512u /* of frames, at least: see bt_node_add_pool */
-
 int bt_parts_init(struct bt_parts *parts, struct bt_node *node, uint32_t count,
 		  bt_parts_next *next)
 {
@@ -25,8 +23,7 @@ int bt_parts_init(struct bt_parts *parts, struct bt_node *node, uint32_t count,
 
 uint64_t bt_parts_memory(uint32_t count)
 {
-	return count * (bt_align_down(sizeof(struct bt_request) + 63, 64) +
-			(uint64_t)ROOM);
+	return bt_node_pool_memory(count, sizeof(struct bt_request));
 }
 
 static void find_next(struct bt_parts *parts, struct bt_request *req,

@@ -221,13 +221,19 @@ static bool snap_value(const struct bt_node *node, const char *name, char *text,
 }
 
 /* What the maps take follows from the disk's size: 8 bytes for a chunk more. */
-static uint64_t snap_memory(const struct bt_args *args)
+static uint64_t snap_memory(const struct bt_args *args, uint64_t size,
+			    uint32_t edges)
 {
 	uint32_t chunk = (uint32_t)bt_args_number(args, "chunk");
+	uint64_t chunks = size / chunk;
 
-	return sizeof(struct bt_snap) + BT_HEADER_SLOT +
-	       BT_SNAP_BATCH * (BT_SNAP_BLOCK + sizeof(struct bt_task_io)) +
-	       bt_buffers_memory(BT_SNAP_BATCH, chunk);
+	(void)edges;
+	/* a delta may have fewer slots than there are chunks */
+	return sizeof(struct bt_snap) + bt_header_writer_memory() +
+	       BT_SNAP_BATCH * (uint64_t)BT_SNAP_BLOCK +
+	       bt_node_pool_memory(BT_SNAP_BATCH, sizeof(struct bt_task_io)) +
+	       bt_buffers_memory(BT_SNAP_BATCH, chunk) +
+	       2 * chunks * sizeof(uint32_t);
 }
 
 const struct blktap_class bt_snap_class = {

@@ -171,9 +171,12 @@ static uint64_t stripe_size(const struct bt_args *args, const uint64_t *lower,
 	return count && bt_checked_mul(least, count, &size) ? size : 0;
 }
 
-static uint64_t stripe_memory(const struct bt_args *args)
+static uint64_t stripe_memory(const struct bt_args *args, uint64_t size,
+			      uint32_t edges)
 {
 	(void)args;
+	(void)size;
+	(void)edges;
 	return sizeof(struct stripe) + bt_parts_memory(CHILDREN);
 }
 

@@ -34,9 +34,10 @@ uint64_t bt_table_space(uint64_t bytes)
 
 uint64_t bt_table_memory(uint64_t bytes)
 {
-	return block_count(bytes) * (BT_TABLE_BYTES + 1) +
-	       BT_TABLE_CHILDREN *
-		       (BT_TABLE_BLOCK + sizeof(struct bt_table_child) + 512u);
+	return (block_count(bytes) + 1) * (BT_TABLE_BYTES + 1) +
+	       BT_TABLE_CHILDREN * BT_TABLE_BLOCK +
+	       bt_node_pool_memory(BT_TABLE_CHILDREN,
+				   sizeof(struct bt_table_child));
 }
 
 int bt_table_init(struct bt_table *table, struct bt_node *node,

@@ -270,8 +270,11 @@ static void throttle_close(struct bt_node *node)
 		bt_shared_put(&g->shared);
 }
 
-static uint64_t throttle_memory(const struct bt_args *args)
+static uint64_t throttle_memory(const struct bt_args *args, uint64_t size,
+				uint32_t edges)
 {
+	(void)size;
+	(void)edges;
 	return sizeof(struct throttle) +
 	       (bt_args_is_set(args, "group") ? sizeof(struct group) : 0);
 }

@@ -271,11 +271,15 @@ static void writelog_limits(struct bt_node *node, struct bt_limits *limits)
 				      BT_WRITELOG_BLOCK));
 }
 
-static uint64_t writelog_memory(const struct bt_args *args)
+static uint64_t writelog_memory(const struct bt_args *args, uint64_t size,
+				uint32_t edges)
 {
 	(void)args;
+	(void)size;
+	(void)edges;
 	return sizeof(struct writelog) +
-	       bt_buffers_memory(BUFFERS, BUFFER_SIZE);
+	       bt_buffers_memory(BUFFERS, BUFFER_SIZE) +
+	       bt_node_pool_memory(BUFFERS, sizeof(struct bt_request));
 }
 
 static bool writelog_get_value(const struct bt_node *node, const char *name,

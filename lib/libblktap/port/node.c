@@ -279,6 +279,18 @@ int bt_node_add_pool(struct bt_node *node, uint32_t count, size_t item_size,
 	return 0;
 }
 
+uint64_t bt_node_pool_memory(uint32_t count, size_t item_size)
+{
+	uint64_t item = bt_align_down(item_size + 63, 64);
+
+	return sizeof(struct node_pool) + count * (item + MIN_ROOM);
+}
+
+uint64_t bt_node_memory(uint32_t edges)
+{
+	return sizeof(struct bt_node) + (edges + 1) * sizeof(struct bt_port);
+}
+
 static int reserve_pools(struct bt_node *node, uint32_t room)
 {
 	struct bt_list *pos;

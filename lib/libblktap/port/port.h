@@ -203,12 +203,15 @@ struct blktap_class {
 	 * together; NULL: they do. get_size: lower holds the sizes behind the
 	 * edges in order, 0 where not known, and 0 is returned where the node's
 	 * is not; NULL: the argument `size` of a leaf, else that behind the
-	 * first edge. get_memory: bytes at most; NULL: node_bytes. */
+	 * first edge. get_memory: what the class
+	 * allocates for a node with so many edges and a disk of size bytes, 0
+	 * where that is not known, node_bytes included; NULL: node_bytes. */
 	int (*check_args)(const struct bt_args *args,
 			  struct blktap_error **err);
 	uint64_t (*get_size)(const struct bt_args *args, const uint64_t *lower,
 			     uint32_t count);
-	uint64_t (*get_memory)(const struct bt_args *args);
+	uint64_t (*get_memory)(const struct bt_args *args, uint64_t size,
+			       uint32_t edges);
 	enum bt_pause pause;
 	/* LIVE arguments have changed, while requests are in flight: args are
 	 * the node's from now on. NULL: the node reads node->args each time. */
@@ -327,6 +330,10 @@ uint32_t bt_node_edges(const struct bt_node *node, uint32_t desc);
  * each plan. Freed with the node, after cls->close. */
 int bt_node_add_pool(struct bt_node *node, uint32_t count, size_t item_size,
 		     struct bt_pool **out);
+/* What such a pool takes, for get_memory. */
+uint64_t bt_node_pool_memory(uint32_t count, size_t item_size);
+/* What a node takes beside what its class allocates. */
+uint64_t bt_node_memory(uint32_t edges);
 /* Moves length bytes through a lower port and waits, serving the loop: for
  * cls->open, which runs outside of it. op is READ or WRITE, or FLUSH without
  * data. memory is aligned to 4096 or the engine copies. -ETIMEDOUT when
