@@ -28,6 +28,8 @@
 #define NS_PER_MS 1000000ull
 /* What opens while I/O runs keeps nobody but other changes waiting. */
 #define PREPARE_MS 60000u
+/* So long it waits for a former node that has the same file. */
+#define RETIRE_MS 2000
 
 struct apply {
 	struct bt_plan *plan;
@@ -84,12 +86,32 @@ static uint32_t open_flags(const struct bt_run *run)
 	return bt_list_empty(&run->fronts) ? 0 : flags;
 }
 
+/* What it opens may be open still, in a node of a former graph that has not ended:
+ * then it waits for those. */
+static int open_one(struct apply *a, const struct bt_mason_node *g, bool late,
+		    struct blktap_error **err)
+{
+	struct bt_node **out = &a->plan->running[g->index];
+	uint32_t flags = open_flags(a->run);
+	int rc;
+
+	for (;;) {
+		rc = bt_run_make(a->run, g, a->plan->running, flags, true, out,
+				 err);
+		if (rc != -EBUSY || late || !bt_run_await(a->run, RETIRE_MS))
+			return rc;
+		if (err) {
+			blktap_error_destroy(*err);
+			*err = NULL;
+		}
+	}
+}
+
 static int open_new(struct apply *a, bool late, struct blktap_error **err)
 {
 	struct bt_plan *plan = a->plan;
 	const struct bt_mason_graph *graph = plan->file->graph;
-	uint32_t i, flags = open_flags(a->run);
-	uint32_t ms = late ? time_left(a) : PREPARE_MS;
+	uint32_t i, ms = late ? time_left(a) : PREPARE_MS;
 	struct bt_env *env = a->run->env;
 	int rc = 0;
 
@@ -105,8 +127,7 @@ static int open_new(struct apply *a, bool late, struct blktap_error **err)
 			continue;
 		rc = step(a, late ? "late " : "open ", g->name, err);
 		if (!rc)
-			rc = bt_run_make(a->run, g, plan->running, flags, true,
-					 &plan->running[g->index], err);
+			rc = open_one(a, g, late, err);
 		if (!rc)
 			a->made[a->made_count++] = g->index;
 	}

@@ -79,6 +79,28 @@ void bt_run_retire_init(struct bt_run *run)
 	bt_timer_init(&run->sweep, sweep);
 }
 
+struct await {
+	struct bt_run *run;
+	uint32_t before;
+};
+
+static bool has_gone(void *opaque)
+{
+	const struct await *await = opaque;
+
+	return await->run->dying_count < await->before;
+}
+
+bool bt_run_await(struct bt_run *run, int timeout_ms)
+{
+	struct await await = { run, run->dying_count };
+
+	bt_run_sweep(run);
+	return has_gone(&await) ||
+	       (run->dying_count && !bt_loop_run_until(run->env->loop, has_gone,
+						       &await, timeout_ms));
+}
+
 static bool is_empty(void *opaque)
 {
 	struct bt_run *run = opaque;

@@ -134,6 +134,9 @@ void bt_run_drop(struct bt_node *node);
 int bt_run_reserve(struct bt_run *run, uint32_t count);
 void bt_run_retire(struct bt_run *run, struct bt_node *node);
 void bt_run_sweep(struct bt_run *run);
+/* Serves the loop until one of those that go is closed; false where none was within
+ * the time, or there is none. */
+bool bt_run_await(struct bt_run *run, int timeout_ms);
 void bt_run_retire_init(struct bt_run *run);
 /* Waits for what is left. */
 void bt_run_retire_all(struct bt_run *run);
