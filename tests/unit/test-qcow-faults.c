@@ -27,6 +27,7 @@
 #define ROUNDS 5
 #define OPS 14 /* of a round */
 #define CALLS 3 /* that are failed, of a kind and a variant */
+#define CLUSTERS_FREED 3200 /* more than are kept until a flush */
 
 static struct blktap_context *context;
 static struct model m;
@@ -54,16 +55,25 @@ static const struct variant variants[] = {
 	{ "qcow", NULL, 512, SIZE, 0, false },
 };
 
-static void setup(void)
+static void setup_on(enum bt_clock clock)
 {
 	seed = seed_take();
 	snprintf(dir, sizeof(dir), "%s/blktap-fault-XXXXXX",
 		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	faulty_reset();
-	ck_assert_int_eq(bt_context_create_on(BT_CLOCK_VIRTUAL, &faulty_backend,
-					      &context),
+	ck_assert_int_eq(bt_context_create_on(clock, &faulty_backend, &context),
 			 0);
+}
+
+static void setup(void)
+{
+	setup_on(BT_CLOCK_VIRTUAL);
+}
+
+static void setup_in_time(void)
+{
+	setup_on(BT_CLOCK_MONOTONIC);
 }
 
 static void teardown(void)
@@ -354,6 +364,28 @@ static void begin_write(struct write *w, uint64_t offset, uint32_t flags)
 	ck_assert_int_eq(blktap_disk_submit(m.disk, &io), 0);
 }
 
+static int transfer(enum blktap_op op, uint64_t offset, void *data,
+		    uint64_t length)
+{
+	struct iovec iov = { .iov_base = data, .iov_len = length };
+	struct write w = { .done = false };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = op,
+		.offset = offset,
+		.length = length,
+		.iov = &iov,
+		.iov_count = data ? 1 : 0,
+		.callback = write_done,
+		.opaque = &w,
+	};
+
+	ck_assert_int_eq(blktap_disk_submit(m.disk, &io), 0);
+	while (!w.done)
+		ck_assert_int_eq(blktap_context_run(context, 5000), 0);
+	return w.error;
+}
+
 /* What the file holds at this moment, as an image of its own. */
 static void keep_file(void)
 {
@@ -395,6 +427,39 @@ START_TEST(fua_in_a_cluster_that_another_write_makes_is_durable)
 }
 END_TEST
 
+/* Clusters are being given back when the last flush fails. */
+START_TEST(an_image_is_not_closed_while_clusters_are_given_back)
+{
+	const struct variant v = { "qcow2", NULL, 512, 0, 0, false };
+	struct blktap_image_options o;
+	static unsigned char bytes[CLUSTERS_FREED * 1024];
+	uint64_t i;
+
+	blktap_image_options_init(&o);
+	o.length = sizeof(bytes);
+	o.cluster_size = v.cluster;
+	o.flags = BLKTAP_CREATE_OVERWRITE;
+	ck_assert_int_eq(blktap_image_create(v.format, in_dir("top"), &o, NULL),
+			 0);
+	open_it(&v);
+	memset(bytes, 1, sizeof(bytes));
+	ck_assert_int_eq(transfer(BLKTAP_OP_WRITE, 0, bytes, sizeof(bytes)), 0);
+	ck_assert_int_eq(transfer(BLKTAP_OP_FLUSH, 0, NULL, 0), 0);
+	faulty_add((struct faulty_rule){ .op = BT_IO_PUNCH,
+					 .delay_ns = 20000000 });
+	for (i = 0; i < CLUSTERS_FREED; i++)
+		ck_assert_int_eq(
+			transfer(BLKTAP_OP_DISCARD, i * 1024, NULL, 512), 0);
+	while (!faulty.calls_of[BT_IO_PUNCH])
+		ck_assert_int_eq(blktap_context_run(context, 0), 0);
+	faulty_add((struct faulty_rule){ .op = BT_IO_SYNC, .error = -EIO });
+	blktap_disk_close(m.disk);
+	for (i = 0; i < 100; i++)
+		blktap_context_run(context, 1);
+	faulty_reset();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("qcow-faults");
@@ -409,6 +474,12 @@ int main(void)
 	tcase_add_loop_test(
 		tc, fua_in_a_cluster_that_another_write_makes_is_durable, 0,
 		(int)(sizeof(variants) / sizeof(variants[0])));
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("close");
+	tcase_add_checked_fixture(tc, setup_in_time, teardown);
+	tcase_set_timeout(tc, 120);
+	tcase_add_test(tc,
+		       an_image_is_not_closed_while_clusters_are_given_back);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

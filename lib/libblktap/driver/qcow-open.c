@@ -255,11 +255,21 @@ int bt_qcow_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+static bool is_idle(void *opaque)
+{
+	struct bt_qcow *q = opaque;
+
+	return !q->reclaimer.busy && bt_meta_is_idle(q->meta);
+}
+
+/* Where the last flush failed, clusters may still be given back. */
 void bt_qcow_close(struct bt_node *node)
 {
 	struct bt_qcow *q = node->data;
 	int rc = 0;
 
+	if (!is_idle(q))
+		bt_loop_run_until(node->env->loop, is_idle, q, -1);
 	if (!q->f.read_only)
 		rc = bt_meta_write_out(q->meta);
 	if (!rc && !q->f.read_only)
