@@ -88,8 +88,8 @@ static void done(struct bt_request *req)
  * for that within the call, as long as it has paid of late. */
 static uint32_t look(const struct blktap_ring *ring)
 {
-	return ring->can_wait && !ring->in_flight &&
-			       ring->stage == BT_RING_SERVE
+	return !ring->in_flight && ring->stage == BT_RING_SERVE &&
+			       bt_loop_lets_wait(ring->loop, &ring->waiter)
 		       ? BLKTAP_ENTER_LOOK
 		       : 0;
 }

@@ -191,6 +191,12 @@ void bt_loop_set_waiter(struct bt_loop *loop, struct bt_waiter *waiter)
 	loop->waiter = waiter;
 }
 
+bool bt_loop_lets_wait(const struct bt_loop *loop,
+		       const struct bt_waiter *waiter)
+{
+	return loop->patient && loop->waiter == waiter;
+}
+
 void bt_loop_drop_waiter(struct bt_loop *loop, struct bt_waiter *waiter)
 {
 	if (loop->waiter == waiter)
@@ -380,9 +386,12 @@ static uint64_t wait_limit(struct bt_loop *loop, uint64_t limit_ns)
 
 static int turn(struct bt_loop *loop, uint64_t limit_ns)
 {
-	bool did = settle(loop);
-	int count = wait_events(loop, did ? 0 : wait_limit(loop, limit_ns));
+	bool did;
+	int count;
 
+	loop->patient = limit_ns >= BT_ALARM_FAR_NS;
+	did = settle(loop);
+	count = wait_events(loop, did ? 0 : wait_limit(loop, limit_ns));
 	bt_loop_refresh(loop);
 	if (count > 0)
 		run_events(loop, count);

@@ -97,6 +97,10 @@ void bt_idle_add(struct bt_loop *loop, struct bt_idle *idle,
 void bt_idle_del(struct bt_idle *idle);
 /* Called for waits that no timer is to end; NULL: nobody. */
 void bt_loop_set_waiter(struct bt_loop *loop, struct bt_waiter *waiter);
+/* Whether it is the one, in a turn that its caller lets wait: so it may also spend a
+ * moment elsewhere than in its wait. */
+bool bt_loop_lets_wait(const struct bt_loop *loop,
+		       const struct bt_waiter *waiter);
 /* Harmless where it is another. */
 void bt_loop_drop_waiter(struct bt_loop *loop, struct bt_waiter *waiter);
 /* Says that a hook has work, for bt_loop_timeout: an embedder who submits

@@ -33,6 +33,7 @@ struct bt_loop {
 	uint32_t poll_rest_last; /* the last rest's length */
 
 	struct bt_waiter *waiter; /* NULL: the loop waits itself */
+	bool patient; /* the turn may wait */
 	uint32_t unseen; /* its waits since the descriptors were looked at */
 
 	struct bt_watch wake;
