@@ -166,6 +166,23 @@ if vhd-util copy -n plain.vhd -N secret.vhd -k key >out 2>&1; then
 	equal "$(tap-ctl list -m "$minor")" \
 		"pid=$pid minor=$minor state=0 args=vhd:$tmp/secret.vhd"
 	close_it
+	# a description takes it, too; and it reaches what is encrypted below
+	vhd-util snapshot -n top.vhd -p secret.vhd
+	qemu-img create -q -f qcow2 -F vpc -b secret.vhd -o size=8M top.qcow2
+	for spec in "vhd(\"$tmp/top.vhd\", cache=1M)" "vhd:$tmp/top.vhd" \
+		"qcow2(\"$tmp/top.qcow2\")" "qcow2:$tmp/top.qcow2"; do
+		fails open_it -a "$spec" 2>err
+		contains err 'the image is encrypted'
+		open_it -a "$spec" -E <key
+		io -c 'read -P 33 1M 64k' -c 'write -P 34 2M 64k'
+		tap-ctl pause -p "$pid" -m "$minor"
+		tap-ctl unpause -p "$pid" -m "$minor"
+		io -c 'read -P 33 1M 64k' -c 'read -P 34 2M 64k'
+		equal "$(tap-ctl list -m "$minor")" \
+			"pid=$pid minor=$minor state=0 args=$spec"
+		close_it
+	done
+	fails open_it -a "vhd(\"$tmp/top.vhd\"" -E <key 2>err
 	fails open_it -a "vhd:$tmp/secret.vhd" -E <other 2>err
 	fails open_it -a "vhd:$tmp/secret.vhd" 2>err
 fi

@@ -7,7 +7,8 @@
  *                 secondary never reaches the guest, and ends the mirroring
  *   -C FILE       cbt(log=FILE) on top
  *   -e MINOR      the image's parent is the disk of another tapdisk, over NBD
- *   -E            vhd(.., key="fd:N"), N being a file in memory
+ *   -E            vhd(.., key="fd:N"), N being a file in memory; an image below
+ *                 that is encrypted has the same key (image/open.c)
  *
  * The graph is a file of the runtime directory as long as the disk is open: so
  * pausing, resuming, plan, apply and dump work as with any other. Everybody is told
@@ -257,44 +258,79 @@ static bool has_key(const struct blktap_class *cls)
 	return false;
 }
 
-/* class("path", key="..") for TYPE:PATH. */
+static int find_type(const char *spec, size_t length,
+		     const struct blktap_class **cls, struct blktap_error **err)
+{
+	char type[32];
+
+	if (!spec[length] || length >= sizeof(type))
+		return bt_fail(err, -EINVAL, "write it as TYPE:PATH",
+			       "'%s' does not begin with a type", spec);
+	memcpy(type, spec, length);
+	type[length] = '\0';
+	*cls = blktap_class_find(type);
+	if (*cls && blktap_class_is_driver(*cls))
+		return 0;
+	return bt_fail(err,
+		       *cls || !strcmp(type, "x-chain") ||
+				       !strcmp(type, "mason")
+			       ? -ENOTSUP
+			       : -ENOENT,
+		       "in the file of a graph there is room for what the "
+		       "option does",
+		       "-2, -C, -e, -E: '%s' is no type of image", type);
+}
+
+/* A description as it is, but for its last parenthesis. */
+static int put_arguments(struct bt_strbuf *out, const char *from,
+			 struct blktap_error **err)
+{
+	const char *end = strrchr(from, ')'), *at = end;
+
+	if (!end)
+		return bt_fail(err, -EINVAL,
+			       "write it as class(value, name=value)",
+			       "')' is missing at the end of '%s'", from);
+	bt_strbuf_add(out, from, (size_t)(end - from));
+	/* one that ends in a comma, or is empty, has an argument behind it */
+	while (at > from && isspace((unsigned char)at[-1]))
+		at--;
+	if (at > from && at[-1] != ',')
+		bt_strbuf_puts(out, ", ");
+	return 0;
+}
+
+/* class("path", key="..") for TYPE:PATH, class(.., key="..") for class(..). */
 static int put_image(struct bt_strbuf *out, const char *spec, const char *key,
 		     const struct blktap_class **cls, struct blktap_error **err)
 {
-	const char *colon = strchr(spec, ':');
-	char type[32];
+	size_t length = strcspn(spec, ":(");
+	bool described = spec[length] == '(';
+	int rc = find_type(spec, length, cls, err);
 
-	if (!colon || colon - spec >= (ptrdiff_t)sizeof(type))
-		return bt_fail(err, -EINVAL, "write it as TYPE:PATH",
-			       "'%s' does not begin with a type", spec);
-	memcpy(type, spec, (size_t)(colon - spec));
-	type[colon - spec] = '\0';
-	*cls = blktap_class_find(type);
-	if (!*cls || !blktap_class_is_driver(*cls))
-		return bt_fail(err,
-			       *cls || !strcmp(type, "x-chain") ||
-					       !strcmp(type, "mason")
-				       ? -ENOTSUP
-				       : -ENOENT,
-			       "in the file of a graph there is room for what "
-			       "the option does",
-			       "-2, -C, -e, -E: '%s' is no type of image",
-			       type);
-	bt_strbuf_printf(out, "%s(", (*cls)->name);
-	if (!strcmp((*cls)->name, "nbd"))
-		put_nbd(out, colon + 1);
-	else
-		put_quoted(out, colon + 1);
+	if (rc)
+		return rc;
 	if (*key && !has_key(*cls))
 		return bt_fail(err, -ENOTSUP, "leave -E away",
 			       "-E: a %s is not encrypted: %s", (*cls)->name,
 			       STRERROR(-ENOTSUP));
+	if (described && !*key) {
+		bt_strbuf_printf(out, "%s%s", (*cls)->name, spec + length);
+		return 0;
+	}
+	bt_strbuf_printf(out, "%s(", (*cls)->name);
+	if (described)
+		rc = put_arguments(out, spec + length + 1, err);
+	else if (!strcmp((*cls)->name, "nbd"))
+		put_nbd(out, spec + length + 1);
+	else
+		put_quoted(out, spec + length + 1);
 	if (*key) {
-		bt_strbuf_puts(out, ", key=");
+		bt_strbuf_puts(out, described ? "key=" : ", key=");
 		put_quoted(out, key);
 	}
 	bt_strbuf_putc(out, ')');
-	return 0;
+	return rc;
 }
 
 /* Guests do not wait for a mirror's server to come back. */
