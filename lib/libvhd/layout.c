@@ -128,98 +128,11 @@ int bt_vhd_layout_plan(struct bt_vhd_layout *l,
 			     fault);
 }
 
-/* Everything behind the table, in the order of a new image; locators keep the
- * room they have. */
-static void place_behind_table(struct bt_vhd_layout *l, bool with_batmap)
-{
-	uint64_t at = l->table_offset + round_sector((uint64_t)l->entries * 4);
-	unsigned int i;
-
-	l->batmap_header_offset = at;
-	if (with_batmap) {
-		l->batmap_offset = at + BT_VHD_BATMAP_HEADER_SIZE;
-		l->batmap_sec = bt_vhd_batmap_sectors(l->entries);
-		at = l->batmap_offset + (uint64_t)l->batmap_sec * BT_VHD_SECTOR;
-	}
-	for (i = 0; i < BT_VHD_LOCATORS; i++) {
-		if (!l->locator[i].code)
-			continue;
-		l->locator[i].data_offset = at;
-		at += round_sector(bt_vhd_locator_space(&l->locator[i]));
-	}
-	l->metadata_end = at;
-}
-
-/* Keeps the locators that can be followed. A room that no path needs is what
- * a hostile image would push all blocks away with: it is cut to the text. */
-static void keep_locators(struct bt_vhd_layout *l,
-			  const struct bt_vhd_footer *f,
-			  const struct bt_vhd_header *h)
-{
-	struct bt_vhd_locator *loc;
-	unsigned int i;
-
-	l->locators = BT_VHD_LOCATORS;
-	for (i = 0; f->type == BT_VHD_DIFFERENCING && i < l->locators; i++) {
-		if (bt_vhd_locator_check(h, i, INT64_MAX, NULL))
-			continue;
-		loc = &l->locator[i];
-		*loc = h->locator[i];
-		if (bt_vhd_locator_space(loc) > BT_VHD_LOCATOR_LEN_MAX)
-			loc->data_space = (uint32_t)round_sector(loc->data_len);
-	}
-}
-
-int bt_vhd_layout_resize(struct bt_vhd_layout *l, const struct bt_vhd_footer *f,
-			 const struct bt_vhd_header *h, bool with_batmap,
-			 uint64_t size, struct bt_fault *fault)
-{
-	struct bt_vhd_layout_spec spec = {
-		.type = (enum bt_vhd_type)f->type,
-		.size = size,
-		.block_size = h->block_size,
-		.locators = 1, /* not looked at */
-	};
-	int err = check_spec(&spec, fault);
-
-	memset(l, 0, sizeof(*l));
-	if (!err)
-		err = plan_table(l, &spec, fault);
-	if (err)
-		return err;
-	l->type = spec.type;
-	l->size = size;
-	l->header_offset = f->data_offset;
-	l->table_offset = h->table_offset;
-	if (l->entries > h->max_table_entries) {
-		keep_locators(l, f, h);
-		place_behind_table(l, with_batmap);
-		if (l->header_offset >= l->table_offset &&
-		    l->header_offset < l->metadata_end)
-			return bt_fault_set(fault, -ENOTSUP, "data_offset",
-					    l->header_offset,
-					    "the header is behind the table, "
-					    "which cannot grow",
-					    "copy the image to a larger one");
-	} else {
-		l->entries = h->max_table_entries;
-		memcpy(l->locator, h->locator, sizeof(l->locator));
-	}
-	return 0;
-}
-
-void bt_vhd_layout_apply(const struct bt_vhd_layout *l, struct bt_vhd_header *h)
-{
-	h->table_offset = l->table_offset;
-	h->max_table_entries = l->entries;
-	memcpy(h->locator, l->locator, sizeof(h->locator));
-}
-
 void bt_vhd_layout_header(const struct bt_vhd_layout *l,
 			  struct bt_vhd_header *h)
 {
 	bt_vhd_header_init(h, l->table_offset, l->entries, l->block_size);
-	bt_vhd_layout_apply(l, h);
+	memcpy(h->locator, l->locator, sizeof(h->locator));
 }
 
 void bt_vhd_layout_batmap(const struct bt_vhd_layout *l,

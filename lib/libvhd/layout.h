@@ -39,27 +39,6 @@ int bt_vhd_layout_plan(struct bt_vhd_layout *l,
 		       const struct bt_vhd_layout_spec *spec,
 		       struct bt_fault *fault);
 
-/* Where the metadata of an existing image goes when its disk becomes size
- * bytes. The table stays where it is and keeps spare entries; what follows it
- * moves only if the table grows, and then l->entries is more than
- * h->max_table_entries: first move away each block for which
- * bt_vhd_block_in_the_way. f and h were checked; with_batmap says whether the
- * image has one. -ENOTSUP where the table would grow over the header. */
-int bt_vhd_layout_resize(struct bt_vhd_layout *l, const struct bt_vhd_footer *f,
-			 const struct bt_vhd_header *h, bool with_batmap,
-			 uint64_t size, struct bt_fault *fault);
-
-/* Whether the metadata of l will lie over a block at entry. */
-static inline bool bt_vhd_block_in_the_way(const struct bt_vhd_layout *l,
-					   uint32_t entry)
-{
-	return (uint64_t)entry * BT_VHD_SECTOR < l->metadata_end;
-}
-
-/* Sets what the layout decides in an existing header: table and locators. */
-void bt_vhd_layout_apply(const struct bt_vhd_layout *l,
-			 struct bt_vhd_header *h);
-
 /* The header of a new image; set its parent afterwards. */
 void bt_vhd_layout_header(const struct bt_vhd_layout *l,
 			  struct bt_vhd_header *h);

@@ -113,23 +113,6 @@ static void read_bat(const struct bt_vhd_blocks *b, const uint8_t *p,
 	free(keys);
 }
 
-/* What a resize plans is a header that would be accepted. */
-static void plan_resize(const struct bt_vhd_footer *f,
-			const struct bt_vhd_header *h, size_t size)
-{
-	struct bt_vhd_footer grown = *f;
-	struct bt_vhd_header moved = *h;
-	struct bt_vhd_layout l;
-
-	memcpy(grown.creator_app, "tap", 4);
-	bt_vhd_footer_set_size(&grown, f->current_size + 8192);
-	if (bt_vhd_layout_resize(&l, f, h, true, grown.current_size, NULL))
-		return;
-	bt_vhd_layout_apply(&l, &moved);
-	must(!bt_vhd_header_check(&moved, &grown,
-				  bt_max_u64(size, l.metadata_end), NULL));
-}
-
 static void read_blocks(const struct bt_vhd_footer *f, const uint8_t *p,
 			size_t size)
 {
@@ -151,7 +134,6 @@ static void read_blocks(const struct bt_vhd_footer *f, const uint8_t *p,
 			       read_batmap(&h, p, size, &m) ? &m : NULL, NULL))
 		return;
 	must(b.metadata_end <= size + 512);
-	plan_resize(f, &h, size);
 	read_bat(&b, p, size);
 }
 
