@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What is looked at before the first write: the BAT, whole, and the batmap. */
+/* What is looked at before the first write: the BAT, whole. */
 #include "driver/vhd.h"
 
 #include <errno.h>
@@ -8,10 +8,8 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "core/log.h"
 
 #define PIECE_ENTRIES 16384u /* 64 KiB of the BAT */
-#define BATMAP_MAX_SEC 4096u
 
 /* ---- the BAT -------------------------------------------------------------- */
 
@@ -103,33 +101,6 @@ static int check_overlaps(struct pass *p, struct blktap_error **err)
 		p->img->f.path, o.block[0], o.entry[0], o.block[1], o.entry[1]);
 }
 
-/* A bit for a block that is not there would turn the first sector written to
- * it into a whole block of garbage. So no bit is believed, here or on disk. */
-static int drop_batmap(struct bt_vhdimg *img, struct blktap_error **err)
-{
-	uint64_t at = bt_vhd_batmap_header_offset(&img->header);
-	uint8_t bytes[BT_VHD_BATMAP_HEADER_SIZE];
-	struct bt_vhd_batmap batmap;
-	size_t len;
-	int rc = bt_image_file_read(&img->f, at, bytes, sizeof(bytes));
-
-	if (!rc)
-		rc = bt_vhd_batmap_decode(bytes, sizeof(bytes), &batmap, NULL);
-	if (rc < 0)
-		return bt_image_file_fail(img->f.path, rc, err);
-	len = (size_t)batmap.size_sec * BT_VHD_SECTOR;
-	memset(img->batmap, 0, len);
-	memset(img->full, 0, (img->blocks.entries + 7) / 8);
-	batmap.checksum = bt_vhd_checksum(img->batmap, len, len);
-	bt_vhd_batmap_encode(&batmap, bytes);
-	rc = bt_image_file_write(&img->f, batmap.offset, img->batmap, len);
-	if (!rc)
-		rc = bt_image_file_write(&img->f, at, bytes, sizeof(bytes));
-	if (!rc)
-		rc = bt_image_file_sync(&img->f);
-	return rc < 0 ? bt_image_file_fail(img->f.path, rc, err) : 0;
-}
-
 int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, bool overlaps,
 			uint64_t *end, struct blktap_error **err)
 {
@@ -151,66 +122,9 @@ int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, bool overlaps,
 	if (!rc && overlaps)
 		rc = check_overlaps(&p, err);
 	if (!rc && p.batmap_lies && !img->read_only)
-		rc = drop_batmap(img, err);
+		rc = bt_vhdimg_drop_batmap(img, err);
 	*end = p.summary.data_end;
 	free(p.keys);
 	free(p.bat);
 	return rc;
-}
-
-/* ---- the batmap ----------------------------------------------------------- */
-
-static int read_map(struct bt_vhdimg *img, const struct bt_vhd_batmap *batmap,
-		    struct bt_fault *fault)
-{
-	size_t len = (size_t)batmap->size_sec * BT_VHD_SECTOR;
-	int rc;
-
-	if (batmap->size_sec > BATMAP_MAX_SEC)
-		return bt_fault_set(fault, -EINVAL, "batmap size",
-				    batmap->size_sec, "too large", NULL);
-	img->batmap = malloc(len);
-	if (!img->batmap)
-		return -ENOMEM;
-	rc = bt_image_file_read(&img->f, batmap->offset, img->batmap, len);
-	if (!rc)
-		rc = bt_vhd_batmap_check_map(batmap, img->batmap, len, fault);
-	if (rc < 0) {
-		free(img->batmap);
-		img->batmap = NULL;
-	}
-	return rc;
-}
-
-int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
-			  bool *have, struct blktap_error **err)
-{
-	enum bt_vhd_batmap_presence presence =
-		bt_vhd_batmap_presence(&img->footer);
-	uint64_t at = bt_vhd_batmap_header_offset(&img->header);
-	uint8_t bytes[BT_VHD_BATMAP_HEADER_SIZE];
-	struct bt_fault fault = { .reason = "it cannot be read" };
-	int rc;
-
-	*have = false;
-	if (presence == BT_VHD_BATMAP_NONE ||
-	    !bt_range_within(at, sizeof(bytes), img->f.size))
-		return 0;
-	rc = bt_image_file_read(&img->f, at, bytes, sizeof(bytes));
-	if (rc < 0)
-		return bt_image_file_fail(img->f.path, rc, err);
-	rc = bt_vhd_batmap_decode(bytes, sizeof(bytes), batmap, &fault);
-	if (!rc)
-		rc = bt_vhd_batmap_check(batmap, &img->header, img->f.size,
-					 &fault);
-	*have = !rc;
-	if (!rc)
-		rc = read_map(img, batmap, &fault);
-	if (rc == -ENOMEM)
-		return bt_fail(err, rc, NULL, "%s: out of memory", img->f.path);
-	if (rc < 0 && (*have || presence == BT_VHD_BATMAP_EXPECTED))
-		bt_log(img->node->env->log, BLKTAP_LOG_WARNING,
-		       "%s: the batmap is left aside: %s", img->f.path,
-		       fault.reason);
-	return 0;
 }

@@ -3,7 +3,8 @@
  *
  * A write puts its data down first and sets the bits when that is done, so that a
  * commit in between never says "here" of a sector whose data is not. A discard
- * clears bits; the data stays where it is, unread. */
+ * punches the data and then clears bits; of a block that the batmap calls full it
+ * punches alone, and the holes read as zeroes. */
 #include "driver/vhd.h"
 
 #include <errno.h>
@@ -78,8 +79,14 @@ bool bt_vhdimg_write_run(struct bt_vhdimg_frame *f)
 
 static bool clear(struct bt_vhdimg_frame *f)
 {
-	struct bt_meta_block *bitmap = bt_vhdimg_get_bitmap(f, got_marks);
+	struct bt_meta_block *bitmap;
 
+	if (f->img->batmap &&
+	    bt_vhd_bit_test(f->img->batmap, bt_vhdimg_block(f))) {
+		bt_vhdimg_advance(f);
+		return true;
+	}
+	bitmap = bt_vhdimg_get_bitmap(f, got_marks);
 	return bitmap && mark(f, bitmap, false);
 }
 
@@ -104,9 +111,7 @@ bool bt_vhdimg_unmap_run(struct bt_vhdimg_frame *f)
 {
 	struct bt_vhdimg *img = f->img;
 	bool zeroes = f->req->op == BLKTAP_OP_WRITE_ZEROES;
-	bool keep = img->differencing || img->cipher ||
-		    (img->batmap &&
-		     bt_vhd_bit_test(img->batmap, bt_vhdimg_block(f)));
+	bool keep = img->differencing || img->cipher;
 	enum bt_io_op op = BT_IO_PUNCH;
 
 	if (keep && !zeroes) {

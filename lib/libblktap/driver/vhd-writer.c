@@ -7,7 +7,8 @@
  * That is one commit for hundreds of blocks: the time goes with the blocks, and
  * not with what a sync takes. Before the second half nothing on disk names what
  * was written, so a cut leaks space at worst; the bits and the BAT may go together,
- * since a block whose bits are not there yet reads as before. */
+ * since a block whose bits are not there yet reads as before. What has become full
+ * is noted in the batmap at the end. */
 #include "driver/vhd-tool.h"
 
 #include <errno.h>
@@ -28,6 +29,7 @@ struct bt_vhdwriter {
 	uint32_t pending;
 	uint64_t bytes;
 	bool grown; /* the footer has to follow */
+	bool filled; /* the batmap has new bits */
 };
 
 static uint8_t *bitmap_of(struct bt_vhdwriter *w, uint32_t i)
@@ -74,6 +76,9 @@ void bt_vhdwriter_destroy(struct bt_vhdwriter *w)
 	/* a new block lies where the footer was */
 	if (w->grown && !w->img->f.is_device)
 		write_footer(w->img);
+	/* without them it is as good; a map that is half written does not check */
+	if (w->filled && !bt_vhdtool_write_batmap(w->img))
+		bt_image_file_sync(&w->img->f);
 	free(w->bat);
 	free(w->pages);
 	free(w->bitmaps);
@@ -123,6 +128,21 @@ static int write_table(struct bt_vhdwriter *w)
 	return rc;
 }
 
+/* Blocks whose full bitmaps are on disk now. */
+static void note_full(struct bt_vhdwriter *w)
+{
+	struct bt_vhdimg *img = w->img;
+	uint32_t i;
+
+	for (i = 0; img->batmap && i < w->pending; i++) {
+		if (bt_vhd_bit_test(img->batmap, w->block[i]) ||
+		    !bt_vhd_bits_all(bitmap_of(w, i), 0, img->blocks.block_sec))
+			continue;
+		bt_vhd_bit_set(img->batmap, w->block[i]);
+		w->filled = true;
+	}
+}
+
 int bt_vhdwriter_commit(struct bt_vhdwriter *w)
 {
 	struct bt_vhdimg *img = w->img;
@@ -142,11 +162,12 @@ int bt_vhdwriter_commit(struct bt_vhdwriter *w)
 		rc = write_table(w);
 	if (!rc)
 		rc = bt_image_file_sync(&img->f);
-	if (!rc)
-		w->pending = 0;
-	if (!rc)
-		w->bytes = 0;
-	return rc;
+	if (rc)
+		return rc;
+	note_full(w);
+	w->pending = 0;
+	w->bytes = 0;
+	return 0;
 }
 
 int bt_vhdwriter_pace(struct bt_vhdwriter *w, bool *did)

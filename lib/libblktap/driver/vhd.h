@@ -54,9 +54,10 @@ struct bt_vhdimg {
 
 	/* A bit a block: every sector is known to be here. */
 	uint8_t *full;
-	/* What the file's batmap says; NULL where it has none. It is never
-	 * written, so the bitmaps of its blocks must stay full. */
+	/* What the file's batmap says; NULL where it has none. It is written at
+	 * closing (vhd-batmap.c), so the bitmaps of its blocks stay full. */
 	uint8_t *batmap;
+	bool batmap_lost; /* its checksum is wrong: it is to be written anew */
 
 	/* the end of the file (vhd-grow.c) */
 	uint64_t data_end; /* all blocks lie before it, the footer is there */
@@ -114,9 +115,18 @@ int bt_vhdimg_fault(const char *path, int rc, const struct bt_fault *fault,
  * where overlaps is set, of each other. *end is the end of the last block. */
 int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, bool overlaps,
 			uint64_t *end, struct blktap_error **err);
-/* Reads the batmap; a broken one is left aside with a warning. */
+
+/* ---- the batmap (vhd-batmap.c) -------------------------------------------- */
+
+/* Reads the batmap; a broken one is left aside with a warning, or begun anew
+ * where the image is open for writing. */
 int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
 			  bool *have, struct blktap_error **err);
+/* A bit of it is set for a block that is not there: none is believed, here or on
+ * disk. */
+int bt_vhdimg_drop_batmap(struct bt_vhdimg *img, struct blktap_error **err);
+/* At closing: the blocks that have become full. */
+void bt_vhdimg_save_batmap(struct bt_vhdimg *img);
 
 /* The text of a locator, a new string; NULL where it cannot be read. */
 char *bt_vhdimg_read_locator(struct bt_vhdimg *img, unsigned int index);
