@@ -136,6 +136,22 @@ exits 0 "$u" coalesce -n c.vhd.snap1 >out
 exits 0 "$u" coalesce -n c.vhd >out
 bytes k64.vhd k64 | cmp - want.raw
 
+echo '# a base that a commit leaves alone is opened with its key after a pause'
+"$u" snapshot -n e2.vhd -p e.vhd
+start_tapdisk "vhd(\"$tmp/e2.vhd\", key=\"file:$tmp/k64\")"
+qemu-io -f raw -c 'write -P 85 1M 64k' -c flush "$uri" >out
+tap-ctl job start -p "$pid" -m "$minor" commit --wait >out
+tap-ctl pause -p "$pid" -m "$minor"
+tap-ctl unpause -p "$pid" -m "$minor"
+qemu-io -f raw -c 'read -P 85 1M 64k' "$uri" >out
+if grep -q failed out; then
+	fail "$(cat out)"
+fi
+tap-ctl destroy -p "$pid" -m "$minor"
+cp plain.raw want2.raw
+qemu-io -f raw -c 'write -P 85 1M 64k' want2.raw >out
+bytes e.vhd k64 | cmp - want2.raw
+
 echo '# an encrypted child of a clear parent: its data does not go there'
 "$u" snapshot -n m.vhd -p plain.vhd
 "$u" key -s -n m.vhd -k k32

@@ -220,16 +220,7 @@ int bt_legacy_resume(struct bt_legacy *l, const struct bt_legacy *old,
 
 static void put_quoted(struct bt_strbuf *out, const char *text)
 {
-	bt_strbuf_putc(out, '"');
-	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			bt_strbuf_putc(out, '\\');
-		if (*text == '\n')
-			bt_strbuf_puts(out, "\\n");
-		else
-			bt_strbuf_putc(out, *text);
-	}
-	bt_strbuf_putc(out, '"');
+	bt_strbuf_quote(out, text, strlen(text));
 }
 
 /* What an nbd: of the old kind is called by its URI. */

@@ -20,27 +20,13 @@ static void put_name(struct bt_strbuf *out, const struct bt_mason_node *g)
 		bt_strbuf_printf(out, "_%u", g->index);
 }
 
-static void put_string(struct bt_strbuf *out, const char *text, size_t length)
-{
-	bt_strbuf_putc(out, '"');
-	for (; length--; text++) {
-		if (*text == '"' || *text == '\\')
-			bt_strbuf_putc(out, '\\');
-		if (*text == '\n')
-			bt_strbuf_puts(out, "\\n");
-		else
-			bt_strbuf_putc(out, *text);
-	}
-	bt_strbuf_putc(out, '"');
-}
-
 static void put_list(struct bt_strbuf *out, const char *text)
 {
 	bt_strbuf_putc(out, '[');
 	while (*text) {
 		size_t length = strcspn(text, "\n");
 
-		put_string(out, text, length);
+		bt_strbuf_quote(out, text, length);
 		text += length;
 		if (*text)
 			bt_strbuf_puts(out, ", ");
@@ -68,7 +54,7 @@ static void put_args(struct bt_strbuf *out, const struct blktap_class *cls,
 		else if (p->type == BLKTAP_PARAM_STRING ||
 			 p->type == BLKTAP_PARAM_PATH ||
 			 p->type == BLKTAP_PARAM_ENUM)
-			put_string(out, text, strlen(text));
+			bt_strbuf_quote(out, text, strlen(text));
 		else
 			bt_strbuf_puts(out, text);
 	}

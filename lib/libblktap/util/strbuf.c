@@ -86,6 +86,20 @@ void bt_strbuf_printf(struct bt_strbuf *sb, const char *fmt, ...)
 	va_end(ap);
 }
 
+void bt_strbuf_quote(struct bt_strbuf *sb, const char *text, size_t len)
+{
+	bt_strbuf_putc(sb, '"');
+	for (; len--; text++) {
+		if (*text == '"' || *text == '\\')
+			bt_strbuf_putc(sb, '\\');
+		if (*text == '\n')
+			bt_strbuf_puts(sb, "\\n");
+		else
+			bt_strbuf_putc(sb, *text);
+	}
+	bt_strbuf_putc(sb, '"');
+}
+
 const char *bt_strbuf_str(const struct bt_strbuf *sb)
 {
 	return sb->data ? sb->data : "";

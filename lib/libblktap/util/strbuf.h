@@ -28,6 +28,9 @@ void bt_strbuf_printf(struct bt_strbuf *sb, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 void bt_strbuf_vprintf(struct bt_strbuf *sb, const char *fmt, va_list ap);
 
+/* A string as specs and Block Mason write it: in quotes, with \", \\ and \n. */
+void bt_strbuf_quote(struct bt_strbuf *sb, const char *text, size_t len);
+
 /* The text so far, "" where there is none; owned by sb. */
 const char *bt_strbuf_str(const struct bt_strbuf *sb);
 

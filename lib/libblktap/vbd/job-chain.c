@@ -26,7 +26,9 @@
 
 #include "core/error.h"
 #include "image/image.h"
+#include "port/args.h"
 #include "util/path.h"
+#include "util/strbuf.h"
 
 #define AWAY ".committed"
 
@@ -496,6 +498,32 @@ static void finished(struct blktap_job *job, int error)
 	bt_job_end(job);
 }
 
+/* How the base is opened when it is the disk: with the arguments that it got from
+ * the image which it takes the place of. */
+static char *spec_of_base(const struct bt_node *base)
+{
+	static const char *const names[] = { "key", "backing_format" };
+	struct bt_strbuf spec = BT_STRBUF_INIT;
+	const char *path = bt_node_path(base), *value;
+	uint32_t i, given = 0;
+
+	bt_strbuf_printf(&spec, "%s(", base->cls->name);
+	bt_strbuf_quote(&spec, path, strlen(path));
+	for (i = 0; i < BT_ARRAY_SIZE(names); i++) {
+		value = bt_args_string(base->args, names[i]);
+		if (!value || !bt_args_is_set(base->args, names[i]))
+			continue;
+		given++;
+		bt_strbuf_printf(&spec, ", %s=", names[i]);
+		bt_strbuf_quote(&spec, value, strlen(value));
+	}
+	bt_strbuf_putc(&spec, ')');
+	if (given)
+		return bt_strbuf_steal(&spec);
+	bt_strbuf_fini(&spec);
+	return strdup(base->name);
+}
+
 static int prepare_commit(struct blktap_job *job, struct blktap_error **err)
 {
 	struct stat st;
@@ -503,7 +531,7 @@ static int prepare_commit(struct blktap_job *job, struct blktap_error **err)
 	free(job->new_spec);
 	free(job->leaf_path);
 	free(job->away_path);
-	job->new_spec = strdup(job->target.lower->name);
+	job->new_spec = spec_of_base(job->target.lower);
 	job->leaf_path = strdup(bt_node_path(job->disk->root));
 	if (asprintf(&job->away_path, "%s" AWAY,
 		     bt_node_path(job->disk->root)) < 0)
