@@ -39,17 +39,17 @@ fi
 
 # A command asked to end is waited for.
 tapdisk --run 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.1; done' \
-	raw:a.raw >out &
-wait_for grep -q up out
+	raw:a.raw >ended &
+wait_for grep -qx up ended
 kill -TERM $!
 exits 3 wait $!
-contains out bye
+contains ended bye
 
 # A socket of one's own choice; gone with the signal.
-tapdisk --unix "$tmp/s" raw:a.raw >out &
+tapdisk --unix "$tmp/s" raw:a.raw >served &
 cleanup_fn kill $!
 wait_for test -S s
-wait_for grep -qx "nbd+unix:///?socket=$tmp/s" out
+wait_for grep -qx "nbd+unix:///?socket=$tmp/s" served
 kill -TERM $!
 exits 0 wait $!
 [ ! -e s ] || fail "the socket is left"
