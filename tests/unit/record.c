@@ -59,6 +59,7 @@ static uint32_t keep(const struct bt_slot *slot)
 	op->file = record_file ? record_file(slot->fd) : 0;
 	op->offset = slot->offset;
 	op->length = slot->length;
+	op->fua = slot->flags & BT_IO_FUA;
 	if (slot->op == BT_IO_WRITE) {
 		op->data = malloc(slot->length);
 		bt_sgl_copy_out(&sgl, op->data, slot->length);
@@ -185,7 +186,9 @@ uint64_t record_cut_file(uint32_t file, uint64_t at, enum record_model model,
 	memset(image + size, 0, max - size);
 	for (i = 0; i < record.count && record.ops[i].submitted <= at; i++) {
 		const struct record_op *op = &record.ops[i];
-		bool durable = op->completed && op->completed < synced;
+		bool durable =
+			op->completed && (op->completed < synced ||
+					  (op->fua && op->completed <= at));
 
 		if (op->op == BT_IO_SYNC || op->file != file)
 			continue;

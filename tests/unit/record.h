@@ -18,6 +18,7 @@ struct record_op {
 	uint32_t file; /* of several, see record-calls.h */
 	uint64_t offset, length;
 	unsigned char *data; /* WRITE; the record's */
+	bool fua; /* durable when it has completed */
 	uint64_t submitted, completed; /* completed 0: not yet */
 };
 

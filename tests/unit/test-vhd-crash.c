@@ -20,27 +20,13 @@
 #include "record.h"
 #include "seed.h"
 #include "vbd/vbd.h"
+#include "versions.h"
 
-#define SIZE (512u << 10)
-#define SECTORS (SIZE / 512)
+#define SIZE (512u * VERSIONS_SECTORS)
+#define SECTORS VERSIONS_SECTORS
 #define FILE_MAX (3u << 20)
 #define ROUNDS 60
-#define DEPTH 8
-#define VERSIONS 64 /* kept of a sector */
-
-/* What a sector was, in order. Version 0 is what the disk began with. */
-struct version {
-	uint32_t tag; /* 0: zeroes */
-	uint64_t submitted, completed;
-};
-static struct version history[SECTORS][VERSIONS];
-static uint32_t versions[SECTORS];
-
-struct flush {
-	uint64_t submitted, completed;
-};
-static struct flush flushes[ROUNDS];
-static uint32_t flush_count;
+#define DEPTH 16
 
 static struct blktap_context *context; /* the recorded one */
 static struct blktap_context *checker;
@@ -69,8 +55,7 @@ static void setup(void)
 
 	state = seed_take() | 1;
 	record_reset();
-	memset(versions, 0, sizeof(versions));
-	flush_count = 0;
+	versions_reset();
 	next_tag = 1;
 	has_parent = false;
 	has_past = false;
@@ -105,47 +90,29 @@ static const char *in_dir(const char *name)
 	return path;
 }
 
-static void fill(unsigned char *sector, uint32_t number, uint32_t tag)
-{
-	uint32_t i, words[2] = { number, tag };
-
-	for (i = 0; i < 512; i += 8)
-		if (tag)
-			memcpy(sector + i, words, 8);
-		else
-			memset(sector + i, 0, 8);
-}
-
-static void add_version(uint32_t sector, uint32_t tag, uint64_t submitted,
-			uint64_t completed)
-{
-	struct version *v = &history[sector][versions[sector]++];
-
-	ck_assert_uint_le(versions[sector], VERSIONS);
-	v->tag = tag;
-	v->submitted = submitted;
-	v->completed = completed;
-}
-
 /* ---- the guest ------------------------------------------------------------ */
 
 struct op {
 	struct iovec iov;
 	uint32_t first, count, tag;
 	uint64_t submitted;
-	bool done;
+	bool fua, discard, done;
 };
 
 static void op_done(void *opaque, int error)
 {
 	struct op *op = opaque;
-	uint64_t now = record_tick();
+	struct version v = { .tag = op->tag,
+			     .submitted = op->submitted,
+			     .completed = record_tick(),
+			     .fua = op->fua,
+			     .discard = op->discard };
 	uint32_t i;
 
 	ck_assert_int_eq(error, 0);
 	op->done = true;
 	for (i = 0; i < op->count; i++)
-		add_version(op->first + i, op->tag, op->submitted, now);
+		versions_add(op->first + i, &v);
 }
 
 static void submit(struct op *op, enum blktap_op kind)
@@ -153,7 +120,9 @@ static void submit(struct op *op, enum blktap_op kind)
 	struct blktap_io io = {
 		.size = sizeof(io),
 		.op = kind,
-		.flags = kind == BLKTAP_OP_WRITE_ZEROES ? BLKTAP_MAY_UNMAP : 0,
+		.flags = (kind == BLKTAP_OP_WRITE_ZEROES ? BLKTAP_MAY_UNMAP
+							 : 0) |
+			 (op->fua ? BLKTAP_FUA : 0),
 		.offset = (uint64_t)op->first * 512,
 		.length = (uint64_t)op->count * 512,
 		.callback = op_done,
@@ -184,30 +153,46 @@ static void flush(void)
 
 	submit(&op, BLKTAP_OP_FLUSH);
 	settle(&op);
-	flushes[flush_count].submitted = op.submitted;
-	flushes[flush_count++].completed = record.now;
+	versions_flushed(op.submitted, record.now);
+}
+
+/* One in eight is a discard, one in eight zeroes, and of the rest one in eight is
+ * to be durable at once. */
+static enum blktap_op choose(struct op *op)
+{
+	uint64_t r = next_random();
+
+	op->tag = r % 8 > 1 ? next_tag++ : 0;
+	op->discard = r % 8 == 1;
+	op->fua = !op->discard && r / 8 % 8 == 0;
+	if (op->discard)
+		return BLKTAP_OP_DISCARD;
+	return op->tag ? BLKTAP_OP_WRITE : BLKTAP_OP_WRITE_ZEROES;
 }
 
 /* Writes at once, each in a part of the disk of its own; some of the blocks are
- * new and some are not. */
+ * new and some are not. The parts end inside of blocks, where neighbours meet. */
 static void write_some(void)
 {
 	static unsigned char bytes[DEPTH][SIZE / DEPTH];
 	struct op ops[DEPTH];
-	uint32_t part = SECTORS / DEPTH, i, n;
+	uint32_t part = SECTORS / DEPTH, from, to, i, n;
 
 	for (i = 0; i < DEPTH; i++) {
 		struct op *op = &ops[i];
+		enum blktap_op kind = choose(op);
 
+		from = i ? i * part + 4 : 0;
+		to = i + 1 < DEPTH ? (i + 1) * part + 4 : SECTORS;
 		op->count = (uint32_t)(next_random() % 20) + 1;
-		op->first = i * part +
-			    (uint32_t)(next_random() % (part - op->count));
-		op->tag = next_random() % 6 ? next_tag++ : 0;
+		op->first = from + (uint32_t)(next_random() %
+					      (to - from - op->count + 1));
 		for (n = 0; n < op->count; n++)
-			fill(bytes[i] + n * 512, op->first + n, op->tag);
+			versions_fill(bytes[i] + n * 512, op->first + n,
+				      op->tag);
 		op->iov.iov_base = bytes[i];
 		op->iov.iov_len = op->count * 512;
-		submit(op, op->tag ? BLKTAP_OP_WRITE : BLKTAP_OP_WRITE_ZEROES);
+		submit(op, kind);
 	}
 	for (i = 0; i < DEPTH; i++)
 		settle(&ops[i]);
@@ -258,41 +243,17 @@ static void transfer(struct blktap_disk *cut, enum blktap_op op,
 	ck_assert_int_eq(result, 1);
 }
 
-/* The first version that the sector may have: the last one that a completed
- * flush covers. */
-static uint32_t oldest(uint32_t sector, uint64_t at)
-{
-	uint64_t covered = 0;
-	uint32_t i, v;
-
-	for (i = 0; i < flush_count; i++)
-		if (flushes[i].completed <= at)
-			covered = flushes[i].submitted;
-	for (v = versions[sector]; v-- > 1;)
-		if (history[sector][v].completed < covered)
-			return v;
-	return 0;
-}
-
 static void check_sector(uint32_t sector, uint64_t at, enum record_model model)
 {
-	unsigned char want[512];
-	uint32_t v;
+	const unsigned char *b = data + sector * 512;
 
-	for (v = oldest(sector, at); v < versions[sector]; v++) {
-		if (history[sector][v].submitted > at)
-			break;
-		fill(want, sector, history[sector][v].tag);
-		if (!memcmp(data + sector * 512, want, 512))
-			return;
-	}
+	if (versions_allow(sector, at, b))
+		return;
+	versions_print(sector, at);
 	ck_abort_msg("event %" PRIu64 ", model %d: sector %u holds %02x%02x%02x"
 		     "%02x %02x%02x%02x%02x",
-		     at, model, sector, data[sector * 512],
-		     data[sector * 512 + 1], data[sector * 512 + 2],
-		     data[sector * 512 + 3], data[sector * 512 + 4],
-		     data[sector * 512 + 5], data[sector * 512 + 6],
-		     data[sector * 512 + 7]);
+		     at, model, sector, b[0], b[1], b[2], b[3], b[4], b[5],
+		     b[6], b[7]);
 }
 
 /* QEMU finds leaks at the most; a sample, since it is slow. */
@@ -311,6 +272,26 @@ static void check_with_qemu(uint64_t at, enum record_model model)
 	ck_assert_msg(rc == 0 || WEXITSTATUS(rc) == 3,
 		      "event %" PRIu64 ", model %d: qemu-img check: %d", at,
 		      model, WEXITSTATUS(rc));
+}
+
+/* The first half of the disk gets new blocks, of those that are free and behind
+ * the end: none of them is one that the other half is in. */
+static void live_on(struct blktap_disk *cut, uint64_t at,
+		    enum record_model model)
+{
+	static unsigned char other[SIZE / 2];
+	uint32_t i;
+
+	memset(other, 0xcc, sizeof(other));
+	transfer(cut, BLKTAP_OP_DISCARD, 0, NULL, SIZE / 2);
+	transfer(cut, BLKTAP_OP_FLUSH, 0, NULL, 0);
+	transfer(cut, BLKTAP_OP_WRITE, 0, other, SIZE / 2);
+	transfer(cut, BLKTAP_OP_READ, 0, data, SIZE);
+	ck_assert_msg(!memcmp(data, other, SIZE / 2),
+		      "event %" PRIu64 ", model %d: what is written later", at,
+		      model);
+	for (i = SECTORS / 2; i < SECTORS - 1; i++)
+		check_sector(i, at, model);
 }
 
 static void check_cut(uint64_t at, enum record_model model)
@@ -336,11 +317,13 @@ static void check_cut(uint64_t at, enum record_model model)
 	transfer(cut, BLKTAP_OP_WRITE, SIZE - 512, data, 512);
 	memset(data, 0xee, SIZE);
 	transfer(cut, BLKTAP_OP_READ, 0, data, SIZE);
-	ck_assert_int_eq(blktap_disk_close(cut), 0);
-	fill(data + SIZE - 512, SECTORS - 1,
-	     history[SECTORS - 1][oldest(SECTORS - 1, at)].tag);
+	versions_fill(data + SIZE - 512, SECTORS - 1,
+		      versions_oldest_tag(SECTORS - 1, at));
 	for (i = 0; i < SECTORS; i++)
 		check_sector(i, at, model);
+	if (next_random() % 4 == 0)
+		live_on(cut, at, model);
+	ck_assert_int_eq(blktap_disk_close(cut), 0);
 }
 
 /* A header is written once in a while, and what it says is all: every event
@@ -364,6 +347,21 @@ static uint32_t check_around_headers(void)
 	return cuts;
 }
 
+/* Right behind the answer to a flush, or to a write that is to be durable at once,
+ * nothing else is needed. */
+static uint32_t check_behind_answers(void)
+{
+	uint32_t cuts = 0;
+	uint64_t at = 0;
+
+	while ((at = versions_next_durable(at)))
+		if (next_random() % 4 == 0) {
+			check_cut(at, RECORD_NOTHING);
+			cuts++;
+		}
+	return cuts;
+}
+
 static void check_cuts(void)
 {
 	const char *text = getenv("BLKTAP_CUTS");
@@ -377,7 +375,7 @@ static void check_cuts(void)
 			check_cut(at, (enum record_model)model);
 			cuts++;
 		}
-	cuts += check_around_headers();
+	cuts += check_around_headers() + check_behind_answers();
 	printf("%u images of %" PRIu64 " events\n", cuts, record.now);
 	fflush(stdout);
 }
@@ -390,7 +388,7 @@ static void make_parent(void)
 	int fd = open(in_dir("base.raw"), O_CREAT | O_WRONLY, 0600);
 
 	for (i = 0; i < SECTORS; i++)
-		fill(data + i * 512, i, 0xffff);
+		versions_fill(data + i * 512, i, 0xffff);
 	ck_assert_int_eq(write(fd, data, SIZE), SIZE);
 	close(fd);
 	has_parent = true;
@@ -426,7 +424,8 @@ static void make(void)
 	rc = blktap_image_create(format, in_dir("a.vhd"), &options, &err);
 	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
 	for (i = 0; i < SECTORS; i++)
-		add_version(i, has_parent ? 0xffff : 0, 0, 0);
+		versions_add(
+			i, &(struct version){ .tag = has_parent ? 0xffff : 0 });
 	if (has_past)
 		live_before();
 	if (tail)
@@ -436,11 +435,11 @@ static void make(void)
 	close(fd);
 }
 
-static void run(bool parent)
+static void begin(bool parent)
 {
 	struct blktap_error *err = NULL;
 	char spec[128];
-	int i, rc;
+	int rc;
 
 	next_tag = 0x10000;
 	if (parent)
@@ -451,6 +450,13 @@ static void run(bool parent)
 		 in_dir("a.vhd"), strcmp(format, "vhd") ? "256K" : "64K");
 	rc = blktap_disk_open(context, spec, NULL, &disk, &err);
 	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+}
+
+static void run(bool parent)
+{
+	int i;
+
+	begin(parent);
 	for (i = 0; i < ROUNDS; i++) {
 		write_some();
 		if (next_random() % 3 == 0)
@@ -535,6 +541,36 @@ START_TEST(a_cut_loses_nothing_flushed_of_a_qcow_image)
 }
 END_TEST
 
+/* The cluster that a neighbour brings is not on disk yet. */
+START_TEST(durable_write_beside_one_that_allocates_is_durable)
+{
+	struct op ops[2] = { { .count = 4 }, { .count = 4, .fua = true } };
+	unsigned char bytes[2][4 * 512];
+	uint32_t c, i, n;
+
+	format = "qcow2";
+	extra = NULL;
+	begin(false);
+	for (c = 0; c < 64; c++) {
+		for (i = 0; i < 2; i++) {
+			ops[i].first = c * 8 + i * 4;
+			ops[i].tag = next_tag++;
+			for (n = 0; n < 4; n++)
+				versions_fill(bytes[i] + n * 512,
+					      ops[i].first + n, ops[i].tag);
+			ops[i].iov.iov_base = bytes[i];
+			ops[i].iov.iov_len = sizeof(bytes[i]);
+			submit(&ops[i], BLKTAP_OP_WRITE);
+		}
+		settle(&ops[1]);
+		check_cut(record.now, RECORD_NOTHING);
+		settle(&ops[0]);
+		flush();
+	}
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vhd-crash");
@@ -553,6 +589,7 @@ int main(void)
 	tcase_add_test(
 		tc, a_cut_loses_nothing_flushed_in_space_that_was_used_before);
 	tcase_add_test(tc, a_cut_loses_nothing_flushed_of_a_qcow_image);
+	tcase_add_test(tc, durable_write_beside_one_that_allocates_is_durable);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }
