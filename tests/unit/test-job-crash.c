@@ -268,7 +268,7 @@ static void check_cuts(const char *const *formats, uint32_t after)
 {
 	uint64_t stride = getenv("BLKTAP_CUTS") ? 1 : record.now / CUTS + 1;
 	char when[64], path[96];
-	uint32_t n, model;
+	uint32_t n, model, cuts = 0;
 	uint64_t at;
 
 	snprintf(path, sizeof(path), "%s/c", dir);
@@ -282,12 +282,15 @@ static void check_cuts(const char *const *formats, uint32_t after)
 				 at, record.now, model);
 			for (n = 0; n < IMAGES; n++)
 				put_image(n, at, (enum record_model)model);
+			cuts++;
 			if (renamed && at >= renamed)
 				check(formats[after], after, when);
 			for (n = 0; n < IMAGES; n++)
 				put_image(n, at, (enum record_model)model);
 			check(formats[IMAGES - 1], IMAGES - 1, when);
 		}
+	printf("%u images of %" PRIu64 " events\n", cuts, record.now);
+	fflush(stdout);
 }
 
 static const char *const chains[][IMAGES] = {
