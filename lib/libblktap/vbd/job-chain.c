@@ -469,6 +469,7 @@ static int commit_commit(struct bt_edit *edit, struct blktap_error **err)
 		rc = bt_disk_adopt(job->disk, job->target.lower, err);
 	if (rc < 0) {
 		rename(job->away_path, job->leaf_path);
+		bt_sync_directory(job->leaf_path);
 		return rc;
 	}
 	job->outgoing = leaf;
