@@ -351,11 +351,12 @@ static uint32_t check_around_headers(void)
  * nothing else is needed. */
 static uint32_t check_behind_answers(void)
 {
+	uint64_t one_of = getenv("BLKTAP_VALGRIND") ? 32 : 4;
 	uint32_t cuts = 0;
 	uint64_t at = 0;
 
 	while ((at = versions_next_durable(at)))
-		if (next_random() % 4 == 0) {
+		if (next_random() % one_of == 0) {
 			check_cut(at, RECORD_NOTHING);
 			cuts++;
 		}
@@ -365,7 +366,8 @@ static uint32_t check_behind_answers(void)
 static void check_cuts(void)
 {
 	const char *text = getenv("BLKTAP_CUTS");
-	uint64_t stride = text ? 1 : record.now / 80 + 1;
+	uint64_t wanted = getenv("BLKTAP_VALGRIND") ? 10 : 80;
+	uint64_t stride = text ? 1 : record.now / wanted + 1;
 	uint64_t at;
 	uint32_t cuts = 0;
 	int model;
