@@ -70,7 +70,9 @@ static void cut_everywhere(uint64_t first, uint64_t last, uint32_t about)
 	uint64_t at, now;
 
 	for (at = first; at <= last;
-	     at += all ? 1 : 1 + platter_random((last - first) * 2 / about)) {
+	     at += all ? 1
+		       : 1 + platter_random((last - first) * 2 /
+					    seed_rounds(about))) {
 		now = platters.now;
 		cut_power(at);
 		check_after(at);

@@ -257,7 +257,8 @@ START_TEST(a_power_cut_leaves_what_was_flushed_and_nothing_that_does_not_match)
 	for (leaf = 0; leaf < 2; leaf++)
 		memcpy(kept[leaf], platters.bytes[leaf], platters.size[leaf]);
 	for (at = first; at <= last;
-	     at += all ? 1 : 1 + platter_random((last - first) / 150)) {
+	     at +=
+	     all ? 1 : 1 + platter_random((last - first) / seed_rounds(150))) {
 		enum platter_model model =
 			(enum platter_model)platter_random(PLATTER_MODELS);
 

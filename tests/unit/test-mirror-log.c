@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a mirror's log is for: legs that were away, and power cuts. */
 #include "mirror-rig.h"
+#include "seed.h"
 
 /* ---- the log --------------------------------------------------------------- */
 
@@ -215,7 +216,7 @@ static void one_cut(uint64_t seed)
 START_TEST(a_power_cut_leaves_legs_that_agree_on_what_was_flushed)
 {
 	const char *more = getenv("BLKTAP_TEST_LONG");
-	uint64_t seed, count = more && *more ? 10000 : 60;
+	uint64_t seed, count = more && *more ? 10000 : seed_rounds(60);
 
 	for (seed = 1; seed <= count; seed++)
 		one_cut(seed);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* concat and stripe, which cut requests in pieces. */
 #include "flat.h"
+#include "seed.h"
 
 static struct rough_world world;
 
@@ -30,7 +31,7 @@ static void run_random(const struct blktap_class *cls, const char *args,
 		world = (struct rough_world){ .random = seed };
 		make(&rig, cls, args, count, leaves);
 		flat_init(&flat, &rig, seed);
-		flat_run(&flat, 3000);
+		flat_run(&flat, seed_rounds(3000));
 		flat_verify(&flat);
 		flat_fini(&flat);
 		rig_fini(&rig);

@@ -366,8 +366,7 @@ static uint32_t check_behind_answers(void)
 static void check_cuts(void)
 {
 	const char *text = getenv("BLKTAP_CUTS");
-	uint64_t wanted = getenv("BLKTAP_VALGRIND") ? 10 : 80;
-	uint64_t stride = text ? 1 : record.now / wanted + 1;
+	uint64_t stride = text ? 1 : record.now / seed_rounds(80) + 1;
 	uint64_t at;
 	uint32_t cuts = 0;
 	int model;
