@@ -197,10 +197,16 @@ void faulty_release(uint32_t count)
 	}
 }
 
+static const struct bt_pace *faulty_pace(const void *state)
+{
+	return &faulty.pace;
+}
+
 const struct bt_backend faulty_backend = {
 	.name = "faulty",
 	.init = faulty_init,
 	.fini = faulty_fini,
 	.submit = faulty_submit,
+	.pace = faulty_pace,
 	.reap = faulty_reap,
 };

@@ -40,6 +40,7 @@ struct faulty {
 	int init_error; /* what init returns */
 	int submit_error; /* what the next submit returns, once */
 	uint32_t take_max; /* operations a submit takes; 0: all */
+	struct bt_pace pace; /* what the queue is told; the test's to set */
 	bool hold; /* keep what comes until faulty_release */
 	uint32_t held;
 };

@@ -445,6 +445,37 @@ START_TEST(slots_used_up_make_the_rest_wait_in_order)
 }
 END_TEST
 
+/* How many batches went out before the turn ended. */
+static uint64_t early_batches(uint32_t count, uint32_t step, uint32_t in_kernel,
+			      bool has_device)
+{
+	uint64_t before = bt_engine_get_stats(engine)->batches, early;
+	uint32_t i;
+
+	faulty.pace.in_kernel = in_kernel;
+	faulty.pace.has_device = has_device;
+	for (i = 0; i < count; i++)
+		submit(i * step, BT_IO_READ);
+	early = bt_engine_get_stats(engine)->batches - before;
+	for (i = 0; i < count; i++)
+		ck_assert_int_eq(ops[i * step].calls, 0);
+	settle();
+	for (i = 0; i < count; i++)
+		ck_assert_int_eq(ops[i * step].error, 0);
+	return early;
+}
+
+START_TEST(helpings_keep_a_device_busy_and_spare_calls_where_there_is_none)
+{
+	ck_assert_uint_eq(early_batches(9, 2, 0, true), 4);
+	ck_assert_uint_eq(early_batches(9, 2, 24, true), 1);
+	ck_assert_uint_eq(early_batches(9, 2, 200, true), 0);
+	ck_assert_uint_eq(early_batches(9, 2, 0, false), 0);
+	/* neighbours are one transfer, and stay it */
+	ck_assert_uint_eq(early_batches(9, 1, 0, true), 0);
+}
+END_TEST
+
 START_TEST(delays_follow_the_clock_of_the_loop)
 {
 	faulty_add((struct faulty_rule){
@@ -534,6 +565,9 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, merging_stops_at_other_files_ops_flags_and_gaps);
 	tcase_add_test(tc, merging_stops_at_the_entries_and_bytes_of_a_slot);
 	tcase_add_test(tc, slots_used_up_make_the_rest_wait_in_order);
+	tcase_add_test(
+		tc,
+		helpings_keep_a_device_busy_and_spare_calls_where_there_is_none);
 	tcase_add_test(tc, delays_follow_the_clock_of_the_loop);
 	tcase_add_test(tc, backend_that_cannot_start_is_an_error_with_its_name);
 	tcase_add_loop_test(tc, bytes_are_right_under_constant_trouble, 0, 4);

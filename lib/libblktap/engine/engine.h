@@ -137,6 +137,14 @@ struct bt_slot {
 	void *bounce;
 };
 
+/* A backend's account of what it handed over. */
+struct bt_pace {
+	uint32_t in_kernel;
+	uint32_t reap_limit; /* completions to deliver before what they submit
+			      * goes out */
+	bool has_device; /* most of the last batch was not done at once */
+};
+
 struct bt_backend {
 	const char *name;
 	/* The state goes to *state; -ENOSYS, -EPERM and the like where the
@@ -153,6 +161,8 @@ struct bt_backend {
 	int (*submit)(void *state, struct bt_slot **slots, uint32_t count);
 	/* Reaps of what is ready, without blocking; true where there was any. */
 	bool (*reap)(void *state);
+	/* What is under way; NULL where submit does all there is to do. */
+	const struct bt_pace *(*pace)(const void *state);
 	/* The queue itself does what a plain call does best: see plain.c. */
 	bool takes_no_plain;
 };

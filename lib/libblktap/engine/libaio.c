@@ -38,8 +38,7 @@ struct libaio_state {
 	struct aio_ring *ring; /* NULL: ask the kernel for events */
 	struct bt_watch watch;
 	int event_fd;
-	uint32_t in_kernel;
-	uint32_t reap_limit;
+	struct bt_pace pace;
 	struct iocb *iocbs; /* one a slot */
 	struct iocb **batch;
 	void (*completed)(void *opaque, struct bt_slot *slot);
@@ -179,11 +178,8 @@ static int libaio_submit(void *state, struct bt_slot **slots, uint32_t count)
 		perform(s, slots[0]);
 		return 1;
 	}
-	if (rc > 0) {
-		s->in_kernel += (uint32_t)rc;
-		s->reap_limit = bt_queue_reap_limit(s->in_kernel, (uint32_t)rc,
-						    count_done(s) - before);
-	}
+	if (rc > 0)
+		bt_pace_took(&s->pace, (uint32_t)rc, count_done(s) - before);
 	return rc;
 }
 
@@ -194,7 +190,7 @@ static uint32_t reap_ring(struct libaio_state *s, struct bt_slot **slots)
 	uint32_t head = ring->head;
 	uint32_t count;
 
-	for (count = 0; head != tail && count < s->reap_limit; count++) {
+	for (count = 0; head != tail && count < s->pace.reap_limit; count++) {
 		struct io_event *event = &ring->events[head];
 
 		slots[count] = event->data;
@@ -209,7 +205,7 @@ static uint32_t reap_call(struct libaio_state *s, struct bt_slot **slots)
 {
 	struct io_event events[BT_REAP_MAX];
 	struct timespec zero = { 0, 0 };
-	int rc = io_getevents(s->ctx, 0, s->reap_limit, events, &zero);
+	int rc = io_getevents(s->ctx, 0, s->pace.reap_limit, events, &zero);
 	int i;
 
 	for (i = 0; i < rc; i++) {
@@ -226,13 +222,20 @@ static bool libaio_reap(void *state)
 	struct bt_slot *slots[BT_REAP_MAX];
 	uint32_t count, i;
 
-	if (!s->in_kernel)
+	if (!s->pace.in_kernel)
 		return false;
 	count = s->ring ? reap_ring(s, slots) : reap_call(s, slots);
-	s->in_kernel -= count;
+	s->pace.in_kernel -= count;
 	for (i = 0; i < count; i++)
 		s->completed(s->opaque, slots[i]);
 	return count > 0;
+}
+
+static const struct bt_pace *libaio_pace(const void *state)
+{
+	const struct libaio_state *s = state;
+
+	return &s->pace;
 }
 
 const struct bt_backend bt_backend_libaio = {
@@ -241,5 +244,6 @@ const struct bt_backend bt_backend_libaio = {
 	.fini = libaio_fini,
 	.submit = libaio_submit,
 	.reap = libaio_reap,
+	.pace = libaio_pace,
 	.takes_no_plain = true,
 };

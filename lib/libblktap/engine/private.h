@@ -46,6 +46,7 @@ struct bt_engine {
 	struct bt_list refused; /* ended before a slot; progress is the error */
 	struct bt_list alone; /* of a merged slot that failed, before pending */
 	struct bt_list pending; /* in the order of submission */
+	uint32_t pending_runs; /* of neighbours, each one transfer */
 
 	/* Where a slot is, but for those in the kernel: */
 	struct bt_engine_slot *slots;
@@ -68,11 +69,9 @@ bool bt_queue_flush(struct bt_engine *engine);
 /* Slots and ios that ended where they could not be completed at once. */
 bool bt_queue_deliver(struct bt_engine *engine);
 
-/* How many completions a backend may deliver before what they submit goes to
- * the kernel; at most BT_REAP_MAX. done_inside: how many of the last batch of
- * taken were done when its system call returned. */
-uint32_t bt_queue_reap_limit(uint32_t in_kernel, uint32_t taken,
-			     uint32_t done_inside);
+/* After a system call that took so many, of which done_inside were done when it
+ * returned. */
+void bt_pace_took(struct bt_pace *pace, uint32_t taken, uint32_t done_inside);
 
 /* transfer.c: what to move next, and what became of it. Sets up a pass over
  * the slot's ios from their progress; false where there is no bounce buffer. */

@@ -13,8 +13,9 @@
 #include "util/checked.h"
 
 #define RETRY_NS 1000000ull
-#define HELPINGS 8
 #define HELPING_MIN 2
+#define REAP_PARTS 8
+#define SUBMIT_PARTS 4
 
 void bt_queue_make_ready(struct bt_engine *engine, struct bt_engine_slot *slot)
 {
@@ -62,6 +63,62 @@ static void refuse(struct bt_engine *engine, struct bt_io *io, int error)
 	bt_loop_poke(engine->loop);
 }
 
+/* ---- helpings ---------------------------------------------------------------
+ * A device that is given 32 requests at once may answer all 32 at once, and then
+ * stands idle while we work, and we while it works. Small helpings, to it and
+ * from it, keep both busy. Where the kernel finished most of a batch inside the
+ * call (the page cache), there is no device to keep busy. */
+static uint32_t helping(uint32_t outstanding, uint32_t parts)
+{
+	uint32_t part = outstanding / parts;
+
+	return part < HELPING_MIN ? HELPING_MIN : part;
+}
+
+void bt_pace_took(struct bt_pace *pace, uint32_t taken, uint32_t done_inside)
+{
+	pace->in_kernel += taken;
+	pace->has_device = done_inside < taken - taken / 4;
+	pace->reap_limit = BT_REAP_MAX;
+	if (pace->has_device)
+		pace->reap_limit = (uint32_t)bt_min_u64(
+			helping(pace->in_kernel, REAP_PARTS), BT_REAP_MAX);
+}
+
+static bool is_a_helping(const struct bt_engine *engine)
+{
+	const struct bt_pace *pace;
+
+	if (!engine->backend->pace || engine->pending_runs < HELPING_MIN)
+		return false;
+	pace = engine->backend->pace(engine->state);
+	return pace->has_device &&
+	       engine->pending_runs >=
+		       helping(pace->in_kernel + engine->pending_runs,
+			       SUBMIT_PARTS);
+}
+
+static bool is_next_to_last(const struct bt_engine *engine,
+			    const struct bt_io *io)
+{
+	const struct bt_io *last =
+		bt_list_entry(engine->pending.prev, struct bt_io, link);
+
+	return last->file == io->file && last->op == io->op &&
+	       last->offset + last->length == io->offset;
+}
+
+static void add_pending(struct bt_engine *engine, struct bt_io *io)
+{
+	bool is_first = bt_list_empty(&engine->pending);
+
+	if (is_first)
+		bt_loop_poke(engine->loop);
+	if (is_first || !is_next_to_last(engine, io))
+		engine->pending_runs++;
+	bt_list_add_tail(&engine->pending, &io->link);
+}
+
 void bt_engine_submit(struct bt_io *io)
 {
 	struct bt_engine *engine = io->file->engine;
@@ -74,9 +131,9 @@ void bt_engine_submit(struct bt_io *io)
 		return;
 	}
 	engine->stats.submitted[io->op]++;
-	if (bt_list_empty(&engine->pending))
-		bt_loop_poke(engine->loop);
-	bt_list_add_tail(&engine->pending, &io->link);
+	if (bt_unlikely(is_a_helping(engine)))
+		bt_engine_kick(engine);
+	add_pending(engine, io);
 }
 
 static bool is_transfer(enum bt_io_op op)
@@ -233,6 +290,7 @@ bool bt_queue_flush(struct bt_engine *engine)
 {
 	bool any = false;
 
+	engine->pending_runs = 0;
 	if (!bt_list_empty(&engine->pending) || !bt_list_empty(&engine->alone))
 		fill(engine);
 	if (engine->backend->takes_no_plain && engine->ready_count)
@@ -243,22 +301,6 @@ bool bt_queue_flush(struct bt_engine *engine)
 		any = true;
 	}
 	return any;
-}
-
-/* A device that is given 32 requests at once may answer all 32 at once, and then
- * stands idle while we work, and we while it works. Small helpings keep both
- * busy. Where the kernel finished most of a batch inside the call (the page
- * cache), there is no device to keep busy. */
-uint32_t bt_queue_reap_limit(uint32_t in_kernel, uint32_t taken,
-			     uint32_t done_inside)
-{
-	uint32_t part = in_kernel / HELPINGS;
-
-	if (done_inside >= taken - taken / 4)
-		return BT_REAP_MAX;
-	if (part < HELPING_MIN)
-		return HELPING_MIN;
-	return part < BT_REAP_MAX ? part : BT_REAP_MAX;
 }
 
 void bt_engine_kick(struct bt_engine *engine)

@@ -24,10 +24,9 @@ struct uring_state {
 	struct bt_loop *loop;
 	struct bt_watch watch;
 	struct bt_timer retry;
-	uint32_t in_kernel;
 	bool *by_cmd; /* one a slot: its discard is tried the other way */
 	bool cmd_works;
-	uint32_t reap_limit;
+	struct bt_pace pace;
 	void (*completed)(void *opaque, struct bt_slot *slot);
 	void *opaque;
 };
@@ -249,9 +248,7 @@ static int uring_submit(void *state, struct bt_slot **slots, uint32_t count)
 		prep(s, sqe, slots[taken]);
 	}
 	enter(s);
-	s->in_kernel += taken;
-	s->reap_limit = bt_queue_reap_limit(
-		s->in_kernel, taken, io_uring_cq_ready(&s->ring) - before);
+	bt_pace_took(&s->pace, taken, io_uring_cq_ready(&s->ring) - before);
 	return taken ? (int)taken : -EAGAIN;
 }
 
@@ -263,7 +260,7 @@ static bool uring_reap(void *state)
 	struct bt_slot *slots[BT_REAP_MAX];
 	unsigned int count, i;
 
-	count = io_uring_peek_batch_cqe(&s->ring, cqes, s->reap_limit);
+	count = io_uring_peek_batch_cqe(&s->ring, cqes, s->pace.reap_limit);
 	for (i = 0; i < count; i++) {
 		slots[i] = io_uring_cqe_get_data(cqes[i]);
 		slots[i]->result = cqes[i]->res;
@@ -272,10 +269,17 @@ static bool uring_reap(void *state)
 				judge_discard(s, slots[i], cqes[i]->res);
 	}
 	io_uring_cq_advance(&s->ring, count);
-	s->in_kernel -= count;
+	s->pace.in_kernel -= count;
 	for (i = 0; i < count; i++)
 		s->completed(s->opaque, slots[i]);
 	return count > 0;
+}
+
+static const struct bt_pace *uring_pace(const void *state)
+{
+	const struct uring_state *s = state;
+
+	return &s->pace;
 }
 
 const struct bt_backend bt_backend_uring = {
@@ -284,6 +288,7 @@ const struct bt_backend bt_backend_uring = {
 	.fini = uring_fini,
 	.submit = uring_submit,
 	.reap = uring_reap,
+	.pace = uring_pace,
 	.takes_no_plain = true,
 };
 #endif
