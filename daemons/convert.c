@@ -4,13 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "work.h"
 
 #define TICK_MS 200
 #define CACHED_CHUNK (256u << 10)
@@ -34,28 +35,6 @@ struct job {
 	int error;
 	char message[300];
 };
-
-static volatile sig_atomic_t interrupted;
-static volatile sig_atomic_t asked;
-
-static void on_signal(int sig)
-{
-	if (sig == SIGUSR1)
-		asked = 1;
-	else
-		interrupted = sig;
-}
-
-static void catch_signals(void)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
-	struct sigaction action = { .sa_handler = on_signal };
-	size_t i;
-
-	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
-		sigaction(signals[i], &action, NULL);
-	signal(SIGPIPE, SIG_IGN);
-}
 
 static int failed(struct job *job, int rc)
 {
@@ -289,6 +268,7 @@ static int open_progress(struct job *job)
 static void show(struct job *job, bool last)
 {
 	struct blktap_copy_progress p = { .size = sizeof(p) };
+	bool asked = work_is_asked();
 	unsigned int percent;
 
 	if (!job->copy)
@@ -307,7 +287,6 @@ static void show(struct job *job, bool last)
 		fflush(job->progress);
 	}
 	if (asked) {
-		asked = 0;
 		fprintf(stderr, "%u %% done, %llu of %llu bytes\n", percent,
 			(unsigned long long)p.done,
 			(unsigned long long)p.total);
@@ -343,7 +322,7 @@ static int copy(struct job *job, bool is_device)
 	if (rc)
 		return say(job, job->convert->target, rc, err);
 	while (!job->done) {
-		if (interrupted)
+		if (work_is_over())
 			blktap_copy_cancel(job->copy);
 		rc = blktap_context_run(job->context, TICK_MS);
 		if (rc < 0)
@@ -379,11 +358,10 @@ static int put_in_place(struct job *job)
 	snprintf(dir, sizeof(dir), "%.*s",
 		 slash ? (int)(slash - target + 1) : 1, slash ? target : ".");
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		fsync(fd);
+	rc = fd < 0 || (fsync(fd) < 0 && errno != EINVAL) ? -errno : 0;
+	if (fd >= 0)
 		close(fd);
-	}
-	return 0;
+	return rc ? say(job, target, rc, NULL) : 0;
 }
 
 static int close_all(struct job *job, int status)
@@ -434,7 +412,7 @@ int convert_run(const struct args *args, const struct convert *convert)
 	bool is_device = false;
 	int status;
 
-	catch_signals();
+	work_catch_signals();
 	status = open_progress(&job);
 	if (!status)
 		status = open_all(&job, &is_device);
@@ -445,7 +423,7 @@ int convert_run(const struct args *args, const struct convert *convert)
 		put_summary(&job, now() - began);
 	blktap_copy_destroy(job.copy);
 	blktap_context_destroy(job.context);
-	return status && interrupted ? 128 + interrupted : status;
+	return work_status(status);
 }
 
 int parse_bytes(const char *text, uint64_t unit, uint64_t *out)

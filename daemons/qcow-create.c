@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "convert.h"
+#include "work.h"
 
 #define MIB (1ull << 20)
 #define USAGE_STATUS 255 /* as it has always been */
@@ -24,6 +25,7 @@ static const struct opt options[] = {
 	  0 },
 	{ 'r', "reserve", OPT_FLAG, NULL, "take all space at once", 0, 0 },
 	{ 0, "force", OPT_FLAG, NULL, "replace a file that is there", 0, 0 },
+	WORK_PROGRESS,
 	{ 0 },
 };
 
@@ -62,6 +64,7 @@ static int create(const struct args *args)
 	const char *file = arg_text(args, "file");
 	struct blktap_image_options o;
 	struct blktap_error *err = NULL;
+	struct work work;
 	int rc = fill(args, &o);
 
 	if (rc)
@@ -71,11 +74,15 @@ static int create(const struct args *args)
 	if (strcmp(format, "qcow") && strcmp(format, "qcow2"))
 		return misuse(args, NULL, "format '%s' is not qcow or qcow2",
 			      format);
+	rc = work_begin(&work, args, false);
+	if (rc)
+		return rc;
+	o.progress = work_progress;
+	o.opaque = &work;
 	rc = blktap_image_create(format, file, &o, &err);
-	if (!rc)
-		return 0;
-	report(args, file, rc, err);
-	return 1;
+	if (rc)
+		report(args, file, rc, err);
+	return work_end(&work, rc != 0);
 }
 
 static const struct command command = {

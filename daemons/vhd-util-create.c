@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vhd-util.h"
+#include "work.h"
 
 #define MIB 1048576u
 #define MAX_MIB (2040l << 10)
@@ -17,6 +18,7 @@ static const struct opt create_options[] = {
 	  "leave room in the tables to grow to this", 0, MAX_MIB },
 	{ 'r', "reserve", OPT_FLAG, NULL, "a fixed disk, its space taken", 0,
 	  0 },
+	WORK_PROGRESS,
 	{ 0 },
 };
 
@@ -25,8 +27,12 @@ static int create(const struct args *args)
 	const char *name = arg_text(args, "name");
 	struct blktap_image_options options;
 	struct blktap_error *err = NULL;
+	struct work work;
 	char extra[64];
-	int rc;
+	int rc = work_begin(&work, args, false);
+
+	if (rc)
+		return rc;
 
 	blktap_image_options_init(&options);
 	options.length = (uint64_t)arg_number(args, "size", 0) * MIB;
@@ -41,8 +47,10 @@ static int create(const struct args *args)
 		options.extra =
 			arg_is_set(args, "max-size") ? extra : "round=block";
 	}
+	options.progress = work_progress;
+	options.opaque = &work;
 	rc = blktap_image_create("vhd", name, &options, &err);
-	return rc ? report(args, name, rc, err) : 0;
+	return work_end(&work, rc ? report(args, name, rc, err) : 0);
 }
 
 static const struct opt snapshot_options[] = {
@@ -204,6 +212,7 @@ static int snapshot(const struct args *args)
 	int limit = arg_number(args, "limit", 0), depth = 0;
 	int rc = parent ? 0 : -ENOMEM;
 
+	work_catch_signals(); /* so that an end leaves nothing behind */
 	if (!rc && !arg_is_set(args, "empty"))
 		rc = skip_empty(&parent, &raw, &err);
 	if (!rc && limit)
@@ -213,7 +222,8 @@ static int snapshot(const struct args *args)
 	if (!rc)
 		rc = link_child(args, parent, raw, &err);
 	free(parent);
-	return rc ? report(args, arg_text(args, "name"), rc, err) : 0;
+	return work_status(rc ? report(args, arg_text(args, "name"), rc, err)
+			      : 0);
 }
 
 const struct command vhd_create_commands[] = {

@@ -34,19 +34,25 @@ static int open_progress(struct work *work, const char *to)
 		      to);
 }
 
-int work_begin(struct work *work, const struct args *args, bool show)
+void work_catch_signals(void)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
 	struct sigaction action = { .sa_handler = on_signal };
-	const char *to = arg_text(args, "progress");
 	size_t i;
+
+	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		sigaction(signals[i], &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int work_begin(struct work *work, const struct args *args, bool show)
+{
+	const char *to = arg_text(args, "progress");
 
 	memset(work, 0, sizeof(*work));
 	work->args = args;
 	work->shown = 101;
-	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
-		sigaction(signals[i], &action, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	work_catch_signals();
 	if (to)
 		return open_progress(work, to);
 	work->bar = show || isatty(STDERR_FILENO);
@@ -61,8 +67,7 @@ int work_progress(void *opaque, uint64_t done, uint64_t total)
 		total ? (unsigned int)((double)done * 100 / (double)total)
 		      : 100;
 
-	if (asked) {
-		asked = 0;
+	if (work_is_asked()) {
 		fprintf(stderr, "%u %% done, %llu of %llu\n", percent,
 			(unsigned long long)done, (unsigned long long)total);
 	}
@@ -83,9 +88,22 @@ bool work_is_over(void)
 	return interrupted;
 }
 
+bool work_is_asked(void)
+{
+	bool was = asked;
+
+	asked = 0;
+	return was;
+}
+
+int work_status(int status)
+{
+	return status && interrupted ? 128 + interrupted : status;
+}
+
 int work_end(struct work *work, int status)
 {
 	if (work->bar && work->shown < 100)
 		fputc('\n', stderr);
-	return status && interrupted ? 128 + interrupted : status;
+	return work_status(status);
 }

@@ -28,10 +28,18 @@ int work_begin(struct work *work, const struct args *args, bool show);
 /* A blktap_vhd_progress_fn; opaque is the work. */
 int work_progress(void *opaque, uint64_t done, uint64_t total);
 
+/* What work_begin does first, for work that has its own progress. */
+void work_catch_signals(void);
+
 /* Whether a signal came. */
 bool work_is_over(void);
 
+/* Whether somebody asked how far it is; says so once. */
+bool work_is_asked(void);
+
 /* The exit status: status, but for a signal. */
+int work_status(int status);
+/* The same, behind a bar. */
 int work_end(struct work *work, int status);
 
 #endif

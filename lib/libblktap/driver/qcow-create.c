@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "driver/create.h"
 #include "driver/qcow.h"
 #include "libqcow/create.h"
 #include "port/args.h"
@@ -74,31 +75,18 @@ static int set_extras(struct bt_qcow_create *c, const struct bt_create *create,
 	return rc < 0 ? -EINVAL : 0;
 }
 
-static int write_all(int fd, const void *buf, size_t length, uint64_t offset)
+/* A reserved image has all its tables to write, any other a few clusters. */
+static int write_layout(const struct bt_qcow_layout *layout,
+			const struct bt_create *create)
 {
-	const char *at = buf;
-
-	while (length) {
-		ssize_t n = pwrite(fd, at, length, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		at += n;
-		offset += (uint64_t)n;
-		length -= (size_t)n;
-	}
-	return 0;
-}
-
-static int write_layout(const struct bt_qcow_layout *layout, int fd)
-{
+	bool reserve = create->flags & BLKTAP_CREATE_RESERVE;
+	uint64_t at = 0, bytes, end = layout->file_bytes;
 	char *buffer = malloc(PIECE);
-	uint64_t at = 0, bytes;
 	int rc = buffer ? 0 : -ENOMEM;
 
-	if (!rc && ftruncate(fd, (off_t)layout->file_bytes) < 0)
+	if (!rc && reserve)
+		rc = bt_create_reserve(create, end, 2 * end);
+	else if (!rc && ftruncate(create->fd, (off_t)end) < 0)
 		rc = -errno;
 	while (!rc) {
 		at = bt_qcow_layout_next(layout, at, &bytes);
@@ -106,9 +94,13 @@ static int write_layout(const struct bt_qcow_layout *layout, int fd)
 			break;
 		bytes = bt_min_u64(bytes, PIECE);
 		bt_qcow_layout_fill(layout, at, buffer, (size_t)bytes);
-		rc = write_all(fd, buffer, (size_t)bytes, at);
+		rc = bt_create_write(create, at, buffer, (size_t)bytes);
 		at += bytes;
+		if (!rc && reserve)
+			rc = bt_create_progress(create, end + at, 2 * end);
 	}
+	if (!rc && reserve)
+		rc = bt_create_progress(create, 2 * end, 2 * end);
 	free(buffer);
 	return rc;
 }
@@ -152,7 +144,7 @@ static int create_image(const struct bt_create *create, uint32_t version,
 			fault.field, (unsigned long long)fault.value,
 			fault.reason);
 	} else {
-		rc = write_layout(layout, create->fd);
+		rc = write_layout(layout, create);
 		if (rc < 0)
 			bt_image_file_fail(create->path, rc, err);
 	}

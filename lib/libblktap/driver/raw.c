@@ -5,6 +5,7 @@
  * alignment; otherwise the page cache. Once fdatasync has failed the kernel may
  * have dropped pages that were acknowledged, and would say "done" the next time:
  * so every later flush fails until the image is opened anew. */
+#include "driver/create.h"
 #include "driver/driver.h"
 
 #include <blktap/image.h>
@@ -299,7 +300,7 @@ static int raw_create(const struct bt_create *create, struct blktap_error **err)
 			       "%s: a raw image has a size and nothing else",
 			       create->path);
 	if (create->flags & BLKTAP_CREATE_RESERVE)
-		rc = -posix_fallocate(create->fd, 0, size);
+		rc = bt_create_reserve(create, create->size, create->size);
 	else if (ftruncate(create->fd, size) < 0)
 		rc = -errno;
 	return rc < 0 ? bt_image_file_fail(create->path, rc, err) : 0;

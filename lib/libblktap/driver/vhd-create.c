@@ -13,6 +13,7 @@
 #include <blktap/image.h>
 
 #include "core/error.h"
+#include "driver/create.h"
 #include "driver/vhd-tool.h"
 #include "libvhd/geometry.h"
 #include "libvhd/layout.h"
@@ -242,20 +243,9 @@ static int plan(struct making *m, struct blktap_error **err)
 static int put(const struct making *m, uint64_t offset, const void *buf,
 	       size_t length, struct blktap_error **err)
 {
-	const char *from = buf;
+	int rc = bt_create_write(m->create, offset, buf, length);
 
-	while (length) {
-		ssize_t n = pwrite(m->create->fd, from, length, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return bt_image_file_fail(m->create->path, -errno, err);
-		from += n;
-		offset += (uint64_t)n;
-		length -= (size_t)n;
-	}
-	return 0;
+	return rc ? bt_image_file_fail(m->create->path, rc, err) : 0;
 }
 
 static int reserve(const struct making *m, struct blktap_error **err)
@@ -269,8 +259,8 @@ static int reserve(const struct making *m, struct blktap_error **err)
 			       "%s: only a fixed disk has its space from the "
 			       "start",
 			       m->create->path);
-	rc = posix_fallocate(m->create->fd, 0, (off_t)m->spec.size);
-	return rc ? bt_image_file_fail(m->create->path, -rc, err) : 0;
+	rc = bt_create_reserve(m->create, m->spec.size, m->spec.size);
+	return rc ? bt_image_file_fail(m->create->path, rc, err) : 0;
 }
 
 static int write_image(struct making *m, struct blktap_error **err)

@@ -314,6 +314,8 @@ int bt_image_create_over(const char *format, const char *path,
 	m.create.size = opts.length;
 	m.create.flags = opts.flags;
 	m.create.cluster_size = opts.cluster_size;
+	m.create.progress = opts.progress;
+	m.create.opaque = opts.opaque;
 	rc = make(&m, &opts, err);
 	free(m.temporary);
 	free(m.backing_path);

@@ -22,6 +22,7 @@
 #define BT_PORT_PORT_H
 
 #include <blktap/class.h>
+#include <blktap/image.h>
 
 #include "loop/loop.h"
 #include "request/request.h"
@@ -111,6 +112,8 @@ struct bt_create {
 	uint64_t cluster_size; /* 0: what suits the format */
 	const struct bt_create_extra *extra; /* unknown names are refused */
 	uint32_t extra_count;
+	blktap_image_progress_fn *progress; /* NULL: none */
+	void *opaque;
 };
 /* What holds for a class; Block Mason's checks read it. */
 #define BT_CLASS_FRONT 0x1u /* brings requests; nothing is above it */

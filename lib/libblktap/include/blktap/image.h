@@ -13,6 +13,11 @@ BLKTAP_BEGIN_DECLS
 /* All space of the image is taken, and all its tables filled, from the start. */
 #define BLKTAP_CREATE_RESERVE 0x2u
 
+/* done of total bytes; other than 0 ends the work with -ECANCELED, and nothing is
+ * left. It is called where the work may take long. */
+typedef int blktap_image_progress_fn(void *opaque, uint64_t done,
+				     uint64_t total);
+
 struct blktap_image_options {
 	/* sizeof(struct blktap_image_options) */
 	size_t struct_size;
@@ -26,6 +31,8 @@ struct blktap_image_options {
 	uint64_t cluster_size; /* bytes; 0: what suits the format */
 	/* What only one format has, "name=value,name=value": see the class. */
 	const char *extra;
+	blktap_image_progress_fn *progress; /* NULL: none */
+	void *opaque; /* its own */
 };
 
 /* Fills options with the defaults, struct_size included: as many bytes as the
