@@ -74,6 +74,9 @@ static int create(const struct args *args)
 	if (strcmp(format, "qcow") && strcmp(format, "qcow2"))
 		return misuse(args, NULL, "format '%s' is not qcow or qcow2",
 			      format);
+	/* the one layout that has it, as -r always made it */
+	if (arg_is_set(args, "reserve") && !o.extra && !strcmp(format, "qcow"))
+		o.extra = "xen=true";
 	rc = work_begin(&work, args, false);
 	if (rc)
 		return rc;
