@@ -3,30 +3,9 @@
 # kill -9 at each call that changes the image: a resize leaves the one size or the
 # other, with all data, and the next one goes on.
 . "${srcdir:-.}/tests/shell/functions.sh"
-requires strace qemu-img
-u=${builddir:?}/vhd-util
-# a process that is traced cannot look for its own leaks
-ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
-export ASAN_OPTIONS
-calls='pwrite64 pwritev write ftruncate fallocate fsync fdatasync unlink rename'
-strace -o trace -e trace=write true 2>err ||
-	skip "strace does not work here: $(cat err)"
-
-# killed CALL N COMMAND...: 137 where it has an N-th call of that kind, else its
-# status. strace counts each kind by itself.
-killed()
-{
-	killed_call=$1 killed_n=$2
-	shift 2
-	rm -f trace
-	set +e
-	(
-		exec strace -o trace -e "trace=$killed_call" -e \
-			"inject=$killed_call:signal=KILL:when=$killed_n" "$@"
-	) >out 2>&1
-	killed_rc=$?
-	set -e
-}
+requires qemu-img
+. "$srcdir/tests/shell/kill-functions.sh"
+u=vhd-util
 
 shows()
 {
@@ -66,20 +45,19 @@ kills()
 	kills_name=$1 kills_size=$2 kills_other=$3 kills_kept=$4
 	shift 4
 	kills_count=0
-	for kills_call in $calls; do
+	cp "$kills_name" r.vhd
+	for kills_call in $(calls_of "$u" resize -n r.vhd -s "$kills_other" \
+		"$@"); do
 		kills_n=1
-		while :; do
-			cp "$kills_name" r.vhd
-			rm -f journal
-			killed "$kills_call" $kills_n "$u" resize -n r.vhd \
-				-s "$kills_other" "$@"
-			[ $killed_rc != 0 ] || break
-			[ $killed_rc = 137 ] || fail "$kills_call $kills_n:" \
-				"status $killed_rc: $(cat out)"
+		cp "$kills_name" r.vhd
+		while at_call KILL "$kills_call" $kills_n "$u" resize \
+			-n r.vhd -s "$kills_other" "$@"; do
 			look "$@"
 			kills_count=$((kills_count + 1))
 			kills_n=$((kills_n + 1))
+			cp "$kills_name" r.vhd
 		done
+		[ $signal_rc = 0 ] || fail "status $signal_rc: $(cat out)"
 		shows r.vhd "$kills_kept" kept.raw
 	done
 	echo "# $kills_name: from $kills_size to $kills_other MiB $*:" \
