@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "client.h"
 #include "record-calls.h"
 #include "seed.h"
 #include "vbd/vbd.h"
@@ -25,12 +26,11 @@
 #define IMAGES 3
 #define FILE_MAX (2u << 20)
 #define CUTS 16 /* looked at, of each job, and as many last events */
-#define PAGE 4096u
-#define PAGES (SIZE / PAGE)
+#define PAGE CLIENT_PAGE
+#define PAGES CLIENT_PAGES
 /* of the client, at most; the last come behind the job */
 #define REQUESTS 200u
 #define LAST 12u
-#define DEPTH 4u
 
 static struct blktap_context *context; /* the recorded one */
 static struct blktap_context *checker;
@@ -43,18 +43,8 @@ static unsigned char first[IMAGES][FILE_MAX], image[FILE_MAX];
 static uint64_t first_size[IMAGES];
 static uint64_t inode[IMAGES];
 
-static uint32_t next_tag, tags[VERSIONS_SECTORS]; /* of the chain */
-static uint32_t requests, meanwhile, flushes;
-
-struct op {
-	unsigned char bytes[PAGE];
-	struct iovec iov;
-	enum blktap_op op;
-	uint32_t page, tag;
-	bool busy, fua;
-	uint64_t submitted;
-};
-static struct op ops[DEPTH];
+static uint32_t tags[VERSIONS_SECTORS]; /* of the chain */
+static uint32_t meanwhile;
 
 static bool has_ended;
 static int job_result;
@@ -97,9 +87,8 @@ static void setup(void)
 	renamed = 0;
 	versions_reset();
 	memset(tags, 0, sizeof(tags));
-	memset(ops, 0, sizeof(ops));
-	next_tag = 1;
-	requests = meanwhile = flushes = 0;
+	client_reset(next_random);
+	meanwhile = 0;
 	has_ended = false;
 	snprintf(dir, sizeof(dir), "%s/blktap-cut-XXXXXX",
 		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
@@ -177,14 +166,6 @@ static void transfer(struct blktap_context *in, struct blktap_disk *disk,
 
 /* ---- the chain ------------------------------------------------------------ */
 
-static void fill(unsigned char *bytes, uint32_t page, uint32_t tag)
-{
-	uint32_t i;
-
-	for (i = 0; i < PAGE / 512; i++)
-		versions_fill(bytes + i * 512, page * (PAGE / 512) + i, tag);
-}
-
 static void write_some(struct blktap_disk *disk)
 {
 	unsigned char bytes[PAGE];
@@ -192,10 +173,10 @@ static void write_some(struct blktap_disk *disk)
 
 	for (i = 0; i < 12; i++) {
 		page = (uint32_t)(next_random() % PAGES);
-		fill(bytes, page, next_tag);
+		client_fill(bytes, page, client.next_tag);
 		for (n = 0; n < PAGE / 512; n++)
-			tags[page * (PAGE / 512) + n] = next_tag;
-		next_tag++;
+			tags[page * (PAGE / 512) + n] = client.next_tag;
+		client.next_tag++;
 		transfer(checker, disk, BLKTAP_OP_WRITE, (uint64_t)page * PAGE,
 			 bytes, PAGE);
 	}
@@ -241,118 +222,31 @@ static void make_chain(const char *const *formats)
 		versions_add(n, &(struct version){ .tag = tags[n] });
 }
 
-/* ---- the client ----------------------------------------------------------- */
-
-static void client_done(void *opaque, int error)
-{
-	struct op *op = opaque;
-	struct version v = { .tag = op->tag,
-			     .submitted = op->submitted,
-			     .completed = record_tick(),
-			     .fua = op->fua,
-			     .discard = op->op == BLKTAP_OP_DISCARD };
-	uint32_t i;
-
-	ck_assert_int_eq(error, 0);
-	op->busy = false;
-	if (op->op == BLKTAP_OP_FLUSH) {
-		versions_flushed(op->submitted, v.completed);
-		return;
-	}
-	for (i = 0; i < PAGE / 512; i++)
-		versions_add(op->page * (PAGE / 512) + i, &v);
-}
-
-static void submit(struct blktap_disk *disk, struct op *op)
-{
-	struct blktap_io io = { .size = sizeof(io),
-				.op = op->op,
-				.flags = op->fua ? BLKTAP_FUA : 0,
-				.callback = client_done,
-				.opaque = op };
-
-	if (op->op != BLKTAP_OP_FLUSH) {
-		io.offset = (uint64_t)op->page * PAGE;
-		io.length = PAGE;
-	}
-	if (op->op == BLKTAP_OP_WRITE) {
-		op->iov.iov_base = op->bytes;
-		op->iov.iov_len = PAGE;
-		io.iov = &op->iov;
-		io.iov_count = 1;
-	}
-	op->busy = true;
-	op->submitted = record_tick();
-	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
-}
-
-static bool page_is_busy(uint32_t page)
-{
-	uint32_t i;
-
-	for (i = 0; i < DEPTH; i++)
-		if (ops[i].busy && ops[i].op != BLKTAP_OP_FLUSH &&
-		    ops[i].page == page)
-			return true;
-	return false;
-}
-
-/* Another write, or now and then a discard or a flush. */
-static void client(struct blktap_disk *disk, struct op *op)
-{
-	uint64_t r = next_random() % 16;
-	uint32_t page = (uint32_t)(next_random() % PAGES);
-
-	if (op->busy || page_is_busy(page))
-		return;
-	requests++;
-	op->page = page;
-	op->op = r < 3	 ? BLKTAP_OP_FLUSH
-		 : r < 5 ? BLKTAP_OP_DISCARD
-			 : BLKTAP_OP_WRITE;
-	op->fua = r > 13;
-	op->tag = op->op == BLKTAP_OP_WRITE ? next_tag++ : 0;
-	flushes += op->op == BLKTAP_OP_FLUSH;
-	fill(op->bytes, page, op->tag);
-	submit(disk, op);
-}
-
 static void ended(void *opaque, int error, const char *message)
 {
 	has_ended = true;
 	job_result = error;
 }
 
-static bool is_idle(void)
+static void turn(void)
 {
-	uint32_t i, busy = 0;
-
-	for (i = 0; i < DEPTH; i++)
-		busy += ops[i].busy;
-	return !busy;
-}
-
-static void turn(struct blktap_disk *disk, uint32_t most)
-{
-	uint32_t i;
-
-	for (i = 0; i < DEPTH && requests < most; i++)
-		client(disk, &ops[i]);
+	client_submit();
 	ck_assert_int_eq(blktap_context_process(context), 0);
 }
 
 /* As long as the job takes, and a little longer. */
 static void work(struct blktap_disk *disk, struct blktap_job *job)
 {
-	uint32_t all;
-
-	while (!has_ended && requests < REQUESTS - LAST)
-		turn(disk, REQUESTS - LAST);
-	meanwhile = requests;
+	client.disk = disk;
+	client.most = REQUESTS - LAST;
+	while (!has_ended && client.requests < client.most)
+		turn();
+	meanwhile = client.requests;
 	if (!has_ended)
 		blktap_job_wait(job, 10000);
-	for (all = requests + LAST; requests < all || !is_idle();)
-		turn(disk, all);
+	client.most = client.requests + LAST;
+	while (client.requests < client.most || !client_is_idle())
+		turn();
 }
 
 static void run_job(const char *format, enum blktap_job_kind kind,
@@ -454,7 +348,7 @@ static void check_cuts(const char *const *formats, uint32_t after)
 		}
 	printf("%u images of %" PRIu64
 	       " events, %u requests, %u of them during the job, %u flushes\n",
-	       cuts, record.now, requests, meanwhile, flushes);
+	       cuts, record.now, client.requests, meanwhile, client.flushes);
 	fflush(stdout);
 }
 
