@@ -2,9 +2,11 @@
 /* A plan, carried out, all or nothing:
  *
  *   prepare   new nodes are opened from the bottom up, names and arguments
- *             copied, generation N+1 written beside N; I/O runs
+ *             copied, generation N+1 written beside N, what was written is
+ *             flushed; I/O runs
  *   gate      edges into what changes are held, upper ones first, each until
- *             what entered it has left; what goes is flushed for the last time
+ *             what entered it has left, and flushed: what goes for the last
+ *             time, what stays for what came through that edge
  *   late      modules that must see every write from their first are opened
  *   commit    asserts, then N+1 is renamed over N: from here on nothing can
  *             fail, allocates or waits; edges swing
@@ -227,6 +229,40 @@ static int hold_leaver(struct apply *a, uint32_t i, struct blktap_error **err)
 	return bt_drain_edge(a->run, &leaver->edge, time_left(a), err);
 }
 
+static int flush_below(struct apply *a, const struct bt_plan_edge *edge,
+		       uint32_t flags, uint32_t timeout_ms,
+		       struct blktap_error **err)
+{
+	int rc = step(a, "flush ", edge->old_lower->name, err);
+
+	return rc ? rc
+		  : bt_drain_flush(a->run, edge->old_lower, flags, timeout_ms,
+				   err);
+}
+
+/* What was written through the edge and is not durable. The new graph's flushes may
+ * not come there: none goes to the base of a cow. */
+static bool is_dirty(const struct bt_plan_edge *edge)
+{
+	return edge->port->written != edge->port->flushed;
+}
+
+/* Most of it while nobody waits, so that there is little left to flush behind the
+ * gates. */
+static int settle(struct apply *a, struct blktap_error **err)
+{
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; i < a->plan->edge_count && !rc; i++) {
+		const struct bt_plan_edge *edge = &a->plan->edges[i];
+
+		if (edge->pause != BT_PAUSE_NONE && is_dirty(edge))
+			rc = flush_below(a, edge, 0, PREPARE_MS, err);
+	}
+	return rc;
+}
+
 static int hold_one(struct apply *a, uint32_t i, struct blktap_error **err)
 {
 	struct bt_plan_edge *edge = &a->plan->edges[i];
@@ -238,11 +274,10 @@ static int hold_one(struct apply *a, uint32_t i, struct blktap_error **err)
 		a->held_at_ns = bt_loop_refresh(a->run->env->loop);
 	a->held = i + 1;
 	rc = bt_drain_edge(a->run, edge, time_left(a), err);
-	if (rc < 0 || !goes(a->plan, edge))
-		return rc;
-	rc = step(a, "flush ", edge->old_lower->name, err);
-	if (!rc)
-		rc = bt_drain_flush(a->run, edge->old_lower, time_left(a), err);
+	if (!rc && goes(a->plan, edge))
+		rc = flush_below(a, edge, BT_REQUEST_LAST, time_left(a), err);
+	else if (!rc && is_dirty(edge))
+		rc = flush_below(a, edge, 0, time_left(a), err);
 	return rc;
 }
 
@@ -437,6 +472,8 @@ int bt_apply(struct bt_plan *plan, const struct bt_apply_options *options,
 			       "%s: is being changed already", run->path);
 	run->busy = true;
 	rc = prepare(&a, err);
+	if (!rc)
+		rc = settle(&a, err);
 	if (!rc)
 		rc = hold(&a, err);
 	if (!rc)

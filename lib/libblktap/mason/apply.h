@@ -34,8 +34,8 @@ int bt_apply_limits(struct bt_plan *plan, uint32_t flags,
 /* drain.c */
 int bt_drain_edge(struct bt_run *run, struct bt_plan_edge *edge,
 		  uint32_t timeout_ms, struct blktap_error **err);
-/* The last flush of a node that goes. */
-int bt_drain_flush(struct bt_run *run, struct bt_node *node,
+/* A flush of a node, the last one of a node that goes (BT_REQUEST_LAST in flags). */
+int bt_drain_flush(struct bt_run *run, struct bt_node *node, uint32_t flags,
 		   uint32_t timeout_ms, struct blktap_error **err);
 
 #endif

@@ -125,7 +125,7 @@ static int probe_create(struct bt_run *run, struct bt_node *node,
 	return 0;
 }
 
-int bt_drain_flush(struct bt_run *run, struct bt_node *node,
+int bt_drain_flush(struct bt_run *run, struct bt_node *node, uint32_t flags,
 		   uint32_t timeout_ms, struct blktap_error **err)
 {
 	char text[BT_STRERROR_MAX];
@@ -137,7 +137,7 @@ int bt_drain_flush(struct bt_run *run, struct bt_node *node,
 		return bt_fail(err, rc, NULL, "out of memory");
 	req = bt_pool_take(probe->pool);
 	req->op = BLKTAP_OP_FLUSH;
-	req->flags = BT_REQUEST_BYPASS | BT_REQUEST_LAST;
+	req->flags = BT_REQUEST_BYPASS | flags;
 	bt_port_submit(&probe->port, req);
 	rc = bt_loop_run_until(run->env->loop, is_done, &probe->wait,
 			       timeout_ms ? (int)timeout_ms : -1);
@@ -149,7 +149,7 @@ int bt_drain_flush(struct bt_run *run, struct bt_node *node,
 	}
 	if (rc == -ENOTSUP)
 		rc = 0; /* there is nothing to flush */
-	return rc < 0 ? bt_fail(err, rc, NULL, "the last flush of '%s': %s",
+	return rc < 0 ? bt_fail(err, rc, NULL, "a flush of '%s': %s",
 				node->name, bt_strerror(rc, text))
 		      : 0;
 }
