@@ -12,7 +12,7 @@ change=${builddir:?}/tests/mason/mason-change
 ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
 export ASAN_OPTIONS
 calls='openat pwrite64 pwritev2 write ftruncate fallocate fsync fdatasync unlink
-	rename io_uring_enter io_submit'
+	link rename io_uring_enter io_submit'
 strace -o trace -e trace=all true 2>err ||
 	skip "strace does not work here: $(cat err)"
 
@@ -35,7 +35,7 @@ s[delta] -> raw($tmp/top.raw);
 END
 fresh()
 {
-	rm -f x.mason.state x.mason.state.new
+	rm -f x.mason.state x.mason.state.new x.mason.state.old
 	for fresh_file in a.raw b.raw top.raw; do
 		rm -f $fresh_file
 		truncate -s 1M $fresh_file

@@ -16,8 +16,8 @@
 
 /* From now on; NULL: no more. Files whose name does not contain part do not count. */
 void names_watch(const char *dir, const char *part);
-/* Syncs of the directory fail with this errno; 0: not any more. */
-void names_fail_sync(int error);
+/* After skip more syncs of the directory the next ones, so many, fail. */
+void names_fail_sync(uint32_t skip, uint32_t times, int error);
 void names_reset(void);
 /* Makes all names in the directory as they are after a cut (record.h). */
 void names_cut(const char *dir, uint64_t at, enum record_model model,

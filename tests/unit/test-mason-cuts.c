@@ -446,6 +446,80 @@ START_TEST(a_cut_in_a_change_starts_one_of_both_graphs_with_all_data)
 }
 END_TEST
 
+/* ---- syncs that fail ------------------------------------------------------ */
+
+/* The first change of the story, of whose syncs of the directory so many fail behind
+ * the one before the commit. */
+static void fail_change(const struct story *story, uint32_t times,
+			const char *words)
+{
+	const char *text = text_of(story->texts[1]);
+	struct blktap_error *err = NULL;
+	int rc;
+
+	make_leaves(story);
+	put_first(story);
+	record_file = leaf_of;
+	names_watch(dir, ".state");
+	client.disk = open_disk(context, story->name);
+	work(REQUESTS);
+	names_fail_sync(1, times, EIO);
+	rc = blktap_mason_apply(client.disk, "next", text, strlen(text), NULL,
+				NULL, &err);
+	ck_assert_int_eq(rc, -EIO);
+	ck_assert_msg(strstr(blktap_error_get_message(err), words) != NULL,
+		      "%s", blktap_error_get_message(err));
+	blktap_error_destroy(err);
+	ck_assert_uint_eq(blktap_mason_get_generation(client.disk), 1);
+}
+
+static void check_all_from(const struct story *story, uint64_t at)
+{
+	uint32_t model;
+
+	work(REQUESTS);
+	ck_assert_int_eq(blktap_disk_close(client.disk), 0);
+	names_watch(NULL, NULL);
+	for (; at <= record.now; at += 1 + next_random() % 16)
+		for (model = 0; model < RECORD_MODELS; model++)
+			check_cut(story, at, (enum record_model)model);
+}
+
+START_TEST(a_change_whose_name_is_not_synced_has_not_been_made)
+{
+	fail_change(&stories[0], 1, "x.mason.state: Input/output error");
+	check_all_from(&stories[0], record_tick());
+}
+END_TEST
+
+START_TEST(a_change_that_cannot_be_taken_back_says_so_and_the_next_settles_it)
+{
+	fail_change(&stories[0], 2, "the next start may find the new one");
+	work(REQUESTS);
+	changes[1].began = record_tick();
+	change(context, client.disk, stories[0].texts[1], "again");
+	changes[1].ended = record_tick();
+	check_all_from(&stories[0], changes[1].ended);
+}
+END_TEST
+
+START_TEST(nothing_is_changed_while_a_failed_change_is_not_settled)
+{
+	const char *text = text_of(stories[0].texts[1]);
+
+	fail_change(&stories[0], 3, "the next start may find the new one");
+	ck_assert_int_eq(blktap_mason_apply(client.disk, "next", text,
+					    strlen(text), NULL, NULL, NULL),
+			 -EIO);
+	change(context, client.disk, stories[0].texts[0], "the same again");
+	changes[1].began = changes[1].ended = record_tick();
+	check_all_from(&(struct story){ stories[0].name,
+					{ SIZE, 3 << 20, 0 },
+					{ A, A } },
+		       changes[1].ended);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-cuts");
@@ -456,6 +530,12 @@ int main(void)
 	tcase_add_loop_test(
 		tc, a_cut_in_a_change_starts_one_of_both_graphs_with_all_data,
 		0, STORIES);
+	tcase_add_test(tc, a_change_whose_name_is_not_synced_has_not_been_made);
+	tcase_add_test(
+		tc,
+		a_change_that_cannot_be_taken_back_says_so_and_the_next_settles_it);
+	tcase_add_test(tc,
+		       nothing_is_changed_while_a_failed_change_is_not_settled);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

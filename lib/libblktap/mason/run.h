@@ -71,6 +71,7 @@ struct bt_run {
 	struct bt_list fronts;
 	uint64_t generation;
 	bool busy; /* an edit is under way */
+	bool unsettled; /* which generation a power cut would find, see state.c */
 	/* of former graphs: closed when the last request that names them is
 	 * gone, see retire.c */
 	struct bt_node **dying;

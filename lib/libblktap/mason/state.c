@@ -4,7 +4,13 @@
  *
  *   FILE.state        generation N
  *   FILE.state.new    N + 1, written and synced while N runs
+ *   FILE.state.old    another name of generation N, until N + 1 is on disk
  *   rename            the commit: a crash before it starts N, after it N + 1
+ *
+ * The new name is on disk when the directory has been synced. Where that fails, N
+ * gets its name back, and the change has not been made. Only where that cannot be
+ * synced either is it not known which of both a power cut would find: it is said, and
+ * nothing is changed before it has been settled.
  *
  * The file ends with a checksum over the rest; one that is torn or strange is
  * refused, since a graph made of it might be no one's. There is none before the
@@ -168,50 +174,92 @@ static int write_state(const struct bt_run *run, const char *suffix,
 	return rc;
 }
 
-static int rename_state(const struct bt_run *run)
-{
-	char *from = NULL, *to = NULL;
-	int rc = 0;
+enum suffix { STATE, STATE_NEW, STATE_OLD };
+static const char *const suffixes[] = { ".state", ".state.new", ".state.old" };
 
-	if (asprintf(&from, "%s.state.new", run->path) < 0)
-		from = NULL;
-	if (asprintf(&to, "%s.state", run->path) < 0)
-		to = NULL;
-	if (!from || !to)
-		rc = -ENOMEM;
-	else if (rename(from, to) < 0)
-		rc = -errno;
+static char *name_of(const struct bt_run *run, enum suffix suffix)
+{
+	char *name;
+
+	return asprintf(&name, "%s%s", run->path, suffixes[suffix]) < 0 ? NULL
+									: name;
+}
+
+static int give_name(const struct bt_run *run, enum suffix from_suffix,
+		     enum suffix to_suffix,
+		     int (*give)(const char *from, const char *to))
+{
+	char *from = name_of(run, from_suffix), *to = name_of(run, to_suffix);
+	int rc = -ENOMEM;
+
+	if (from && to)
+		rc = give(from, to) < 0 ? -errno : 0;
 	free(from);
 	free(to);
 	return rc;
 }
 
+static void drop(const struct bt_run *run, enum suffix suffix)
+{
+	char *name = name_of(run, suffix);
+
+	if (name)
+		unlink(name);
+	free(name);
+}
+
 static bool has_state(const struct bt_run *run)
 {
-	char *name = NULL;
-	bool found;
+	char *name = name_of(run, STATE);
+	bool found = !name || access(name, F_OK) == 0;
 
-	if (asprintf(&name, "%s.state", run->path) < 0)
-		return true;
-	found = access(name, F_OK) == 0;
 	free(name);
 	return found;
+}
+
+/* Durably. Where N has no other name it is written anew, without the one before. */
+static int put_back(struct bt_run *run)
+{
+	int rc = give_name(run, STATE_OLD, STATE, rename);
+
+	if (rc < 0) {
+		rc = write_state(run, suffixes[STATE_NEW], run->generation,
+				 run->file, NULL);
+		if (!rc)
+			rc = give_name(run, STATE_NEW, STATE, rename);
+	}
+	if (!rc)
+		rc = sync_directory(run->path);
+	run->unsettled = rc < 0;
+	return rc;
+}
+
+/* Not every file system has links. */
+static int keep_old(const struct bt_run *run)
+{
+	int rc;
+
+	drop(run, STATE_OLD);
+	rc = give_name(run, STATE, STATE_OLD, link);
+	return rc == -EEXIST ? rc : 0;
 }
 
 int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
 		   struct blktap_error **err)
 {
-	int rc = 0;
+	int rc = run->unsettled ? put_back(run) : 0;
 
-	if (!has_state(run)) {
-		rc = write_state(run, ".state.new", run->generation, run->file,
-				 NULL);
+	if (!rc && !has_state(run)) {
+		rc = write_state(run, suffixes[STATE_NEW], run->generation,
+				 run->file, NULL);
 		if (!rc)
-			rc = rename_state(run);
+			rc = give_name(run, STATE_NEW, STATE, rename);
 	}
 	if (!rc)
-		rc = write_state(run, ".state.new", run->generation + 1, next,
-				 run->file);
+		rc = write_state(run, suffixes[STATE_NEW], run->generation + 1,
+				 next, run->file);
+	if (!rc)
+		rc = keep_old(run);
 	if (!rc)
 		rc = sync_directory(run->path);
 	return rc < 0 ? fail(run->path, rc, err) : 0;
@@ -219,24 +267,31 @@ int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
 
 int bt_state_commit(struct bt_run *run, struct blktap_error **err)
 {
-	int rc = rename_state(run);
+	char text[BT_STRERROR_MAX];
+	int rc = give_name(run, STATE_NEW, STATE, rename);
 
 	if (rc < 0)
 		return fail(run->path, rc, err);
-	/* a failure here leaves open which of both a crash would find: both are
-	 * whole, and the new one is what runs */
-	sync_directory(run->path);
-	return 0;
+	rc = sync_directory(run->path);
+	if (!rc) {
+		drop(run, STATE_OLD);
+		return 0;
+	}
+	if (put_back(run) == 0)
+		return fail(run->path, rc, err);
+	return bt_fail(err, rc,
+		       "find out what is wrong with that directory; the next "
+		       "change settles it",
+		       "%s.state: %s; the graph has not changed, but the next "
+		       "start may find the new one",
+		       run->path, bt_strerror(rc, text));
 }
 
 void bt_state_drop(struct bt_run *run)
 {
-	char *name = NULL;
-
-	if (asprintf(&name, "%s.state.new", run->path) < 0)
-		return;
-	unlink(name);
-	free(name);
+	drop(run, STATE_NEW);
+	if (!run->unsettled)
+		drop(run, STATE_OLD);
 }
 
 /* ---- reading --------------------------------------------------------------- */
