@@ -268,6 +268,130 @@ START_TEST(a_snapshot_is_taken_of_a_disk_that_runs)
 }
 END_TEST
 
+/* ---- larger blocks -------------------------------------------------------- */
+
+#define SMALL 64u
+static struct small {
+	struct iovec iov;
+	char data[512];
+	int error; /* 1: under way */
+} small[SMALL];
+
+/* Single sectors, some whole and some across two. */
+static void write_small(struct blktap_disk *disk, char byte)
+{
+	uint32_t i;
+
+	for (i = 0; i < SMALL; i++) {
+		struct small *s = &small[i];
+		struct blktap_io io = {
+			.size = sizeof(io),
+			.op = BLKTAP_OP_WRITE,
+			.offset = i * 1536u + (i % 2 ? 256 : 0),
+			.length = 512,
+			.iov = &s->iov,
+			.iov_count = 1,
+			.callback = set_error,
+			.opaque = &s->error,
+		};
+
+		memset(s->data, byte + (int)i % 4, 512);
+		s->iov = (struct iovec){ s->data, 512 };
+		s->error = 1;
+		ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	}
+}
+
+static void wait_small(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < SMALL; i++) {
+		while (small[i].error == 1)
+			ck_assert_int_eq(blktap_context_run(context, -1), 0);
+		ck_assert_int_eq(small[i].error, 0);
+	}
+}
+
+static void expect_small(struct blktap_disk *disk, char byte)
+{
+	char data[512];
+	uint32_t i;
+
+	wait_small();
+	for (i = 0; i < SMALL; i++) {
+		ck_assert_int_eq(io(disk, BLKTAP_OP_READ,
+				    i * 1536u + (i % 2 ? 256 : 0), data, 512),
+				 0);
+		ck_assert_mem_eq(data, small[i].data, 512);
+		ck_assert_int_eq(data[0], byte + (int)i % 4);
+	}
+}
+
+START_TEST(a_disk_with_small_requests_under_way_gets_larger_blocks)
+{
+	static const char *const tops[] = {
+		"n :: cow(); n[base] -> r; n[top] -> raw(%s/t.raw);",
+		"n :: cow(grain=64k); n[base] -> r; n[top] -> raw(%s/t.raw);",
+		"n :: cache(mode=writeback, size=1M); n[origin] -> r; "
+		"n[store] -> raw(%s/t.raw);",
+	};
+	const char *below = "delay(min=20ms, max=20ms) -> a :: raw(%s/a.raw);";
+	struct blktap_disk *disk;
+	char text[512];
+
+	put_image("a.raw", M);
+	put_image("t.raw", 4 * M);
+	snprintf(text, sizeof(text), "d :: disk(\"x\") -> r :: %s", below);
+	disk = start(text);
+	fill(disk, 0, 9);
+	write_small(disk, 1);
+	snprintf(text, sizeof(text), "d :: disk(\"x\") -> %s r :: %s", tops[_i],
+		 below);
+	must_apply(disk, text, "added");
+	expect_small(disk, 1);
+	write_small(disk, 50);
+	expect_small(disk, 50);
+	end(disk);
+}
+END_TEST
+
+START_TEST(a_disk_whose_small_requests_do_not_end_keeps_its_blocks)
+{
+	struct blktap_mason_change change;
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk;
+	char text[512];
+	uint32_t i;
+
+	put_image("a.raw", M);
+	put_image("t.raw", 4 * M);
+	disk = start(DISK "f :: delay(min=100ms, max=100ms) -> "
+			  "a :: raw(%s/a.raw);");
+	blktap_mason_change_init(&change);
+	change.deadline_ms = 10;
+	snprintf(text, sizeof(text),
+		 DISK "n :: cow(); n[base] -> f :: delay(min=100ms, "
+		      "max=100ms) -> a :: raw(%s/a.raw); "
+		      "n[top] -> raw(%s/t.raw);",
+		 dir, dir);
+	write_small(disk, 1);
+	for (i = 0; i < 2; i++) {
+		ck_assert_int_eq(blktap_mason_apply(disk, "new", text,
+						    strlen(text), &change, NULL,
+						    &err),
+				 -ETIMEDOUT);
+		blktap_error_destroy(err);
+		err = NULL;
+	}
+	ck_assert_uint_eq(blktap_mason_get_generation(disk), 1);
+	wait_small();
+	must_apply(disk, DISK "a :: raw(%s/a.raw);", "1 removed");
+	expect_small(disk, 1);
+	end(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-apply");
@@ -284,6 +408,11 @@ int main(void)
 	tcase_add_test(tc, a_change_is_planned_without_being_made);
 	tcase_add_test(tc, a_snapshot_is_taken_of_a_disk_that_runs);
 	tcase_add_test(tc, an_assert_that_does_not_hold_stops_the_change);
+	tcase_add_loop_test(
+		tc, a_disk_with_small_requests_under_way_gets_larger_blocks, 0,
+		3);
+	tcase_add_test(tc,
+		       a_disk_whose_small_requests_do_not_end_keeps_its_blocks);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -407,6 +407,17 @@ static const struct story stories[] = {
 	  { SIZE, 3 << 20, 0 },
 	  { A, D "n :: cow(grain=512); n[base] -> a :: raw(<a>); "
 		 "n[top] -> raw(<b>);" } },
+	{ "cow with larger blocks",
+	  { SIZE, 3 << 20, 0 },
+	  { A, D "n :: cow(grain=16k); n[base] -> a :: raw(<a>); "
+		 "n[top] -> raw(<b>);" } },
+	{ "cache",
+	  { SIZE, 4 << 20, 0 },
+	  { A,
+	    D
+	    "n :: cache(mode=writeback, size=1M); n[origin] -> a :: raw(<a>); "
+	    "n[store] -> raw(<b>);",
+	    A } },
 	{ "mirror",
 	  { SIZE, SIZE, 2 << 20 },
 	  { A,
@@ -436,6 +447,12 @@ static const struct story stories[] = {
 	  { A,
 	    D "n :: bitmap(checkpoints=[\"mon\"]); "
 	      "n[lower] -> a :: raw(<a>); n[store] -> raw(<b>);",
+	    A } },
+	{ "checksum",
+	  { SIZE, 2 << 20, 0 },
+	  { A,
+	    D "n :: checksum(adopt=true); n[lower] -> a :: raw(<a>); "
+	      "n[store] -> raw(<b>);",
 	    A } },
 };
 #define STORIES ((int)(sizeof(stories) / sizeof(stories[0])))

@@ -14,7 +14,8 @@
  *   retire    old nodes close when nothing names them any more
  *
  * What fails before the rename is undone in reverse, and the old graph goes on:
- * it was never touched. */
+ * it was never touched. What failed since requests are under way that the new graph
+ * would not take is tried again when there are none (bt_run_ops.narrow). */
 #include "mason/apply.h"
 
 #include <errno.h>
@@ -153,9 +154,9 @@ static int copy_names(struct apply *a, struct blktap_error **err)
 		if (bt_plan_args_differ(a->plan, g, true) &&
 		    bt_core_expect(g, a->plan->running[i], err) < 0)
 			return -ESTALE;
-		if (bt_plan_args_differ(a->plan, g, false))
+		if (!n->args && bt_plan_args_differ(a->plan, g, false))
 			rc = bt_args_copy(g->args, &n->args);
-		if (strcmp(g->name, a->plan->running[i]->name)) {
+		if (!n->name && strcmp(g->name, a->plan->running[i]->name)) {
 			n->name = strdup(g->name);
 			rc = n->name ? rc : -ENOMEM;
 		}
@@ -457,11 +458,57 @@ static void commit(struct apply *a, struct bt_apply_result *result)
 	tell(a, result->pause_ns);
 }
 
+/* Either all of it is done, or nothing. */
+static int attempt(struct bt_plan *plan, const struct bt_apply_options *options,
+		   struct bt_apply_result *result, struct blktap_error **err)
+{
+	struct apply a = { .plan = plan, .run = plan->run, .options = options };
+	int rc = prepare(&a, err);
+
+	if (!rc)
+		rc = settle(&a, err);
+	if (!rc)
+		rc = hold(&a, err);
+	if (!rc)
+		rc = step(&a, "rename", "", err);
+	if (!rc)
+		rc = bt_state_commit(plan->run, err);
+	if (rc < 0)
+		undo(&a);
+	else
+		commit(&a, result);
+	free(a.made);
+	return rc;
+}
+
+/* A front that the attempt failed for, and that can be helped; or NULL. */
+static struct bt_front *find_wide(const struct bt_run *run)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &run->fronts) {
+		struct bt_front *front =
+			bt_list_entry(pos, struct bt_front, link);
+
+		if (front->wants_narrow)
+			return front;
+	}
+	return NULL;
+}
+
+static void widen_all(const struct bt_run *run)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &run->fronts)
+		run->ops->widen(bt_list_entry(pos, struct bt_front, link));
+}
+
 int bt_apply(struct bt_plan *plan, const struct bt_apply_options *options,
 	     struct bt_apply_result *result, struct blktap_error **err)
 {
 	struct bt_run *run = plan->run;
-	struct apply a = { .plan = plan, .run = run, .options = options };
+	struct bt_front *front;
 	int rc;
 
 	if (bt_loop_is_running(run->env->loop))
@@ -471,20 +518,19 @@ int bt_apply(struct bt_plan *plan, const struct bt_apply_options *options,
 		return bt_fail(err, -EBUSY, "try again",
 			       "%s: is being changed already", run->path);
 	run->busy = true;
-	rc = prepare(&a, err);
-	if (!rc)
-		rc = settle(&a, err);
-	if (!rc)
-		rc = hold(&a, err);
-	if (!rc)
-		rc = step(&a, "rename", "", err);
-	if (!rc)
-		rc = bt_state_commit(run, err);
+	rc = attempt(plan, options, result, err);
+	/* each front once */
+	while (rc < 0 && (front = find_wide(run))) {
+		if (err) {
+			blktap_error_destroy(*err);
+			*err = NULL;
+		}
+		rc = run->ops->narrow(front, options->deadline_ms, err);
+		if (!rc)
+			rc = attempt(plan, options, result, err);
+	}
 	if (rc < 0)
-		undo(&a);
-	else
-		commit(&a, result);
+		widen_all(run);
 	run->busy = false;
-	free(a.made);
 	return rc;
 }

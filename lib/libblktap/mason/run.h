@@ -25,6 +25,12 @@ struct bt_run_ops {
 	int (*prepare)(struct bt_front *front, const struct bt_node *root,
 		       bool read_only, uint32_t flags,
 		       struct blktap_error **err);
+	/* Where prepare failed and set wants_narrow: requests are cut as the new
+	 * graph needs them, and none of the others is under way. Waits. Undone
+	 * by widen, where the edit is. */
+	int (*narrow)(struct bt_front *front, uint32_t timeout_ms,
+		      struct blktap_error **err);
+	void (*widen)(struct bt_front *front);
 	/* It stands on root from now on; does not fail, allocate or wait. */
 	void (*commit)(struct bt_front *front, struct bt_node *root);
 	/* The new graph has it no more: nothing is in flight, and its top leads
@@ -57,6 +63,7 @@ struct bt_front {
 	uint32_t flags; /* BLKTAP_OPEN_* */
 	bool read_only;
 	bool may_go; /* an edit may leave it out, while it is in use */
+	bool wants_narrow; /* see bt_run_ops */
 	struct bt_port *top;
 	void *owner;
 };

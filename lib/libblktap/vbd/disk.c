@@ -187,6 +187,7 @@ static void free_disk(struct blktap_disk *disk)
 	bt_list_del(&disk->link);
 	free(disk->replace_spec);
 	free(disk->bounces);
+	free(disk->old_bounces);
 	free(disk->spec);
 	free(disk->shown);
 	free(disk->name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a disk answers when the graph below it is to change: whether it could go
  * on with what that will take, and that it does. What was promised to who has the
- * disk stays: its size, its operations, its blocks. */
+ * disk stays: its size and its operations. */
 #include "vbd/private.h"
 
 #include <errno.h>
@@ -71,25 +71,22 @@ static int check_operations(const struct blktap_disk *disk,
 	return 0;
 }
 
-static int check_blocks(const struct blktap_disk *disk,
-			const struct bt_node *root, struct blktap_error **err)
+/* Requests that are too large or not aligned enough are cut above the graph; so a
+ * graph with narrower limits needs those that are out cut anew, and nothing else. */
+static int check_blocks(struct blktap_disk *disk, const struct bt_node *root,
+			struct blktap_error **err)
 {
 	struct bt_limits now = root->limits;
 
 	bt_front_round(&now);
-	if (now.block_size > disk->limits.block_size)
-		return bt_fail(err, -EINVAL, "pause and resume it instead",
-			       "disk '%s' has blocks of %u bytes, and '%s' "
-			       "takes %u at least",
-			       disk->front.name, disk->limits.block_size,
-			       root->name, now.block_size);
-	if (now.max_transfer < disk->limits.max_transfer ||
-	    now.max_unmap < disk->limits.max_unmap)
-		return bt_fail(err, -EINVAL, "pause and resume it instead",
-			       "disk '%s' takes requests that are too large "
-			       "for '%s'",
-			       disk->front.name, root->name);
-	return 0;
+	if (!bt_narrow_is_needed(disk, &now))
+		return 0;
+	disk->wants = now;
+	disk->front.wants_narrow = !disk->is_narrow && !disk->job;
+	return bt_fail(err, -EBUSY, "pause and resume it instead",
+		       "disk '%s' has requests under way that '%s' would not "
+		       "take as they are: it has blocks of %u bytes",
+		       disk->front.name, root->name, now.block_size);
 }
 
 int bt_front_prepare(struct bt_front *front, const struct bt_node *root,
@@ -110,12 +107,11 @@ int bt_front_prepare(struct bt_front *front, const struct bt_node *root,
 void bt_front_commit(struct bt_front *front, struct bt_node *root)
 {
 	struct blktap_disk *disk = disk_of(front);
-	uint32_t block_size = disk->limits.block_size;
 
 	disk->size_before = disk->limits.size;
 	disk->root = root;
 	bt_disk_take_limits(disk, root);
-	disk->limits.block_size = block_size;
+	disk->is_narrow = false;
 }
 
 /* As if it were paused, for ever. */

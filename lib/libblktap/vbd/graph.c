@@ -242,6 +242,8 @@ void bt_graphs_init(struct blktap_context *context)
 	context->run_ops = (struct bt_run_ops){
 		.check = bt_front_check,
 		.prepare = bt_front_prepare,
+		.narrow = bt_front_narrow,
+		.widen = bt_front_widen,
 		.commit = bt_front_commit,
 		.gone = bt_front_gone,
 		.done = bt_front_done,

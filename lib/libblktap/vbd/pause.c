@@ -206,9 +206,7 @@ int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 	return 0;
 }
 
-/* Whether a request that was cut for other limits can go on with these. */
-static bool still_fits(const struct bt_request *req,
-		       const struct bt_limits *limits)
+bool bt_pause_fits(const struct bt_request *req, const struct bt_limits *limits)
 {
 	uint64_t most = limits->max_unmap;
 
@@ -232,8 +230,9 @@ static int check_held(struct blktap_disk *disk, const struct bt_limits *limits,
 
 	bt_list_for_each (pos, &disk->life)
 		fits = fits &&
-		       still_fits(bt_list_entry(pos, struct bt_request, life),
-				  limits);
+		       bt_pause_fits(
+			       bt_list_entry(pos, struct bt_request, life),
+			       limits);
 	if (fits)
 		return 0;
 	return bt_fail(

@@ -80,6 +80,10 @@ struct blktap_disk {
 	struct bt_node *root;
 	struct bt_front front; /* in a graph that is shared; or none */
 	uint64_t size_before; /* that graph's last change */
+	struct bt_limits
+		wants; /* of a graph that needs narrower ones, narrow.c */
+	struct bt_limits wide; /* those before */
+	bool is_narrow;
 	struct bt_port top;
 	struct bt_port *tops[3]; /* for the gate: see bt_disk_get_tops */
 	struct bt_limits limits; /* operations: what is emulated included */
@@ -96,10 +100,11 @@ struct blktap_disk {
 	struct bt_list pools; /* of bt_pool_entry */
 	struct bt_pool *internal; /* one: the flush of a pause or close */
 	struct bt_pool *parts;
-	/* BT_PARTS blocks of limits.block_size: one for every part, so that a
-	 * part never waits for one. Neither size nor memory changes while any part
-	 * is out. */
+	/* BT_PARTS blocks of bounce_size, which is limits.block_size at least:
+	 * one for every part, so that a part never waits for one. */
 	char *bounces;
+	char *old_bounces; /* of parts that were out when the blocks grew */
+	uint32_t bounce_size;
 	uint32_t bounces_free[BT_PARTS];
 	uint32_t bounces_left;
 	struct bt_list splits; /* requests that wait for a part, oldest first */
@@ -158,6 +163,8 @@ void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req);
 /* Fails the requests of pool (NULL: all) that wait for a part. */
 void bt_split_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
 		     int error);
+/* Makes bounce blocks of that size, or larger. Parts may be out; where some were the
+ * last time, too, it is -EBUSY. */
 int bt_split_set_block_size(struct blktap_disk *disk, uint32_t block_size);
 
 /* retry.c */
@@ -183,6 +190,14 @@ void bt_front_gone(struct bt_front *front);
 void bt_front_done(struct bt_front *front, uint64_t pause_ns, const char *text);
 const char *bt_front_where(const struct bt_front *front);
 void bt_front_round(struct bt_limits *limits);
+
+/* narrow.c: see struct bt_run_ops */
+/* Whether limits allow all that those of the disk do. */
+bool bt_narrow_is_needed(const struct blktap_disk *disk,
+			 const struct bt_limits *limits);
+int bt_front_narrow(struct bt_front *front, uint32_t timeout_ms,
+		    struct blktap_error **err);
+void bt_front_widen(struct bt_front *front);
 
 /* graph.c */
 void bt_graphs_init(struct blktap_context *context);
@@ -216,6 +231,9 @@ void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
 void bt_pause_init(struct blktap_disk *disk);
 /* Begins the pause that was asked for during an edit. */
 void bt_pause_start(struct blktap_disk *disk);
+/* Whether a request that was cut for other limits can go on with these. */
+bool bt_pause_fits(const struct bt_request *req,
+		   const struct bt_limits *limits);
 /* Who keeps the graph from draining. */
 void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
 			 size_t size);

@@ -83,14 +83,22 @@ int bt_split_set_block_size(struct blktap_disk *disk, uint32_t block_size)
 	void *memory = NULL;
 	uint32_t i;
 
-	if (disk->bounces && block_size == disk->limits.block_size)
+	if (disk->bounces && block_size <= disk->bounce_size)
 		return 0;
+	if (disk->old_bounces && bt_pool_in_use(disk->parts))
+		return -EBUSY; /* they may be out still */
 	if (block_size > 1 &&
 	    posix_memalign(&memory, block_size < 4096 ? 4096 : block_size,
 			   (size_t)block_size * BT_PARTS))
 		return -ENOMEM;
-	free(disk->bounces);
+	free(disk->old_bounces);
+	disk->old_bounces = disk->bounces;
 	disk->bounces = memory;
+	disk->bounce_size = block_size;
+	if (bt_pool_in_use(disk->parts))
+		return 0; /* which blocks are free has not changed */
+	free(disk->old_bounces);
+	disk->old_bounces = NULL;
 	disk->bounces_left = BT_PARTS;
 	for (i = 0; i < BT_PARTS; i++)
 		disk->bounces_free[i] = i;
@@ -142,7 +150,8 @@ static void pad(struct blktap_disk *disk, struct bt_part *part)
 	struct bt_request *req = &part->req;
 
 	part->index = disk->bounces_free[--disk->bounces_left];
-	part->bounce.iov_base = disk->bounces + (size_t)part->index * block;
+	part->bounce.iov_base =
+		disk->bounces + (size_t)part->index * disk->bounce_size;
 	part->bounce.iov_len = block;
 	part->writing_back = false;
 	req->op = part->parent->op == BLKTAP_OP_READ ? BLKTAP_OP_READ
