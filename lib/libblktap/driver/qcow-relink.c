@@ -200,10 +200,14 @@ static int make_spec(struct relink *r, char **spec)
 int bt_qcow_set_parent(struct bt_node *node, const char *name,
 		       const char *format, struct blktap_error **err)
 {
-	struct relink r = { .q = node->data, .name = name, .format = format };
+	struct relink r = { .q = node->data, .format = format };
+	char *spec = NULL, *record = NULL;
 	struct bt_qcow *q = r.q;
-	char *spec = NULL;
-	int rc = make_spec(&r, &spec);
+	int rc = name ? bt_path_record(name, &record) : 0;
+
+	r.name = record;
+	if (!rc)
+		rc = make_spec(&r, &spec);
 
 	r.head_bytes = (size_t)bt_qcow_header_span(&q->header);
 	r.head = malloc(r.head_bytes);
@@ -221,6 +225,7 @@ int bt_qcow_set_parent(struct bt_node *node, const char *name,
 			bt_image_file_fail(q->f.path, rc, err);
 	}
 	free(r.head);
+	free(record);
 	if (rc < 0) {
 		free(spec);
 		return rc;

@@ -24,6 +24,7 @@ struct making {
 	struct bt_create_extra extra[EXTRA_MAX];
 	char *extra_text; /* what extra points into */
 	char *backing_path;
+	char *backing_name; /* as the image has it */
 	char *temporary;
 	const char *below; /* see bt_image_create_over */
 	const struct blktap_class *cls;
@@ -156,7 +157,10 @@ static int read_backing(struct making *m,
 			     &m->backing_path);
 	if (rc < 0)
 		return fail_errno(options->backing, rc, err);
-	m->create.backing = options->backing;
+	rc = bt_path_record(options->backing, &m->backing_name);
+	if (rc < 0)
+		return fail_errno(options->backing, rc, err);
+	m->create.backing = m->backing_name;
 	m->create.backing_path = m->backing_path;
 	m->create.backing_format = blktap_class_get_name(cls);
 	return look_at_backing(m, err);
@@ -317,6 +321,7 @@ int bt_image_create_over(const char *format, const char *path,
 	m.create.progress = opts.progress;
 	m.create.opaque = opts.opaque;
 	rc = make(&m, &opts, err);
+	free(m.backing_name);
 	free(m.temporary);
 	free(m.backing_path);
 	free(m.extra_text);

@@ -65,3 +65,16 @@ bool bt_path_same_directory(const char *a, const char *b)
 	return ends[0] - a == ends[1] - b &&
 	       !memcmp(a, b, (size_t)(ends[0] - a));
 }
+
+int bt_path_record(const char *name, char **out)
+{
+	size_t length = strlen(name) + 1;
+	size_t before = bt_path_scheme(name) ? 2 : 0;
+
+	*out = malloc(before + length);
+	if (!*out)
+		return -ENOMEM;
+	memcpy(*out, "./", before);
+	memcpy(*out + before, name, length);
+	return 0;
+}

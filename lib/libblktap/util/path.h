@@ -21,4 +21,8 @@ bool bt_path_same_directory(const char *a, const char *b);
  * slash before the colon): its length, or 0 where there is none. */
 unsigned int bt_path_scheme(const char *name);
 
+/* A file's name as it is recorded: "./a:b" for "a:b", which would be read as
+ * something else by the scheme a. *out is a new string. */
+int bt_path_record(const char *name, char **out);
+
 #endif
