@@ -51,15 +51,10 @@ static void show_verbs(FILE *out)
 }
 
 /* tap-ctl runs us under its own name, which is what messages begin with. */
-int main(int argc, char **argv)
+static int run(const char *program, int argc, char **argv)
 {
-	const char *program =
-		argc && !strcmp(argv[0], "tap-ctl") ? "tap-ctl" : "blktap-map";
 	size_t i;
 
-	close_range(3, ~0u, 0);
-	umask(077);
-	take_debug(&argc, argv);
 	if (argc > 1 &&
 	    (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		show_verbs(stdout);
@@ -76,4 +71,20 @@ int main(int argc, char **argv)
 					   argv + 1);
 	show_verbs(stderr);
 	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	const char *program =
+		argc && !strcmp(argv[0], "tap-ctl") ? "tap-ctl" : "blktap-map";
+	int status;
+
+	open_stdio();
+	close_range(3, ~0u, 0);
+	umask(077);
+	take_debug(&argc, argv);
+	status = run(program, argc, argv);
+	if (!status && flush_output(program))
+		status = MAP_FAILURE;
+	return status;
 }

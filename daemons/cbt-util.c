@@ -199,11 +199,10 @@ static void show_verbs(FILE *out)
 		fprintf(out, "  %-10s %s\n", c->name, c->summary);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const struct command *c;
 
-	take_debug(&argc, argv);
 	if (argc > 1 &&
 	    (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		show_verbs(stdout);
@@ -218,4 +217,11 @@ int main(int argc, char **argv)
 			return run_command("cbt-util", c, argc - 1, argv + 1);
 	show_verbs(stderr);
 	return EINVAL;
+}
+
+int main(int argc, char **argv)
+{
+	open_stdio();
+	take_debug(&argc, argv);
+	return end_output("cbt-util", run(argc, argv));
 }

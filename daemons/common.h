@@ -92,6 +92,21 @@ const char *get_deed(const struct args *args);
 int report(const struct args *args, const char *object, int rc,
 	   struct blktap_error *err);
 
+/* stdio.c. The first thing that a program does: its standard streams are open
+ * after, so that no image can have the number of one and get the words that are
+ * written there. */
+void open_stdio(void);
+/* Writes out what was printed so far. 0, or the errno of what was lost, which it
+ * has told of. */
+int flush_output(const char *program);
+/* The last thing: the exit status, which is the errno where all went well but for
+ * the output. */
+int end_output(const char *program, int status);
+
+/* The length of "type:" where a file's name follows, which must not depend on the
+ * directory a tapdisk runs in; else 0. */
+size_t path_in_spec(const char *spec);
+
 /* A JSON string, quoted. */
 void put_json_string(FILE *out, const char *text);
 

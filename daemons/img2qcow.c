@@ -66,5 +66,7 @@ static const struct command command = {
 
 int main(int argc, char **argv)
 {
-	return run_command("img2qcow", &command, argc, argv);
+	open_stdio();
+	return end_output("img2qcow",
+			  run_command("img2qcow", &command, argc, argv));
 }

@@ -287,11 +287,15 @@ static int finish(struct plan *plan, pid_t pid, int connection)
 	}
 	if (arg_is_set(plan->args, "block"))
 		rc = make_device(plan, &ready);
-	if (!rc && send(connection, "", 1, MSG_NOSIGNAL) != 1)
-		rc = map_fail(plan->args, -EOWNERDEAD, NULL, "%s", plan->image);
-	if (!rc)
-		puts(plan->map.device ? plan->map.device : plan->map.file);
-	return rc;
+	if (rc)
+		return rc;
+	puts(plan->map.device ? plan->map.device : plan->map.file);
+	if (flush_output(plan->args->program))
+		return MAP_FAILURE;
+	if (send(connection, "", 1, MSG_NOSIGNAL) != 1)
+		return map_fail(plan->args, -EOWNERDEAD, NULL, "%s",
+				plan->image);
+	return 0;
 }
 
 /* Where it fails, nothing is left. */

@@ -102,5 +102,7 @@ static const struct command command = {
 
 int main(int argc, char **argv)
 {
-	return run_command("qcow-create", &command, argc, argv);
+	open_stdio();
+	return end_output("qcow-create",
+			  run_command("qcow-create", &command, argc, argv));
 }

@@ -74,5 +74,7 @@ static const struct command command = {
 
 int main(int argc, char **argv)
 {
-	return run_command("qcow2raw", &command, argc, argv);
+	open_stdio();
+	return end_output("qcow2raw",
+			  run_command("qcow2raw", &command, argc, argv));
 }

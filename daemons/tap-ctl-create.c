@@ -1,18 +1,41 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* tap-ctl create, destroy and spawn. */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "tap-ctl.h"
+
+int refuse_device(const struct args *args)
+{
+	int status = report(args, arg_text(args, "device"), -ENOTSUP, NULL);
+
+	fputs("hint: leave --device away: the name follows from the minor\n",
+	      stderr);
+	return status;
+}
+
+int put_minor(const struct args *args, struct blktap_control *control,
+	      int minor)
+{
+	char *path = blktap_control_minor_path(control, minor);
+
+	if (!path)
+		return report(args, "a minor", -ENOMEM, NULL);
+	puts(path);
+	free(path);
+	return flush_output(args->program);
+}
 
 static int create(const struct args *args)
 {
 	struct blktap_control_open_options options;
 	struct blktap_error *err = NULL;
 	struct blktap_control *control;
-	char *path, *spec;
+	pid_t pid = -1;
 	int minor, rc;
+	char *spec;
 
 	if (arg_is_set(args, "device"))
 		return report(args, arg_text(args, "device"), -ENOTSUP, NULL);
@@ -21,14 +44,14 @@ static int create(const struct args *args)
 		return rc;
 	take_open_options(args, &options);
 	spec = absolute_spec(arg_text(args, "args"));
-	rc = blktap_control_start(control, spec, &options, NULL, &minor, &err);
+	rc = blktap_control_start(control, spec, &options, &pid, &minor, &err);
 	if (rc) {
 		rc = report(args, spec, rc, err);
 	} else {
-		path = blktap_control_minor_path(control, minor);
-		if (path)
-			puts(path);
-		free(path);
+		/* What nobody was told of is nobody's to destroy. */
+		rc = put_minor(args, control, minor);
+		if (rc)
+			blktap_control_stop(control, pid, minor, 0, NULL);
 	}
 	free(spec);
 	blktap_control_destroy(control);
@@ -68,7 +91,10 @@ static int spawn(const struct args *args)
 		return report(args, "a tapdisk", rc, err);
 	printf(isatty(STDOUT_FILENO) ? "tapdisk spawned with pid %d\n" : "%d\n",
 	       (int)pid);
-	return 0;
+	rc = flush_output(args->program);
+	if (rc)
+		kill(pid, SIGTERM);
+	return rc;
 }
 
 static const struct opt create_options[] = {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* tap-ctl allocate and free. */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "tap-ctl.h"
 
@@ -9,7 +8,6 @@ static int allocate(const struct args *args)
 {
 	struct blktap_error *err = NULL;
 	struct blktap_control *control;
-	char *path;
 	int minor, rc;
 
 	if (arg_is_set(args, "device"))
@@ -21,10 +19,9 @@ static int allocate(const struct args *args)
 	if (rc) {
 		rc = report(args, "a minor", rc, err);
 	} else {
-		path = blktap_control_minor_path(control, minor);
-		if (path)
-			puts(path);
-		free(path);
+		rc = put_minor(args, control, minor);
+		if (rc)
+			blktap_control_free(control, minor, NULL);
 	}
 	blktap_control_destroy(control);
 	return rc;

@@ -92,11 +92,10 @@ int open_control(const struct args *args, struct blktap_control **out)
 	return rc ? report(args, NULL, rc, err) : 0;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const struct command *command;
 
-	debugging = take_debug(&argc, argv);
 	if (argc < 2) {
 		show_verbs(stderr);
 		return EXIT_USAGE;
@@ -118,4 +117,11 @@ int main(int argc, char **argv)
 	if (!command)
 		return unknown(argv[1]);
 	return run_command("tap-ctl", command, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	open_stdio();
+	debugging = take_debug(&argc, argv);
+	return end_output("tap-ctl", run(argc, argv));
 }

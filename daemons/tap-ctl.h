@@ -90,6 +90,12 @@ void take_open_options(const struct args *args,
  * run in our directory. To be freed; ends the program where memory is short. */
 char *absolute_spec(const char *spec);
 
+/* --device: tells why not. Returns the exit status. */
+int refuse_device(const struct args *args);
+/* Prints what stands for the minor, at once. 0, or an exit status. */
+int put_minor(const struct args *args, struct blktap_control *control,
+	      int minor);
+
 /* "minor 3", "tapdisk 4711 minor 3": what an error is about. Owned by nobody and
  * good until the next call. */
 const char *disk_object(const struct args *args);

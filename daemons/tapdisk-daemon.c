@@ -40,15 +40,15 @@ static int become_daemon(void)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE);
 }
 
-/* fd -1: in the foreground. */
-static void tell_started(const char *path, int fd)
+/* fd -1: in the foreground. Returns an exit status. */
+static int tell_started(const char *path, int fd)
 {
-	int null;
+	int null, status;
 
 	puts(path);
-	fflush(stdout);
-	if (fd < 0)
-		return;
+	status = flush_output("tapdisk");
+	if (status || fd < 0)
+		return status;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0) {
 		dup2(null, STDIN_FILENO);
@@ -59,6 +59,7 @@ static void tell_started(const char *path, int fd)
 	if (write(fd, "", 1) < 0)
 		_exit(EXIT_FAILURE);
 	close(fd);
+	return 0;
 }
 
 /* Whoever writes to a block device to free memory waits for us, so we must not
@@ -89,12 +90,12 @@ static int serve(const struct args *args, struct blktap_context *context,
 		rc = -errno;
 	serve_reclaim();
 	status = confine_daemon(args, blktap_control_server_get_path(server));
-	if (!status) {
-		tell_started(blktap_control_server_get_path(server), fd);
-		while (!blktap_control_server_is_finished(server) &&
-		       run_once(context))
-			;
-	}
+	if (!status)
+		status = tell_started(blktap_control_server_get_path(server),
+				      fd);
+	while (!status && !blktap_control_server_is_finished(server) &&
+	       run_once(context))
+		;
 	rc = blktap_control_server_destroy(server);
 	return rc && !status ? EXIT_FAILURE : status;
 }

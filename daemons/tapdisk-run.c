@@ -21,14 +21,8 @@ static volatile sig_atomic_t stop;
 
 void close_inherited(void)
 {
-	int fd;
-
 	close_range(3, ~0u, 0);
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd < 3);
-	if (fd >= 0)
-		close(fd);
+	open_stdio();
 }
 
 /* A disk may have a thousand clients: the soft limit is made for select(2). */

@@ -187,10 +187,10 @@ static int serve(struct serving *s)
 		return run_command_until_end(s);
 	confine_serving(s->args, s->socket, s->directory);
 	puts(blktap_nbd_server_get_uri(s->server));
-	fflush(stdout);
-	while (run_once(s->context))
+	status = flush_output(s->args->program);
+	while (!status && run_once(s->context))
 		;
-	return 0;
+	return status;
 }
 
 int run_serve(const struct args *args)

@@ -63,7 +63,7 @@ static void be_called_tapdisk(char **argv)
 	execv(path, argv);
 }
 
-int main(int argc, char **argv)
+static int start(int argc, char **argv)
 {
 	if (argc > 1 &&
 	    (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
@@ -73,4 +73,10 @@ int main(int argc, char **argv)
 	be_called_tapdisk(argv);
 	close_inherited();
 	return run_command("tapdisk", &command, argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+	open_stdio();
+	return end_output("tapdisk", start(argc, argv));
 }

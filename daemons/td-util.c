@@ -129,11 +129,10 @@ static int run_aio(const struct verb *verb, int argc, char **argv)
 	return run_command("td-util", &command, argc, argv);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	size_t i;
 
-	take_debug(&argc, argv);
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
 		return usage(stdout, 0);
 	if (argc > 1 && !strcmp(argv[1], "--version")) {
@@ -149,4 +148,11 @@ int main(int argc, char **argv)
 			return run_aio(&verbs[i], argc - 2, argv + 2);
 	}
 	return usage(stderr, BAD_TYPE);
+}
+
+int main(int argc, char **argv)
+{
+	open_stdio();
+	take_debug(&argc, argv);
+	return end_output("td-util", run(argc, argv));
 }

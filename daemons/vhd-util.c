@@ -47,12 +47,11 @@ static int unknown(const char *verb)
 	return EINVAL;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const struct command *c;
 	size_t i;
 
-	take_debug(&argc, argv);
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		show_verbs(stdout);
 		return 0;
@@ -67,4 +66,11 @@ int main(int argc, char **argv)
 				return run_command("vhd-util", c, argc - 1,
 						   argv + 1);
 	return unknown(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	open_stdio();
+	take_debug(&argc, argv);
+	return end_output("vhd-util", run(argc, argv));
 }

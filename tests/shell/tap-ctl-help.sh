@@ -78,5 +78,7 @@ awk '/^ #include <blktap/ { text = "" }
 	/^ }$/ { printf "%s", text; exit }' \
 	"$srcdir/lib/libblktap/libblktap.pod" >example.c
 grep -q 'int main' example.c || fail "no program in libblktap.pod"
-"${CC:-cc}" -std=c99 -Wall -Wno-unused-variable -Werror -fsyntax-only \
+# the compiler may be several words
+# shellcheck disable=SC2086
+${CC:-cc} -std=c99 -Wall -Wno-unused-variable -Werror -fsyntax-only \
 	-I"$srcdir/lib/libblktap/include" example.c
