@@ -110,6 +110,9 @@ size_t path_in_spec(const char *spec);
 /* A JSON string, quoted. */
 void put_json_string(FILE *out, const char *text);
 
+/* The text of the first member of that name, without its escapes. */
+void print_member(FILE *out, const char *json, const char *key);
+
 /* Opens a handle on the runtime directory; reports what fails. */
 int open_control(const struct args *args, struct blktap_control **out);
 

@@ -38,29 +38,9 @@ static bool is_spec(const char *text)
 	return n && (text[n] == ':' || text[n] == '(');
 }
 
-/* The length of "type:" where a path follows, which must not depend on the
- * directory we are in; else 0. */
-static size_t path_at(const char *spec)
-{
-	const char *colon = strchr(spec, ':');
-	const struct blktap_param *param = NULL;
-	const struct blktap_class *cls;
-	char type[64] = "";
-
-	if (!colon || !colon[1] || (size_t)(colon - spec) >= sizeof(type))
-		return 0;
-	memcpy(type, spec, (size_t)(colon - spec));
-	cls = blktap_class_find(type);
-	if (cls)
-		param = blktap_class_get_param(cls, 0);
-	return param && param->type == BLKTAP_PARAM_PATH
-		       ? (size_t)(colon - spec) + 1
-		       : 0;
-}
-
 static int make_spec(const char *text, char **out)
 {
-	size_t at = is_spec(text) ? path_at(text) : 0;
+	size_t at = is_spec(text) ? path_in_spec(text) : 0;
 	char *path;
 	int rc = 0;
 
@@ -78,6 +58,8 @@ static int make_spec(const char *text, char **out)
 	free(path);
 	return rc;
 }
+
+#define NO_CONTROL "lists of disks have a line each: rename the file"
 
 static bool has_control(const char *text)
 {
@@ -99,7 +81,10 @@ static int look_at_image(struct plan *plan)
 		return MAP_USAGE;
 	}
 	rc = has_control(image) ? -EINVAL : make_spec(image, &plan->image);
-	return rc ? map_fail(plan->args, rc, NULL, "%s", image) : 0;
+	return rc ? map_fail(plan->args, rc,
+			     has_control(image) ? NO_CONTROL : NULL, "%s",
+			     image)
+		  : 0;
 }
 
 static int look_at_file(struct plan *plan)
@@ -113,7 +98,9 @@ static int look_at_file(struct plan *plan)
 	plan->file = has_control(file) ? NULL : map_absolute(file);
 	if (!plan->file)
 		return map_fail(plan->args,
-				has_control(file) ? -EINVAL : -errno, NULL,
+				has_control(file) ? -EINVAL : -errno,
+				has_control(file) ? NO_CONTROL
+						  : "make its directory first",
 				"%s", file);
 	if (stat(plan->file, &st)) {
 		rc = errno == ENOENT ? 0 : -errno;

@@ -80,18 +80,110 @@ const char *suggest(const char *word, const char *const *names)
 	return found;
 }
 
+size_t path_in_spec(const char *spec)
+{
+	const char *colon = strchr(spec, ':');
+	const struct blktap_param *param = NULL;
+	const struct blktap_class *cls;
+	char type[64] = "";
+
+	if (!colon || !colon[1] || (size_t)(colon - spec) >= sizeof(type))
+		return 0;
+	memcpy(type, spec, (size_t)(colon - spec));
+	cls = blktap_class_find(type);
+	if (cls)
+		param = blktap_class_get_param(cls, 0);
+	/* files that describe disks belong to no class */
+	if (strcmp(type, "mason") != 0 && strcmp(type, "x-chain") != 0 &&
+	    (!param || param->type != BLKTAP_PARAM_PATH))
+		return 0;
+	return (size_t)(colon - spec) + 1;
+}
+
+/* How many bytes the character at text has; 0: they are not UTF-8, which a name of
+ * a file need not be. */
+static int character_length(const char *text)
+{
+	static const struct {
+		unsigned char first, last; /* of the lead byte */
+		unsigned char low, high; /* of the byte behind it */
+		int length;
+	} forms[] = {
+		{ 0x01, 0x7f, 0x00, 0xff, 1 }, { 0xc2, 0xdf, 0x80, 0xbf, 2 },
+		{ 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
+		{ 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 },
+		{ 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 },
+		{ 0xf4, 0xf4, 0x80, 0x8f, 4 }, { 0 },
+	};
+	const unsigned char *p = (const unsigned char *)text;
+	int n, i = 0;
+
+	while (forms[i].length && (*p < forms[i].first || *p > forms[i].last))
+		i++;
+	if (p[1] < forms[i].low || p[1] > forms[i].high)
+		return 0;
+	for (n = 2; n < forms[i].length; n++)
+		if ((p[n] & 0xc0) != 0x80)
+			return 0;
+	return forms[i].length;
+}
+
 void put_json_string(FILE *out, const char *text)
 {
+	int n;
+
 	putc('"', out);
-	for (; *text; text++) {
+	for (; *text; text += n ? n : 1) {
 		unsigned char c = (unsigned char)*text;
 
-		if (c == '"' || c == '\\')
+		n = character_length(text);
+		if (!n)
+			fputs("\\ufffd", out);
+		else if (c == '"' || c == '\\')
 			fprintf(out, "\\%c", c);
-		else if (c < ' ')
+		else if (c < ' ' || c == 0x7f)
 			fprintf(out, "\\u%04x", c);
 		else
-			putc(c, out);
+			fwrite(text, 1, (size_t)n, out);
 	}
 	putc('"', out);
+}
+
+/* Our own side escapes control characters, and with U+FFFD what is not UTF-8. */
+static const char *put_character(FILE *out, const char *at)
+{
+	static const char from[] = "nrtbf", to[] = "\n\r\t\b\f";
+	const char *found;
+
+	if (*at != '\\') {
+		putc(*at, out);
+		return at + 1;
+	}
+	at++;
+	if (*at == 'u' && strlen(at) > 4) {
+		char hex[] = { at[1], at[2], at[3], at[4], '\0' };
+		long code = strtol(hex, NULL, 16);
+
+		if (code < 0x80)
+			putc((int)code, out);
+		else
+			fputs("\xef\xbf\xbd", out); /* U+FFFD */
+		return at + 5;
+	}
+	found = *at ? strchr(from, *at) : NULL;
+	putc(found ? to[found - from] : *at, out);
+	return *at ? at + 1 : at;
+}
+
+void print_member(FILE *out, const char *json, const char *key)
+{
+	char start[64];
+	const char *at;
+
+	snprintf(start, sizeof(start), "\"%s\":\"", key);
+	at = strstr(json, start);
+	if (!at)
+		return;
+	for (at += strlen(start); *at && *at != '"';)
+		at = put_character(out, at);
 }

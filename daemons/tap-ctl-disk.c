@@ -68,34 +68,15 @@ void take_open_options(const struct args *args,
 	options->tcp = arg_text(args, "tcp");
 }
 
-/* Whether what follows the type names a file. */
-static bool has_path(const char *spec, size_t type_length)
-{
-	const struct blktap_param *param;
-	const struct blktap_class *cls;
-	char type[64];
-
-	if (type_length >= sizeof(type))
-		return false;
-	memcpy(type, spec, type_length);
-	type[type_length] = '\0';
-	if (!strcmp(type, "x-chain"))
-		return true;
-	cls = blktap_class_find(type);
-	param = cls ? blktap_class_get_param(cls, 0) : NULL;
-	return param && param->type == BLKTAP_PARAM_PATH;
-}
-
 char *absolute_spec(const char *spec)
 {
-	const char *colon = strchr(spec, ':');
+	size_t at = path_in_spec(spec);
 	char *cwd, *out = NULL;
 
-	if (colon && colon[1] && colon[1] != '/' &&
-	    has_path(spec, (size_t)(colon - spec))) {
+	if (at && spec[at] != '/') {
 		cwd = getcwd(NULL, 0);
-		if (!cwd || asprintf(&out, "%.*s:%s/%s", (int)(colon - spec),
-				     spec, cwd, colon + 1) < 0)
+		if (!cwd || asprintf(&out, "%.*s%s/%s", (int)at, spec, cwd,
+				     spec + at) < 0)
 			out = NULL;
 		free(cwd);
 	} else {
@@ -216,26 +197,9 @@ static int unpause(const struct args *args)
 	return rc;
 }
 
-/* The first string of the object, without its escapes. */
-static void first_string(const char *json, char *out, size_t size)
-{
-	const char *at = strchr(json, ':');
-	size_t n = 0;
-
-	if (!at || at[1] != '"')
-		return;
-	for (at += 2; *at && *at != '"' && n + 1 < size; at++) {
-		if (*at == '\\' && at[1])
-			at++;
-		out[n++] = *at;
-	}
-	out[n] = '\0';
-}
-
 /* Prints where the old contents are, and how long the disk stood still. */
 static int put_snapshot(const struct args *args, const char *json)
 {
-	char name[4096] = "";
 	unsigned long us = 0;
 	const char *at = strstr(json, "\"pause_us\":");
 
@@ -243,10 +207,10 @@ static int put_snapshot(const struct args *args, const char *json)
 		puts(json);
 		return 0;
 	}
-	first_string(json, name, sizeof(name));
 	if (at)
 		us = strtoul(at + strlen("\"pause_us\":"), NULL, 10);
-	printf("%s\n", name);
+	print_member(stdout, json, "snapshot");
+	putchar('\n');
 	fprintf(stderr, "paused for %lu.%03lu ms\n", us / 1000, us % 1000);
 	return 0;
 }

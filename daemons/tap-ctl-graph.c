@@ -38,40 +38,6 @@ static const struct opt deps_options[] = { OPT_TEXT_FILE, OPT_PID, { 0 } };
 
 /* ---- answers --------------------------------------------------------------- */
 
-/* One character of a JSON string; our own side sends ASCII escapes alone. */
-static const char *put_char(const char *at)
-{
-	static const char from[] = "nrtbf", to[] = "\n\r\t\b\f";
-	const char *found;
-
-	if (*at != '\\') {
-		putchar(*at);
-		return at + 1;
-	}
-	at++;
-	if (*at == 'u' && strlen(at) > 4) {
-		/* these two digits, whatever the text goes on with */
-		char hex[] = { at[3], at[4], '\0' };
-
-		putchar((int)strtol(hex, NULL, 16) & 0x7f);
-		return at + 5;
-	}
-	found = *at ? strchr(from, *at) : NULL;
-	putchar(found ? to[found - from] : *at);
-	return *at ? at + 1 : at;
-}
-
-/* The member "text", which comes last, as it is. */
-static void put_text(const char *json)
-{
-	const char *at = strstr(json, "\"text\":\"");
-
-	if (!at)
-		return;
-	for (at += strlen("\"text\":\""); *at && *at != '"';)
-		at = put_char(at);
-}
-
 static unsigned long number_of(const char *json, const char *key)
 {
 	const char *at = strstr(json, key);
@@ -171,7 +137,8 @@ static int call(const struct args *args, const char *verb, struct params *p,
 	blktap_control_destroy(control);
 	if (!rc)
 		return 0;
-	report(args, of_disk ? disk_object(args) : "tapdisk", rc, err);
+	report(args, of_disk ? disk_object(args) : arg_text(args, "file"), rc,
+	       err);
 	return exit_status(rc);
 }
 
@@ -182,7 +149,7 @@ static int show_change(const struct args *args, char *json)
 	if (arg_is_set(args, "json")) {
 		puts(json);
 	} else {
-		put_text(json);
+		print_member(stdout, json, "text");
 		if (strstr(json, "\"applied\":true"))
 			printf("generation %lu, paused for %lu us\n",
 			       number_of(json, "\"generation\":"),
@@ -241,7 +208,7 @@ static int show(const struct args *args, const char *verb)
 	int rc = p ? call(args, verb, p, &json) : EXIT_FAILED;
 
 	if (!rc)
-		put_text(json);
+		print_member(stdout, json, "text");
 	free(json);
 	free(p);
 	return rc;
