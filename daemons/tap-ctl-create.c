@@ -38,7 +38,7 @@ static int create(const struct args *args)
 	char *spec;
 
 	if (arg_is_set(args, "device"))
-		return report(args, arg_text(args, "device"), -ENOTSUP, NULL);
+		return refuse_device(args);
 	rc = open_control(args, &control);
 	if (rc)
 		return rc;

@@ -136,7 +136,8 @@ const struct command list_commands[] = {
 	{ "list", NULL, NULL,
 	  "list tapdisks, their disks, and free-standing minors", list_options,
 	  NULL, EINVAL, list },
-	{ "stats", NULL, NULL, "print a disk's statistics as JSON",
-	  stats_options, NULL, EINVAL, stats },
+	{ "stats", "read the statistics of", NULL,
+	  "print a disk's statistics as JSON", stats_options, NULL, EINVAL,
+	  stats },
 	{ 0 },
 };

@@ -11,7 +11,7 @@ static int allocate(const struct args *args)
 	int minor, rc;
 
 	if (arg_is_set(args, "device"))
-		return report(args, arg_text(args, "device"), -ENOTSUP, NULL);
+		return refuse_device(args);
 	rc = open_control(args, &control);
 	if (rc)
 		return rc;

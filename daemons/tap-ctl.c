@@ -57,6 +57,13 @@ static int unknown(const char *name)
 			names[n++] = c->name;
 	names[n] = NULL;
 	like = suggest(name, names);
+	if (name[0] == '-') {
+		fprintf(stderr,
+			"tap-ctl: option '%s' stands before the command\n"
+			"hint: the command comes first: tap-ctl COMMAND %s\n",
+			name, name);
+		return EXIT_USAGE;
+	}
 	fprintf(stderr, "tap-ctl: unknown command '%s'\n", name);
 	if (like)
 		fprintf(stderr, "hint: did you mean '%s'?\n", like);

@@ -6,10 +6,23 @@
 
 #include "tapdisk.h"
 
+/* They say nothing to a tapdisk that opens what tap-ctl asks for. */
+static const char *const disk_options[] = { "run",    "unix",	   "tcp",
+					    "export", "read-only", "buffered",
+					    "force",  NULL };
+
 static int run(const struct args *args)
 {
+	size_t i;
+
 	if (arg_is_set(args, "disk"))
 		return run_serve(args);
+	for (i = 0; disk_options[i]; i++)
+		if (arg_is_set(args, disk_options[i]))
+			return misuse(args, NULL,
+				      "--%s goes with a disk, as in tapdisk "
+				      "--%s ... raw:FILE",
+				      disk_options[i], disk_options[i]);
 	return run_daemon(args);
 }
 

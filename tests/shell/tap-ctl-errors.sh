@@ -46,6 +46,10 @@ hinted "did you mean '--type'?"
 refused 22 'needs a value' tap-ctl list -p
 refused 22 'not wanted here' tap-ctl list surplus
 refused 95 'Operation not supported' tap-ctl allocate -d /dev/x
+hinted 'leave --device away'
+refused 2 "option '--rundir' stands before the command" \
+	tap-ctl --rundir /x list
+hinted 'the command comes first: tap-ctl COMMAND --rundir'
 
 # no tapdisk
 refused 2 'No such file or directory' tap-ctl attach -p 4000000 -m 0
@@ -83,13 +87,18 @@ refused 2 'No such file or directory' open -a "aio:$tmp/none"
 contains err "$tmp/none"
 refused 2 'No such file or directory' open -a "zzz:$tmp/a.raw"
 contains err 'zzz'
+hinted 'there are raw vhd qcow'
 refused 2 'No such file or directory' open -a "rawx:$tmp/a.raw"
 contains err hint:
 refused 22 'Invalid argument' open -a "$tmp/a.raw"
 refused 22 'Invalid argument' open
 for type in sync vmdk vhdsync; do
 	refused 38 'Function not implemented' open -a "$type:$tmp/a.raw"
+	hinted 'use raw'
 done
+truncate -s 2M large.mason
+refused 22 'is larger than 1M, and so no graph' open -a "mason:$tmp/large.mason"
+hinted 'it is text that describes a graph'
 refused 36 'File name too long' open -a "aio:/$(printf '%0300d' 0)"
 # what the length of a directory and an empty file are is the driver's
 exits 21 open -a "aio:$tmp/directory" 2>err || cat err
@@ -97,6 +106,18 @@ contains err directory
 fails open -a "aio:$tmp/empty" 2>err
 contains err 'hint:'
 equal "$(tap-ctl list -m 0)" "pid=$pid minor=0 state=0"
+
+# addresses, and logs
+for port in 65536 99999 4294967296; do
+	refused 22 "port $port: is no port" \
+		open -a "aio:$tmp/a.raw" --tcp "localhost:$port"
+	hinted 'give a number up to 65535'
+done
+refused 99 'Cannot assign requested address' \
+	open -a "aio:$tmp/a.raw" --tcp 192.0.2.1:10809
+hinted 'name an address that this machine has'
+refused 2 'No such file or directory' open -a "aio:$tmp/a.raw" -C "$tmp/none"
+hinted 'make it: cbt-util create'
 
 # permission; root may do what it likes
 if [ "$(id -u)" != 0 ]; then
@@ -175,7 +196,9 @@ fi
 # no tapdisk to spawn
 refused 2 'No such file or directory' env TAPDISK="$tmp/none" tap-ctl spawn
 hinted 'name the program'
-refused 5 'did not say where it listens' env TAPDISK=/bin/true tap-ctl spawn
+refused 5 '/bin/true did not say where it listens' \
+	env TAPDISK=/bin/true tap-ctl spawn
+hinted 'see whether TAPDISK names a tapdisk'
 
 # tapdisk's own
 refused 22 "engine 'io_urin' is unknown" tapdisk --engine io_urin raw:a.raw
@@ -189,6 +212,14 @@ refused 2 'Invalid argument' tapdisk --unx /tmp/x raw:a.raw
 hinted "did you mean '--unix'?"
 refused 2 'No such file or directory' tapdisk raw:none
 refused 22 'Invalid argument' tapdisk --tcp 10809 raw:a.raw
+refused 22 'is no port' tapdisk --tcp 127.0.0.1:99999 raw:a.raw
+for option in --run --unix --tcp --export; do
+	refused 2 "$option goes with a disk" tapdisk $option x
+done
+for option in -R --buffered --force; do
+	refused 2 'goes with a disk' tapdisk $option
+done
+equal "$(find "$BLKTAP_RUNDIR" ! -type d)" ""
 
 # kernel ring: none here
 if [ ! -e /sys/class/blktap2 ] && ! grep -q blktap /proc/misc; then

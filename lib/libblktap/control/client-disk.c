@@ -90,8 +90,9 @@ static int put_text(char out[BT_WIRE_PATH], const char *text,
 	if (strlen(text) >= BT_WIRE_PATH)
 		return bt_fail(err, -ENAMETOOLONG,
 			       "use a shorter path, or a symbolic link",
-			       "%s: longer than %d bytes: %s", text,
-			       BT_WIRE_PATH - 1, STRERROR(-ENAMETOOLONG));
+			       "it has %zu bytes of %d at most: %s",
+			       strlen(text), BT_WIRE_PATH - 1,
+			       STRERROR(-ENAMETOOLONG));
 	strcpy(out, text);
 	return 0;
 }

@@ -163,7 +163,7 @@ static pid_t parse_pid(const char *text)
 }
 
 /* "tapdisk: cannot ...: cause\nhint: action\n", as far as it is like that. */
-static int fail_start(struct child *child, int status,
+static int fail_start(struct child *child, const char *tapdisk, int status,
 		      struct blktap_error **err)
 {
 	char *text = child->text[1], *hint, *end;
@@ -185,11 +185,11 @@ static int fail_start(struct child *child, int status,
 	if (*text)
 		return bt_fail(err, code, hint, "%s", text);
 	if (WIFSIGNALED(status))
-		return bt_fail(err, code, NULL, "tapdisk died of signal %d",
+		return bt_fail(err, code, NULL, "%s died of signal %d", tapdisk,
 			       WTERMSIG(status));
-	return bt_fail(err, code, NULL,
-		       "tapdisk did not say where it listens (exit status %d)",
-		       WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+	return bt_fail(err, code, "see whether TAPDISK names a tapdisk",
+		       "%s did not say where it listens (exit status %d)",
+		       tapdisk, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
 static int finish(const struct blktap_control *control, struct child *child,
@@ -208,7 +208,7 @@ static int finish(const struct blktap_control *control, struct child *child,
 		;
 	*pid = parse_pid(child->text[0]);
 	if (status || *pid < 0)
-		return fail_start(child, status, err);
+		return fail_start(child, control->tapdisk, status, err);
 	return 0;
 }
 

@@ -29,7 +29,8 @@ int bt_image_file_fail(const char *path, int rc, struct blktap_error **err)
 	const char *hint = NULL;
 
 	if (rc == -ENOENT)
-		hint = "check the path, or make the file with truncate -s SIZE";
+		hint = "check the path; truncate -s SIZE makes a raw file, "
+		       "qcow-create and vhd-util create make the others";
 	else if (rc == -EACCES)
 		hint = "open it read-only, or as a user who may write it; a "
 		       "confined tapdisk opens only what it was allowed";

@@ -244,6 +244,28 @@ static int listen_address(struct blktap_nbd_server *server,
 	return 0;
 }
 
+/* getaddrinfo takes 99999 for the port that is left of it in 16 bits. */
+static bool is_port(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return text[digits] || (digits <= 5 && atoi(text) <= UINT16_MAX);
+}
+
+static const char *tcp_hint(int rc)
+{
+	switch (rc) {
+	case -EADDRINUSE:
+		return "another server is there: choose another port";
+	case -EADDRNOTAVAIL:
+		return "name an address that this machine has";
+	case -EACCES:
+		return "ports below 1024 need privilege: choose a higher one";
+	default:
+		return NULL;
+	}
+}
+
 static int listen_tcp(struct blktap_nbd_server *server, const char *host,
 		      const char *port, uint16_t *bound,
 		      struct blktap_error **err)
@@ -254,12 +276,16 @@ static int listen_tcp(struct blktap_nbd_server *server, const char *host,
 	uint32_t before = server->listener_count;
 	struct addrinfo *list, *ai;
 	char buf[BT_STRERROR_MAX];
-	int rc = getaddrinfo(*host ? host : NULL, port, &hints, &list);
+	int rc;
 
+	if (!is_port(port))
+		return bt_fail(err, -EINVAL, "give a number up to 65535",
+			       "%s port %s: is no port", host, port);
+	rc = getaddrinfo(*host ? host : NULL, port, &hints, &list);
 	if (rc)
 		return bt_fail(err, rc == EAI_SYSTEM ? -errno : -EADDRNOTAVAIL,
-			       NULL, "%s port %s: %s", host, port,
-			       gai_strerror(rc));
+			       tcp_hint(-EADDRNOTAVAIL), "%s port %s: %s", host,
+			       port, gai_strerror(rc));
 	rc = -EADDRNOTAVAIL;
 	for (ai = list; ai; ai = ai->ai_next) {
 		int one = server->listener_count < BT_NBD_LISTEN_MAX
@@ -275,7 +301,7 @@ static int listen_tcp(struct blktap_nbd_server *server, const char *host,
 	freeaddrinfo(list);
 	if (!ai && server->listener_count > before)
 		return 0;
-	return bt_fail(err, rc, NULL, "%s port %s: %s", host, port,
+	return bt_fail(err, rc, tcp_hint(rc), "%s port %s: %s", host, port,
 		       bt_strerror(rc, buf));
 }
 

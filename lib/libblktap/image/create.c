@@ -151,8 +151,7 @@ static int read_backing(struct making *m,
 			m->create.path);
 	cls = blktap_class_find(options->backing_format);
 	if (!cls)
-		return bt_fail(err, -ENOENT, NULL, "there is no type '%s'",
-			       options->backing_format);
+		return bt_image_unknown_type(options->backing_format, err);
 	rc = bt_path_resolve(m->create.path, options->backing,
 			     &m->backing_path);
 	if (rc < 0)
@@ -309,8 +308,7 @@ int bt_image_create_over(const char *format, const char *path,
 		memcpy(&opts, options, options->struct_size);
 	m.cls = blktap_class_find(format);
 	if (!m.cls)
-		return bt_fail(err, -ENOENT, NULL, "there is no type '%s'",
-			       format);
+		return bt_image_unknown_type(format, err);
 	if (!m.cls->create)
 		return bt_fail(err, -ENOTSUP, NULL,
 			       "a disk of type '%s' has no file to make",
@@ -321,9 +319,9 @@ int bt_image_create_over(const char *format, const char *path,
 	m.create.progress = opts.progress;
 	m.create.opaque = opts.opaque;
 	rc = make(&m, &opts, err);
-	free(m.backing_name);
 	free(m.temporary);
 	free(m.backing_path);
+	free(m.backing_name);
 	free(m.extra_text);
 	return rc;
 }

@@ -17,6 +17,10 @@ int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 int bt_spec_parse_as(const struct blktap_class *cls, const char *spec,
 		     struct bt_args **args, struct blktap_error **err);
 
+/* -ENOENT, or -ENOSYS for a name that others use: says which types there are, or
+ * which was meant. */
+int bt_image_unknown_type(const char *name, struct blktap_error **err);
+
 struct blktap_image_options;
 
 /* Opens the image that spec names, with all it stands on: parents are opened

@@ -29,24 +29,37 @@ static size_t name_length(const char *text)
 	return n;
 }
 
-static int unknown_class(const char *name, struct blktap_error **err)
+int bt_image_unknown_type(const char *name, struct blktap_error **err)
 {
 	static const char *const reserved[] = { "sync", "vmdk", "vhdsync" };
 	const struct blktap_class *cls = NULL;
+	struct bt_strbuf all = BT_STRBUF_INIT;
 	struct bt_suggest s;
+	const char *hint;
 	size_t i;
+	int rc;
 
 	for (i = 0; i < BT_ARRAY_SIZE(reserved); i++)
 		if (!strcmp(name, reserved[i]))
-			return bt_fail(err, -ENOSYS, NULL,
+			return bt_fail(err, -ENOSYS,
+				       "use raw (or aio) for plain files, vhd "
+				       "for VHDs",
 				       "type '%s' is reserved and not built",
 				       name);
 	bt_suggest_init(&s, name);
 	while ((cls = blktap_class_next(cls)))
 		if (blktap_class_is_driver(cls))
 			bt_suggest_offer(&s, blktap_class_get_name(cls));
-	return bt_fail(err, -ENOENT, bt_suggest_hint(&s),
-		       "there is no type '%s'", name);
+	hint = bt_suggest_hint(&s);
+	bt_strbuf_puts(&all, "there are");
+	while (!hint && (cls = blktap_class_next(cls)))
+		if (blktap_class_is_driver(cls))
+			bt_strbuf_printf(&all, " %s",
+					 blktap_class_get_name(cls));
+	rc = bt_fail(err, -ENOENT, hint ? hint : bt_strbuf_str(&all),
+		     "there is no type '%s'", name);
+	bt_strbuf_fini(&all);
+	return rc;
 }
 
 static int find_class(const char *spec, size_t len,
@@ -62,7 +75,7 @@ static int find_class(const char *spec, size_t len,
 	memcpy(name, spec, len);
 	name[len] = '\0';
 	*out = blktap_class_find(name);
-	return *out ? 0 : unknown_class(name, err);
+	return *out ? 0 : bt_image_unknown_type(name, err);
 }
 
 static void skip_space(const char **at)

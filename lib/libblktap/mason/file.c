@@ -191,7 +191,14 @@ int bt_mason_file_create(const struct bt_mason_source *source,
 
 	if (!rc)
 		rc = copy_defines(file, source->defines);
-	if (rc < 0)
+	if (rc == -E2BIG)
+		rc = bt_fail(
+			err, -EINVAL,
+			"it is text that describes a graph; an image is named "
+			"by its type, as in raw:FILE",
+			"%s: is larger than 1M, and so no graph's text",
+			source->name);
+	else if (rc < 0)
 		bt_fail(err, rc, NULL, "%s: %s", source->name,
 			bt_strerror(rc, text));
 	else

@@ -192,8 +192,10 @@ static int cbt_open(struct bt_node *node, const struct bt_args *args,
 	c->fd = open(path, (flags & BLKTAP_OPEN_READ_ONLY ? O_RDONLY : O_RDWR) |
 				   O_CLOEXEC | O_NONBLOCK);
 	if (c->fd < 0 || fstat(c->fd, &st) < 0)
-		rc = bt_fail(err, -errno, NULL, "%s: %s", path,
-			     bt_strerror(-errno, text));
+		rc = bt_fail(err, -errno,
+			     errno == ENOENT ? "make it: cbt-util create"
+					     : NULL,
+			     "%s: %s", path, bt_strerror(-errno, text));
 	else if (!S_ISREG(st.st_mode))
 		rc = bt_fail(err, -EINVAL, "make it: cbt-util create",
 			     "%s: is no file", path);
