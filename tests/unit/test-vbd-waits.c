@@ -4,6 +4,7 @@
 #include "image/image.h"
 #include "vbd/edit.h"
 
+#include "graph.h"
 #include "vbd-rig.h"
 
 /* ---- time ----------------------------------------------------------------- */
@@ -328,6 +329,104 @@ START_TEST(padded_write_at_the_gate_outlives_a_change_to_smaller_blocks)
 }
 END_TEST
 
+/* ---- FUA ------------------------------------------------------------------- */
+
+struct swap {
+	struct bt_edit edit;
+	struct bt_node *node, *old;
+	struct op *op; /* begun while the gate is held; or NULL */
+	bool done;
+};
+
+static uint32_t volatile_writes; /* that no flush came after */
+
+static void counter_submit(struct bt_node *node, struct bt_request *req)
+{
+	if (req->op == BLKTAP_OP_FLUSH)
+		volatile_writes = 0;
+	else if (req->op == BLKTAP_OP_WRITE &&
+		 !(req->flags & BLKTAP_FUA && node->limits.native_fua))
+		volatile_writes++;
+	bt_request_complete(req, 0);
+}
+
+static void with_fua(struct bt_node *node, struct bt_limits *limits)
+{
+	(void)node;
+	limits->size = SIZE;
+	limits->block_size = 512;
+}
+
+static void without_fua(struct bt_node *node, struct bt_limits *limits)
+{
+	with_fua(node, limits);
+	limits->native_fua = false;
+}
+
+static const struct blktap_class flusher_class = {
+	.name = "flusher",
+	.operations = BT_OPS_ALL,
+	.get_limits = without_fua,
+	.submit = counter_submit,
+};
+
+static const struct blktap_class fua_class = {
+	.name = "fua",
+	.operations = BT_OPS_ALL,
+	.get_limits = with_fua,
+	.submit = counter_submit,
+};
+
+static int put_node(struct bt_edit *edit, struct blktap_error **err)
+{
+	static unsigned char data[3000];
+	struct swap *s = bt_container_of(edit, struct swap, edit);
+
+	s->old = disk->root;
+	if (s->op)
+		submit(s->op, BLKTAP_OP_WRITE, 10, data, sizeof(data),
+		       BLKTAP_FUA);
+	return bt_disk_adopt(disk, s->node, err);
+}
+
+static void node_is_in(struct bt_edit *edit, int error,
+		       struct blktap_error *err)
+{
+	(void)err;
+	ck_assert_int_eq(error, 0);
+	bt_container_of(edit, struct swap, edit)->done = true;
+}
+
+static void swap_for(const struct blktap_class *cls, struct op *op)
+{
+	struct swap s = { .edit = { .commit = put_node, .done = node_is_in },
+			  .op = op };
+
+	s.node = make_node(&context->env, cls, cls->name, NULL);
+	bt_edit_start(disk, &s.edit);
+	turns();
+	ck_assert(s.done);
+	bt_node_destroy(s.old);
+}
+
+/* Its parts were made when the image below had no FUA, or had it. */
+START_TEST(fua_of_a_split_write_outlives_a_change_of_the_graph)
+{
+	const struct blktap_class *other = _i ? &fua_class : &flusher_class;
+	struct op op;
+
+	open_disk(NULL);
+	swap_for(other, NULL);
+	volatile_writes = 0;
+	swap_for(_i ? &flusher_class : &fua_class, &op);
+	turns();
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, 0);
+	ck_assert_uint_eq(volatile_writes, 0);
+	close_disk(0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd waits");
@@ -347,6 +446,8 @@ int main(void)
 	tcase_add_test(
 		tc,
 		padded_write_at_the_gate_outlives_a_change_to_smaller_blocks);
+	tcase_add_loop_test(
+		tc, fua_of_a_split_write_outlives_a_change_of_the_graph, 0, 2);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

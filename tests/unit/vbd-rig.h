@@ -97,8 +97,8 @@ static inline void op_done(void *opaque, int error)
 	op->error = error;
 }
 
-static inline void start(struct op *op, enum blktap_op what, uint64_t offset,
-			 void *data, size_t length, uint32_t flags)
+static inline void submit(struct op *op, enum blktap_op what, uint64_t offset,
+			  void *data, size_t length, uint32_t flags)
 {
 	struct blktap_io io = {
 		.size = sizeof(io),
@@ -116,6 +116,12 @@ static inline void start(struct op *op, enum blktap_op what, uint64_t offset,
 	op->iov.iov_len = length;
 	op->calls = 0;
 	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+}
+
+static inline void start(struct op *op, enum blktap_op what, uint64_t offset,
+			 void *data, size_t length, uint32_t flags)
+{
+	submit(op, what, offset, data, length, flags);
 	turns();
 }
 

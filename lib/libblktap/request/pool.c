@@ -139,6 +139,7 @@ static void reset(struct bt_request *req)
 	req->late = false;
 	req->was_written = false;
 	req->emulated = false;
+	req->unflushed = false;
 }
 
 struct bt_request *bt_pool_take(struct bt_pool *pool)

@@ -88,6 +88,7 @@ struct bt_request {
 	bool late;
 	bool was_written; /* FUA: the write is done, the flush is not */
 	bool emulated; /* WRITE_ZEROES that is written as data */
+	bool unflushed; /* of a split request: parts of it need a flush for FUA */
 
 	/* The pool's. */
 	struct bt_pool *pool;

@@ -66,6 +66,7 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 	req->late = false;
 	req->was_written = false;
 	req->emulated = false;
+	req->unflushed = false;
 	req->admitted_ns = bt_loop_now(disk->context->loop);
 	disk->stats.outstanding++;
 	if (disk->closing && !rc)

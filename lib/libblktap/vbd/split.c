@@ -198,8 +198,6 @@ static void send_part(struct blktap_disk *disk, struct bt_request *parent,
 	part->padded = padded;
 	req->op = parent->op;
 	req->flags = parent->flags;
-	if (!disk->limits.native_fua)
-		req->flags &= ~BLKTAP_FUA;
 	req->offset = parent->offset + part->at;
 	req->length = bytes;
 	req->admitted_ns = parent->admitted_ns;
@@ -258,12 +256,8 @@ static void flush_after(struct blktap_disk *disk, struct bt_request *parent)
 /* All parts are back: the flush that FUA asks for, and the end. */
 static void conclude(struct blktap_disk *disk, struct bt_request *parent)
 {
-	bool flush = parent->flags & BLKTAP_FUA && !parent->error &&
-		     !parent->was_written && bt_op_is_writing(parent->op);
-
-	if (flush && parent->op == BLKTAP_OP_WRITE && disk->limits.native_fua)
-		flush = false;
-	if (flush)
+	if (parent->flags & BLKTAP_FUA && parent->unflushed && !parent->error &&
+	    !parent->was_written)
 		flush_after(disk, parent);
 	else
 		bt_admit_finish(disk, parent, parent->error);
@@ -325,8 +319,7 @@ static void write_back(struct blktap_disk *disk, struct bt_part *part)
 	}
 	part->writing_back = true;
 	req->op = BLKTAP_OP_WRITE;
-	if (disk->limits.native_fua)
-		req->flags |= part->parent->flags & BLKTAP_FUA;
+	req->flags |= part->parent->flags & BLKTAP_FUA;
 	bt_port_submit(&disk->top, req);
 }
 
@@ -349,6 +342,15 @@ static void note_error(struct bt_request *parent, struct bt_request *req)
 		parent->error = req->error;
 		parent->failed = req->failed;
 	}
+}
+
+/* Asked when the part is back, of the graph that it went through: its brothers may
+ * wait at the gate, for one that is different. */
+static bool needs_flush(const struct blktap_disk *disk,
+			const struct bt_request *req)
+{
+	return bt_op_is_writing(req->op) &&
+	       (req->op != BLKTAP_OP_WRITE || !disk->limits.native_fua);
 }
 
 static void serve_waiting(struct blktap_disk *disk)
@@ -401,6 +403,8 @@ void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req)
 		}
 	}
 	note_error(parent, req);
+	if (needs_flush(disk, req))
+		parent->unflushed = true;
 	if (part->padded)
 		disk->bounces_free[disk->bounces_left++] = part->index;
 	bt_list_del(&req->life);
