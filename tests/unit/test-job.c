@@ -14,6 +14,7 @@
 #include "faulty.h"
 #include "model.h"
 #include "seed.h"
+#include "vbd/job.h"
 #include "vbd/vbd.h"
 
 #define SIZE (1u << 20)
@@ -362,11 +363,29 @@ static void paused(void *opaque, int error, const char *message)
 	*(int *)opaque = error ? error : 1;
 }
 
+static void turn_until(bool (*is_there)(void))
+{
+	while (!is_there())
+		ck_assert_int_eq(blktap_context_process(context), 0);
+}
+
+static int pause_done;
+
+static bool is_paused(void)
+{
+	return pause_done != 0;
+}
+
+static void begin_pause(void)
+{
+	pause_done = 0;
+	ck_assert_int_eq(blktap_disk_pause(m.disk, 0, paused, &pause_done), 0);
+}
+
 START_TEST(job_waits_for_a_paused_disk_and_goes_on)
 {
 	struct blktap_job_info info = { .size = sizeof(info) };
 	uint32_t n, round;
-	int done;
 
 	make_chain(&chains[0]);
 	ck_assert_msg(!start(works[_i].kind, works[_i].base), "%s", text);
@@ -374,12 +393,9 @@ START_TEST(job_waits_for_a_paused_disk_and_goes_on)
 		model_run(&m, 1 + round * 2);
 		if (ends)
 			break;
-		done = 0;
-		ck_assert_int_eq(blktap_disk_pause(m.disk, 0, paused, &done),
-				 0);
-		while (!done)
-			ck_assert_int_eq(blktap_context_process(context), 0);
-		ck_assert_int_eq(done, 1);
+		begin_pause();
+		turn_until(is_paused);
+		ck_assert_int_eq(pause_done, 1);
 		for (n = 0; n < 20; n++)
 			ck_assert_int_eq(blktap_context_process(context), 0);
 		if (!ends) {
@@ -390,6 +406,64 @@ START_TEST(job_waits_for_a_paused_disk_and_goes_on)
 	}
 	run_job();
 	ck_assert_msg(!result, "%s", text);
+	verify();
+	model_fini(&m);
+}
+END_TEST
+
+static bool is_flushing(void)
+{
+	return ends || (job->phase == BT_JOB_FLUSH && job->under_way);
+}
+
+static bool is_switching(void)
+{
+	return ends || (job->finishing && m.disk->edit);
+}
+
+/* The pause comes while the job flushes, and is there before the switch is. */
+START_TEST(job_whose_switch_a_pause_took_back_can_be_cancelled)
+{
+	make_chain(&chains[0]);
+	ck_assert_msg(!start(works[_i].kind, works[_i].base), "%s", text);
+	faulty_add((struct faulty_rule){ .op = BT_IO_SYNC, .delay_ns = 1000 });
+	turn_until(is_flushing);
+	begin_pause();
+	faulty_reset();
+	bt_loop_advance(bt_context_get_loop(context), 1000000);
+	turn_until(is_paused);
+	ck_assert_int_eq(blktap_disk_resume(m.disk, NULL, NULL), 0);
+	blktap_job_cancel(job);
+	run_job();
+	ck_assert_int_eq(result, -ECANCELED);
+	ck_assert_uint_eq(depth(), IMAGES);
+	verify();
+	model_fini(&m);
+}
+END_TEST
+
+/* Nothing of a job that has ended is touched by the pause that it met. */
+START_TEST(job_may_be_destroyed_while_a_pause_holds_the_gate)
+{
+	bool switches = _i >= WORKS;
+	uint32_t work = _i % WORKS;
+
+	make_chain(&chains[0]);
+	ck_assert_msg(!start(works[work].kind, works[work].base), "%s", text);
+	if (switches)
+		turn_until(is_switching);
+	begin_pause();
+	if (!switches) {
+		turn_until(is_paused);
+		blktap_job_cancel(job);
+	}
+	while (!ends)
+		ck_assert_int_eq(blktap_context_process(context), 0);
+	ck_assert_int_eq(result, switches ? 0 : -ECANCELED);
+	ck_assert_uint_eq(m.disk->gate.count, 1);
+	ck_assert_int_eq(blktap_job_destroy(job), 0);
+	turn_until(is_paused);
+	ck_assert_int_eq(blktap_disk_resume(m.disk, NULL, NULL), 0);
 	verify();
 	model_fini(&m);
 }
@@ -509,6 +583,12 @@ int main(void)
 	tcase_add_test(tc, stream_does_not_undo_a_write_over_zeroes);
 	tcase_add_loop_test(tc, job_waits_for_a_paused_disk_and_goes_on, 0,
 			    WORKS);
+	tcase_add_loop_test(tc,
+			    job_whose_switch_a_pause_took_back_can_be_cancelled,
+			    0, WORKS);
+	tcase_add_loop_test(tc,
+			    job_may_be_destroyed_while_a_pause_holds_the_gate,
+			    0, 2 * WORKS);
 	tcase_add_loop_test(tc, job_ends_with_its_disk, 0, WORKS);
 	tcase_add_test(tc, job_keeps_its_rate_and_its_pause);
 	tcase_add_test(tc, job_that_makes_no_sense_is_refused);

@@ -95,6 +95,20 @@ int bt_gate_hold(struct bt_gate *gate, struct bt_port **ports, uint32_t count,
 	return 0;
 }
 
+void bt_gate_forget(struct bt_gate *gate, struct bt_port *port)
+{
+	uint32_t i;
+
+	if (port->gate != gate)
+		return;
+	for (i = 0; gate->ports[i] != port; i++)
+		;
+	gate->ports[i] = gate->ports[--gate->count];
+	port->gate = NULL;
+	port->hold = 0;
+	bt_gate_check(gate);
+}
+
 void bt_gate_release(struct bt_gate *gate)
 {
 	struct bt_port **ports = gate->ports;

@@ -448,6 +448,8 @@ int bt_gate_hold(struct bt_gate *gate, struct bt_port **ports, uint32_t count,
 		 void (*fn)(struct bt_gate *gate, int error), void *opaque);
 /* Lets the held requests go on, in order. Harmless where nothing is held. */
 void bt_gate_release(struct bt_gate *gate);
+/* The edge is held no more, if it was: it is about to go. Nothing waits at it. */
+void bt_gate_forget(struct bt_gate *gate, struct bt_port *port);
 bool bt_gate_is_drained(const struct bt_gate *gate);
 /* A request left an edge that the gate holds: port.c calls this. */
 void bt_gate_check(struct bt_gate *gate);

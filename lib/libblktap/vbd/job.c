@@ -99,6 +99,9 @@ void bt_job_end(struct blktap_job *job)
 
 	bt_job_unlock_whole(job);
 	bt_job_unlink(job);
+	/* a pause may hold them, and the job may be destroyed before it ends */
+	bt_gate_forget(&disk->gate, &job->source);
+	bt_gate_forget(&disk->gate, &job->target);
 	bt_timer_cancel(&job->rate_timer);
 	bt_work_cancel(&job->work);
 	bt_job_forget(job);
@@ -266,6 +269,7 @@ void bt_job_disk_paused(struct blktap_disk *disk)
 	bt_node_destroy(job->incoming);
 	job->incoming = NULL;
 	job->ready = false;
+	job->finishing = false;
 	job->phase = BT_JOB_WAIT;
 	if (job->failed)
 		bt_job_wake(job);
