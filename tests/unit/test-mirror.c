@@ -137,6 +137,78 @@ START_TEST(a_leg_that_dies_is_not_noticed_above_and_heals)
 }
 END_TEST
 
+/* As a qcow image of version 1 over a base, or a server that says so. */
+static void make_no_zeroes(struct bt_node *node, struct bt_request *req)
+{
+	if (req->op == BLKTAP_OP_WRITE_ZEROES)
+		bt_request_complete(req, -ENOTSUP);
+	else
+		bt_port_submit(&node->ports[0], req);
+}
+
+static const struct bt_port_desc plain_ports[] = { { .name = "lower" },
+						   { .name = NULL } };
+
+static const struct blktap_class plain_class = {
+	.name = "plain",
+	.ports = plain_ports,
+	.operations = BT_OPS_ALL,
+	.submit = make_no_zeroes,
+};
+
+START_TEST(a_leg_that_cannot_make_zeroes_is_written_them)
+{
+	static unsigned char old[BYTES], back[BYTES];
+	struct bt_node *legs[3] = { NULL };
+	struct rig rig;
+
+	rig_init(&rig);
+	legs[0] = rig_ram(&rig, "a", "2M");
+	legs[1] = rig_ram(&rig, "b", "2M");
+	legs[_i] = rig_node(&rig, &plain_class, "p", "", &legs[_i], 1);
+	rig_top(&rig,
+		rig_node(&rig, &bt_mirror_class, "m", "region=64k", legs, 3));
+	rig.root->on_error = BT_ON_ERROR_DEGRADE;
+	memset(old, 0xaa, sizeof(old));
+	ck_assert_int_eq(rig_write(&rig, 0, old, 1u << 20), 0);
+	ck_assert_int_eq(rig_write(&rig, 1u << 20, old, 1u << 20), 0);
+	ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_DISCARD, 0, 4096, NULL, 4096),
+			 0);
+	ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_WRITE_ZEROES, 0, 12288, NULL,
+				 BYTES - 12288),
+			 0);
+	memset(old + 4096, 0, 4096);
+	memset(old + 12288, 0, BYTES - 12288);
+	expect(&rig, "legs", "in-sync,in-sync");
+	bt_port_link(&rig.top, legs[!_i]);
+	ck_assert_int_eq(rig_read(&rig, 0, back, BYTES), 0);
+	ck_assert_mem_eq(back, old, BYTES);
+	bt_port_link(&rig.top, legs[_i]);
+	ck_assert_int_eq(rig_read(&rig, 0, back, BYTES), 0);
+	ck_assert_mem_eq(back, old, BYTES);
+	bt_port_link(&rig.top, rig.root);
+	rig_fini(&rig);
+}
+END_TEST
+
+/* And is copied to all the same. */
+START_TEST(a_leg_that_cannot_make_zeroes_is_copied_to)
+{
+	struct bt_node *legs[3] = { NULL };
+	struct rig rig;
+
+	rig_init(&rig);
+	legs[0] = rig_ram(&rig, "a", "2M");
+	legs[1] = rig_ram(&rig, "b", "2M");
+	legs[1] = rig_node(&rig, &plain_class, "p", "", &legs[1], 1);
+	rig_top(&rig, rig_node(&rig, &bt_mirror_class, "m",
+			       "region=64k sync=background", legs, 3));
+	pass_time(&rig, 1);
+	expect(&rig, "legs", "in-sync,in-sync");
+	rig_fini(&rig);
+}
+END_TEST
+
 /* All lanes of a batch fail together, which counts once. */
 START_TEST(a_leg_that_is_back_soon_is_copied_to_soon)
 {
@@ -456,6 +528,9 @@ int main(void)
 		       reads_are_spread_and_the_first_is_preferred_where_said);
 	tcase_add_test(tc, a_background_copy_ends_with_legs_that_are_the_same);
 	tcase_add_test(tc, the_rate_of_a_copy_can_be_changed_while_it_runs);
+	tcase_add_loop_test(tc, a_leg_that_cannot_make_zeroes_is_written_them,
+			    0, 2);
+	tcase_add_test(tc, a_leg_that_cannot_make_zeroes_is_copied_to);
 	tcase_add_test(tc, a_leg_that_dies_is_not_noticed_above_and_heals);
 	tcase_add_test(tc, a_leg_that_is_back_soon_is_copied_to_soon);
 	tcase_add_test(tc, a_leg_that_stays_dead_holds_up_no_copy_to_another);

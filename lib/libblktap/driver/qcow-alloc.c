@@ -11,25 +11,7 @@
 #include "util/bytes.h"
 #include "util/checked.h"
 
-#define ZERO_BYTES 65536u
-#define ZERO_IOVS (QCOW_ZERO_MAX / ZERO_BYTES)
-
 static void set_block_entry(struct bt_qcow *q);
-
-static const char zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
-
-#define ZERO_IOV                                       \
-	{                                              \
-		.iov_base = (void *)(uintptr_t)zeroes, \
-		.iov_len = sizeof(zeroes)              \
-	}
-#define ZERO_IOV4 ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV
-static const struct iovec zero_iov[ZERO_IOVS] = {
-	ZERO_IOV4, ZERO_IOV4, ZERO_IOV4, ZERO_IOV4,
-	ZERO_IOV4, ZERO_IOV4, ZERO_IOV4, ZERO_IOV4,
-};
-
-const struct bt_sgl bt_qcow_zeroes = { .iov = zero_iov, .count = ZERO_IOVS };
 
 void bt_qcow_write_zeroes(struct bt_qcow *q, struct bt_io *io, uint64_t host,
 			  uint64_t bytes,
@@ -40,7 +22,7 @@ void bt_qcow_write_zeroes(struct bt_qcow *q, struct bt_io *io, uint64_t host,
 	io->flags = 0;
 	io->offset = host;
 	io->length = bytes;
-	io->data = bt_qcow_zeroes;
+	io->data = bt_zeroes;
 	io->done = done;
 	bt_engine_submit(io);
 }

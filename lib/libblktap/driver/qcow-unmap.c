@@ -36,7 +36,7 @@ static int zero_part(struct bt_qcow_frame *frame, uint64_t end)
 		bt_qcow_advance(frame, map.length);
 		return 1;
 	}
-	frame->data = bt_qcow_zeroes;
+	frame->data = bt_zeroes;
 	return bt_qcow_write_mapped(frame, &map);
 }
 

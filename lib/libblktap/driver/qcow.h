@@ -34,7 +34,6 @@ enum { QCOW_REFBLOCK, QCOW_REFTABLE, QCOW_L2, QCOW_L1, QCOW_KINDS };
 #define QCOW_L1_SMALL 65536u /* bytes of a table that is kept in one piece */
 #define QCOW_EXTENTS 4096u /* dropped or free, kept in memory */
 #define QCOW_FOUND 64u /* extents found in one turn */
-#define QCOW_ZERO_MAX (2u << 20) /* of one write of zeroes */
 
 struct bt_qcow;
 struct bt_qcow_frame;
@@ -249,9 +248,6 @@ static inline uint32_t bt_qcow_cluster(const struct bt_qcow *q)
 {
 	return q->geo.cluster_bytes;
 }
-
-/* A window of zeroes, QCOW_ZERO_MAX long. */
-extern const struct bt_sgl bt_qcow_zeroes;
 
 /* ---- qcow-open.c, qcow-parent.c ------------------------------------------- */
 int bt_qcow_open(struct bt_node *node, const struct bt_args *args,

@@ -40,6 +40,34 @@ static void fan_end(struct bt_mirror_fan *fan)
 		fan->fn(fan);
 }
 
+/* A leg that cannot make zeroes here is no worse than the others for that: it is
+ * written them. Where all of them were sent on to the core instead, those that can
+ * would have them already, and differ. */
+static bool writes_zeroes(struct bt_mirror_child *child)
+{
+	struct bt_request *req = &child->req;
+	struct bt_port *port = child->fan->mirror->legs[child->leg].port;
+
+	if (req->error == -ENOTSUP && req->op == BLKTAP_OP_WRITE_ZEROES) {
+		child->zero_to = req->offset + req->length;
+		req->op = BLKTAP_OP_WRITE;
+		req->flags &= BLKTAP_FUA;
+	} else if (!req->error && child->zero_to) {
+		req->offset += req->length;
+	} else {
+		return false;
+	}
+	if (req->offset == child->zero_to)
+		return false;
+	req->error = 0;
+	req->length = bt_min_u64(
+		child->zero_to - req->offset,
+		bt_min_u64(port->lower->limits.max_transfer, BT_ZEROES_MAX));
+	req->data = bt_zeroes;
+	bt_port_submit(port, req);
+	return true;
+}
+
 static void child_done(struct bt_request *req)
 {
 	struct bt_mirror_child *child =
@@ -47,6 +75,8 @@ static void child_done(struct bt_request *req)
 	struct bt_mirror_fan *fan = child->fan;
 	struct bt_mirror *m = fan->mirror;
 
+	if (bt_unlikely(req->error || child->zero_to) && writes_zeroes(child))
+		return;
 	if (req->error) {
 		fan->failed |= 1u << child->leg;
 		if (!fan->error) {
@@ -91,6 +121,7 @@ static void fan_send(struct bt_mirror_fan *fan, struct bt_pool *pool,
 		child = bt_container_of(req, struct bt_mirror_child, req);
 		child->fan = fan;
 		child->leg = i;
+		child->zero_to = 0;
 		req->op = like->op;
 		req->flags = like->flags;
 		req->offset = like->offset;

@@ -71,9 +71,16 @@ static void lane_idle(struct bt_mirror_lane *lane, bool copied)
 static void chunk_written(struct bt_request *req)
 {
 	struct bt_mirror_lane *lane = req->opaque;
+	struct bt_mirror *m = lane->mirror;
 
+	if (req->error == -ENOTSUP && req->op == BLKTAP_OP_WRITE_ZEROES) {
+		req->op = BLKTAP_OP_WRITE; /* of what was read, which is zero */
+		req->flags = 0;
+		bt_port_submit(m->legs[m->sync.target].port, req);
+		return;
+	}
 	if (req->error) {
-		fail_batch(lane->mirror);
+		fail_batch(m);
 		lane_idle(lane, false);
 		return;
 	}

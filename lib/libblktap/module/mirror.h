@@ -49,6 +49,7 @@ struct bt_mirror_child {
 	struct bt_request req;
 	struct bt_mirror_fan *fan;
 	uint32_t leg;
+	uint64_t zero_to; /* 0, or it is written zeroes up to there */
 };
 
 struct bt_mirror_frame {

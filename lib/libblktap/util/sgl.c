@@ -122,3 +122,22 @@ bool bt_sgl_is_aligned(const struct bt_sgl *sgl, uint64_t length, size_t align)
 	}
 	return true;
 }
+
+#define ZERO_BYTES 65536u
+
+static const char zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
+
+#define ZERO_IOV                                       \
+	{                                              \
+		.iov_base = (void *)(uintptr_t)zeroes, \
+		.iov_len = sizeof(zeroes)              \
+	}
+#define ZERO_IOV4 ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV
+
+static const struct iovec zero_iov[BT_ZEROES_MAX / ZERO_BYTES] = {
+	ZERO_IOV4, ZERO_IOV4, ZERO_IOV4, ZERO_IOV4,
+	ZERO_IOV4, ZERO_IOV4, ZERO_IOV4, ZERO_IOV4,
+};
+
+const struct bt_sgl bt_zeroes = { .iov = zero_iov,
+				  .count = BT_ZEROES_MAX / ZERO_BYTES };

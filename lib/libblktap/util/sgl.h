@@ -38,4 +38,8 @@ uint64_t bt_sgl_zero(const struct bt_sgl *sgl, uint64_t length);
  * multiple of align (a power of two). */
 bool bt_sgl_is_aligned(const struct bt_sgl *sgl, uint64_t length, size_t align);
 
+/* A window of zeroes, to be written from: BT_ZEROES_MAX bytes. */
+#define BT_ZEROES_MAX (2u << 20)
+extern const struct bt_sgl bt_zeroes;
+
 #endif

@@ -16,23 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ZERO_BYTES 65536u
-#define ZERO_IOVS 16u
-
-static const char zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
-
-/* 1 MiB of zeroes, as data for a write. */
-#define ZERO_IOV                                       \
-	{                                              \
-		.iov_base = (void *)(uintptr_t)zeroes, \
-		.iov_len = sizeof(zeroes)              \
-	}
-static const struct iovec zero_iov[ZERO_IOVS] = {
-	ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV,
-	ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV,
-	ZERO_IOV, ZERO_IOV, ZERO_IOV, ZERO_IOV,
-};
-
 static struct bt_part *part_of(struct bt_request *req)
 {
 	return bt_container_of(req, struct bt_part, req);
@@ -51,8 +34,7 @@ static uint64_t part_limit(const struct blktap_disk *disk,
 			   const struct bt_request *req)
 {
 	if (is_emulated(disk, req))
-		return bt_min_u64(disk->limits.max_transfer,
-				  (uint64_t)ZERO_BYTES * ZERO_IOVS);
+		return bt_min_u64(disk->limits.max_transfer, BT_ZEROES_MAX);
 	if (req->op == BLKTAP_OP_DISCARD || req->op == BLKTAP_OP_WRITE_ZEROES)
 		return disk->limits.max_unmap;
 	return disk->limits.max_transfer;
@@ -135,9 +117,7 @@ static void set_data(struct blktap_disk *disk, struct bt_part *part)
 
 	if (is_emulated(disk, part->parent)) {
 		req->op = BLKTAP_OP_WRITE;
-		req->data.iov = zero_iov;
-		req->data.count = ZERO_IOVS;
-		req->data.skip = 0;
+		req->data = bt_zeroes;
 	} else if (part->parent->data.iov) {
 		req->data = parent_data(part);
 	}
