@@ -350,6 +350,30 @@ START_TEST(unflushed_fail_tells_at_the_next_flush_and_for_good)
 }
 END_TEST
 
+/* A system that lost its power: the connection that has nothing to say does not know,
+ * and the flush that it would be asked for is answered by the new one. */
+START_TEST(unflushed_fail_does_not_rely_on_an_idle_connection)
+{
+	struct item *item;
+	int first;
+
+	setup();
+	open_good("unflushed=fail", "connections=2");
+	first = rig.fd;
+	come_back();
+	item = submit(BLKTAP_OP_WRITE, 0, 0, 512);
+	put_simple(first, get_call(first).cookie, 0);
+	finish(item, 0);
+	close(first);
+	rig_turn();
+	come_back();
+	ck_assert_uint_eq(rig_nbd()->up, 2);
+	item = submit(BLKTAP_OP_FLUSH, 0, 0, 0);
+	finish(item, -EIO);
+	teardown();
+}
+END_TEST
+
 START_TEST(unflushed_never_sends_all_with_fua)
 {
 	struct item *item;
@@ -475,6 +499,7 @@ int main(void)
 	tcase_add_test(tc, a_handshake_that_hangs_is_given_up);
 	tcase_add_test(tc, a_server_that_shuts_down_is_left_for_the_next);
 	tcase_add_test(tc, unflushed_fail_tells_at_the_next_flush_and_for_good);
+	tcase_add_test(tc, unflushed_fail_does_not_rely_on_an_idle_connection);
 	tcase_add_test(tc, unflushed_never_sends_all_with_fua);
 	tcase_add_test(tc, a_flush_that_failed_fails_until_it_is_opened_anew);
 	tcase_add_test(

@@ -421,17 +421,23 @@ static void expired(struct bt_timer *timer)
 
 /* ---- loss ----------------------------------------------------------------- */
 
+/* One connection is lost. Others that seem to be up say nothing of the server: of
+ * a system that lost its power, a connection with nothing to say learns last. */
+static void doubt_unflushed(struct bt_nbdc *nbd)
+{
+	if (!nbd->fail_unflushed || nbd->written == nbd->flushed ||
+	    nbd->flush_error)
+		return;
+	nbd->flush_error = -EIO;
+	bt_log(log_of(nbd), BLKTAP_LOG_ERROR,
+	       "%s: writes that were not flushed may be lost; every flush "
+	       "fails until it is opened anew",
+	       nbd->name);
+}
+
 /* All connections are lost. */
 static void lost(struct bt_nbdc *nbd)
 {
-	if (nbd->fail_unflushed && nbd->written != nbd->flushed &&
-	    !nbd->flush_error) {
-		nbd->flush_error = -EIO;
-		bt_log(log_of(nbd), BLKTAP_LOG_ERROR,
-		       "%s: writes that were not flushed may be lost; every "
-		       "flush fails until it is opened anew",
-		       nbd->name);
-	}
 	if (nbd->reconnect_ns &&
 	    !bt_timer_arm(nbd->loop, &nbd->deadline,
 			  bt_loop_now(nbd->loop) + nbd->reconnect_ns))
@@ -466,6 +472,7 @@ void bt_nbdc_drop(struct bt_nbdc_conn *conn)
 		return;
 	nbd->up--;
 	nbd->reconnects++;
+	doubt_unflushed(nbd);
 	bt_nbdc_reclaim(conn);
 	if (!nbd->up)
 		lost(nbd);
