@@ -120,6 +120,58 @@ START_TEST(a_discard_asks_each_leg_of_a_stripe_once)
 }
 END_TEST
 
+/* What is wrong in one copy is asked for from the next (checksum): each piece is. */
+static void expect_copy(struct bt_node *node, struct bt_request *req)
+{
+	(void)node;
+	bt_request_complete(req, req->copy == 2 ? 0 : -EIO);
+}
+
+static void two_copies(struct bt_node *node, struct bt_limits *limits)
+{
+	(void)node;
+	limits->size = 64u << 10;
+	limits->copies = 2;
+}
+
+static const struct blktap_class copies_class = {
+	.name = "copies",
+	.operations = BT_OPS_ALL,
+	.get_limits = two_copies,
+	.submit = expect_copy,
+};
+
+START_TEST(a_piece_is_read_from_the_copy_that_was_asked_for)
+{
+	const struct blktap_class *cls =
+		_i ? &bt_stripe_class : &bt_concat_class;
+	struct iovec iov = { .iov_base = (char[8192]){ 0 }, .iov_len = 8192 };
+	struct bt_node *lowers[2];
+	struct bt_request *req;
+	struct rig rig;
+	bool done = false;
+
+	rig_init(&rig);
+	lowers[0] = rig_node(&rig, &copies_class, "a", "", NULL, 0);
+	lowers[1] = rig_node(&rig, &copies_class, "b", "", NULL, 0);
+	rig_top(&rig,
+		rig_node(&rig, cls, "top", _i ? "chunk=4k" : "", lowers, 2));
+	ck_assert_uint_eq(rig.root->limits.copies, 2);
+	req = bt_pool_take(rig.pool);
+	req->op = BLKTAP_OP_READ;
+	req->offset = (64u << 10) - 4096;
+	req->length = 8192;
+	req->copy = 2;
+	req->data = (struct bt_sgl){ .iov = &iov, .count = 1 };
+	req->opaque = &done;
+	bt_port_submit(&rig.top, req);
+	ck_assert(done);
+	ck_assert_int_eq(req->error, 0);
+	bt_pool_give(req);
+	rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(a_flush_reaches_every_leg_and_its_error_comes_up)
 {
 	static const char *const leaves[] = { "size=64k", "size=64k" };
@@ -236,6 +288,8 @@ int main(void)
 		tc, a_concat_is_as_large_as_its_parts_and_puts_them_in_order);
 	tcase_add_test(tc, a_stripe_deals_its_chunks_in_turn);
 	tcase_add_test(tc, a_discard_asks_each_leg_of_a_stripe_once);
+	tcase_add_loop_test(
+		tc, a_piece_is_read_from_the_copy_that_was_asked_for, 0, 2);
 	tcase_add_test(tc, a_flush_reaches_every_leg_and_its_error_comes_up);
 	tcase_add_test(tc, a_piece_that_fails_fails_its_request_alone);
 	tcase_add_test(tc, what_cannot_be_joined_is_refused_by_name);

@@ -75,6 +75,7 @@ static void send_child(struct bt_request *child, struct bt_request *req,
 	child->flags = req->flags;
 	child->offset = piece->offset;
 	child->length = piece->length;
+	child->copy = req->copy;
 	if (req->data.iov) {
 		child->data = req->data;
 		bt_sgl_advance(&child->data, piece->at);
