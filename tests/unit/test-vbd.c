@@ -442,6 +442,27 @@ START_TEST(options_are_filled_as_far_as_the_caller_knows_them)
 }
 END_TEST
 
+/* Operations may be added: what stands behind their counters must not move. */
+START_TEST(statistics_stay_where_older_programs_look_for_them)
+{
+	struct blktap_disk_stats stats;
+	const size_t counters = BLKTAP_OP_MAX * sizeof(uint64_t);
+	const size_t known = offsetof(struct blktap_disk_stats, retries);
+	struct blktap_disk *disk = open_disk("null:", 0);
+
+	ck_assert_uint_eq(BLKTAP_OP_MAX, 16);
+	ck_assert_uint_eq(offsetof(struct blktap_disk_stats, outstanding),
+			  sizeof(size_t) + 3 * counters);
+	memset(&stats, 0xa5, sizeof(stats));
+	stats.size = known;
+	blktap_disk_get_stats(disk, &stats);
+	ck_assert_uint_eq(stats.size, known);
+	ck_assert_uint_eq(stats.outstanding, 0);
+	ck_assert_uint_eq(stats.retries, 0xa5a5a5a5a5a5a5a5);
+	blktap_disk_close(disk);
+}
+END_TEST
+
 struct again {
 	struct blktap_disk *disk;
 	struct blktap_io io;
@@ -489,6 +510,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, bad_specs_are_refused_with_their_cause);
 	tcase_add_test(tc, options_are_filled_as_far_as_the_caller_knows_them);
+	tcase_add_test(tc, statistics_stay_where_older_programs_look_for_them);
 	tcase_add_test(tc, suggestion_comes_as_a_hint);
 	tcase_add_test(tc, empty_file_is_refused_and_not_given_a_size);
 	tcase_add_test(tc, size_of_a_file_is_never_rounded);

@@ -9,13 +9,16 @@
 #include "core/error.h"
 #include "util/checked.h"
 #include "util/json.h"
+#include "util/options.h"
 
-void blktap_control_filter_init(struct blktap_control_filter *filter)
+void blktap_control_filter_init_sized(struct blktap_control_filter *filter,
+				      size_t size)
 {
-	memset(filter, 0, sizeof(*filter));
-	filter->size = sizeof(*filter);
-	filter->pid = -1;
-	filter->minor = -1;
+	struct blktap_control_filter all = { .size = size,
+					     .pid = -1,
+					     .minor = -1 };
+
+	bt_options_fill(filter, size, &all, sizeof(all));
 }
 
 struct listing {

@@ -9,14 +9,17 @@
 #include "mason/apply.h"
 #include "mason/state.h"
 #include "util/json.h"
+#include "util/options.h"
 #include "vbd/private.h"
 
 #define DEFAULT_DEADLINE_MS 5000u
 
-void blktap_mason_change_init(struct blktap_mason_change *change)
+void blktap_mason_change_init_sized(struct blktap_mason_change *change,
+				    size_t size)
 {
-	memset(change, 0, sizeof(*change));
-	change->size = sizeof(*change);
+	struct blktap_mason_change all = { .size = size };
+
+	bt_options_fill(change, size, &all, sizeof(all));
 }
 
 static int copy_change(struct blktap_mason_change *out,

@@ -7,6 +7,8 @@
 
 #include "util/json.h"
 
+_Static_assert(BLKTAP_OP_COUNT <= BLKTAP_OP_MAX, "no room in the statistics");
+
 static const char *const op_names[BLKTAP_OP_COUNT] = {
 	[BLKTAP_OP_READ] = "read",
 	[BLKTAP_OP_WRITE] = "write",

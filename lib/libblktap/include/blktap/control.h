@@ -226,9 +226,15 @@ struct blktap_control_filter {
 	const char *path;
 };
 
-/* Fills filter so that it lets everything pass, size included. Since 0.1. */
-BLKTAP_API void blktap_control_filter_init(
-	struct blktap_control_filter *filter);
+/* Fills filter so that it lets everything pass, size included: as many bytes as
+ * the caller's headers have. Since 0.1. */
+BLKTAP_API void blktap_control_filter_init_sized(
+	struct blktap_control_filter *filter, size_t size);
+static inline void blktap_control_filter_init(
+	struct blktap_control_filter *filter)
+{
+	blktap_control_filter_init_sized(filter, sizeof(*filter));
+}
 
 /* row lives for the call only. */
 typedef void blktap_control_row_fn(void *opaque,

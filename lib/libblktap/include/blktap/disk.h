@@ -21,8 +21,11 @@ enum blktap_op {
 	BLKTAP_OP_WRITE_ZEROES,
 	BLKTAP_OP_BLOCK_STATUS, /* fills extents */
 	BLKTAP_OP_PREFETCH, /* a hint; reads into a cache where there is one */
-	BLKTAP_OP_COUNT
+	BLKTAP_OP_COUNT /* of these headers; the library may know more */
 };
+
+/* Room for operations to come, in structs that both sides have. Never changes. */
+#define BLKTAP_OP_MAX 16
 
 /* Flags of one request. */
 #define BLKTAP_FUA 0x1u /* durable when it completes */
@@ -209,15 +212,16 @@ BLKTAP_API int blktap_disk_resize(struct blktap_disk *disk, uint64_t length,
 /* Counters since the disk was opened. */
 struct blktap_disk_stats {
 	size_t size; /* sizeof(struct blktap_disk_stats), set by the caller */
-	uint64_t completed[BLKTAP_OP_COUNT];
-	uint64_t bytes[BLKTAP_OP_COUNT];
-	uint64_t errors[BLKTAP_OP_COUNT];
+	/* by enum blktap_op */
+	uint64_t completed[BLKTAP_OP_MAX];
+	uint64_t bytes[BLKTAP_OP_MAX];
+	uint64_t errors[BLKTAP_OP_MAX];
 	uint64_t outstanding;
 	uint64_t retries;
 	uint64_t late; /* requests that passed their deadline */
 	uint64_t last_pause_ns; /* from the hold to the release */
 	/* latency_log2_ns[op][n]: completed in less than 2^n ns */
-	uint64_t latency_log2_ns[BLKTAP_OP_COUNT][40];
+	uint64_t latency_log2_ns[BLKTAP_OP_MAX][40];
 };
 
 /* Fills at most stats->size bytes of *stats. Since 0.1. */

@@ -115,8 +115,14 @@ struct blktap_mason_change {
 	const char *const *defines; /* "name=value", ended by NULL; or NULL */
 };
 
-/* Fills change with the defaults, size included. Since 0.1. */
-BLKTAP_API void blktap_mason_change_init(struct blktap_mason_change *change);
+/* Fills change with the defaults, size included: as many bytes as the caller's
+ * headers have. Since 0.1. */
+BLKTAP_API void blktap_mason_change_init_sized(
+	struct blktap_mason_change *change, size_t size);
+static inline void blktap_mason_change_init(struct blktap_mason_change *change)
+{
+	blktap_mason_change_init_sized(change, sizeof(*change));
+}
 
 /* Changes the graph that disk stands on, and all other disks of its file, to
  * what a text says: all of it or nothing. New nodes are opened while requests go
