@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "driver/driver.h"
-#include "driver/nbd.h"
+#include "driver/nbd/nbd.h"
 #include "fuzz.h"
 #include "port/args.h"
 #include "util/bytes.h"

@@ -25,7 +25,7 @@ open my $fh, '<', $list or die;
 while (my $file = <$fh>) {
 	chomp $file;
 	my $public = $file =~ m,^lib/libblktap/include/,;
-	my ($room) = $file =~ m,^lib/libblktap/([^/]+)/,;
+	my ($room) = $file =~ m,^lib/libblktap/(.+)/,;
 	($room) = $file =~ m,^lib/([^/]+)/, unless $room;
 	if (!$public && !defined $rank{$room}) {
 		print "$file: the room $room has no rank in LAYERS\n";
@@ -52,7 +52,7 @@ while (my $file = <$fh>) {
 				unless $file =~ /\Q$only{$key}\E\.[ch]$/;
 		}
 		next if $kind eq '<' or exists $only{$name};
-		my ($to) = $name =~ m,^([^/]+)/,;
+		my ($to) = $name =~ m,^(.+)/,;
 		if (!defined $to) {
 			$say->("write it with its room");
 		} elsif (!defined $rank{$to}) {
@@ -97,7 +97,7 @@ while (<$l>) {
 open my $f, '<', $ARGV[1] or die;
 while (<$f>) {
 	my ($o, $type, $name) = /^(\S+) .*\b([A-Za-z]) (\S+)$/ or next;
-	my ($room) = $o =~ m,^(?:libblktap/)?([^/]+)/,;
+	my ($room) = $o =~ m,^(?:libblktap/)?(.+?)/\.libs/,;
 	if ($type eq 'U') { push @uses, [$o, $room, $name] }
 	else { $home{$name} = $room }
 }
@@ -114,7 +114,8 @@ fi
 # ARCHITECTURE.md is the map a reader starts from.
 doc=$srcdir/ARCHITECTURE.md
 [ -e "$doc" ] || skip "no ARCHITECTURE.md yet"
-for d in "$srcdir"/lib/libblktap/*/ "$srcdir"/lib/*/; do
+for d in "$srcdir"/lib/libblktap/*/ "$srcdir"/lib/libblktap/driver/*/ \
+	"$srcdir"/lib/*/; do
 	d=${d#"$srcdir/"}
 	name=$(basename "$d")
 	case $name in

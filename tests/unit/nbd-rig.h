@@ -19,7 +19,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "driver/driver.h"
-#include "driver/nbd.h"
+#include "driver/nbd/nbd.h"
 #include "util/bytes.h"
 
 #define MIB (1u << 20)

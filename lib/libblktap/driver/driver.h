@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The drivers: classes of node that store data. One file each. */
+/* The drivers: classes of node that store data. A file each, or a room. */
 #ifndef BT_DRIVER_DRIVER_H
 #define BT_DRIVER_DRIVER_H
 

@@ -129,7 +129,7 @@ void bt_nbd_listen_fini(struct blktap_nbd_server *server);
 void bt_nbd_accept_resume(struct blktap_nbd_server *server);
 void bt_nbd_accept_stop(struct blktap_nbd_server *server);
 
-/* ---- a request (nbd-request.c, nbd-reply.c) ------------------------------- */
+/* ---- a request (nbd-request.c, driver/nbd/reply.c) ------------------------------- */
 
 #define BT_NBD_CHUNKS 8 /* content chunks a reply is made of at most */
 #define BT_NBD_META_ID 1 /* of base:allocation; bitmaps follow */
@@ -253,7 +253,7 @@ void bt_nbd_arena_unref(struct bt_nbd_conn *conn, struct bt_nbd_arena *arena);
 /* Gives back an arena that holds nothing any more. */
 void bt_nbd_arena_rest(struct bt_nbd_conn *conn);
 
-/* ---- the handshake (nbd-handshake.c, nbd-option.c) ------------------------ */
+/* ---- the handshake (driver/nbd/handshake.c, nbd-option.c) ------------------------ */
 
 struct bt_nbd_haggle {
 	enum { BT_NBD_FLAGS, BT_NBD_HEADER, BT_NBD_DATA, BT_NBD_SKIP } part;

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Connections come and go.
+ *
+ * What a loss means: the server may or may not have done what it had not
+ * answered. Every request of NBD gives the same result when it is done twice, so
+ * these are sent again, on another connection or on the next one, in their old
+ * order. That is as good as new under two conditions that the protocol cannot
+ * check, and the manual states:
+ *
+ *  - The server does no more of the old connection's requests once it has
+ *    answered their copies. A server that died does not; one that was given up
+ *    because it was silent might.
+ *  - Writes that were answered but not flushed are still there. A server process
+ *    that died has left them to its system; a system that lost its power has
+ *    not. `unflushed` says which it is: trust; fail, and the next FLUSH tells; or
+ *    never, and all writes go with FUA. */
+#include "driver/nbd/nbd.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "util/bytes.h"
+
+#define NS_PER_MS 1000000ull
+#define ATTEMPT_NS (10000 * NS_PER_MS)
+#define FIRST_BACKOFF_NS (20 * NS_PER_MS)
+#define LAST_BACKOFF_NS (2000 * NS_PER_MS)
+#define OUT_MAX (2 * NBD_STRING_MAX)
+
+static const struct bt_log *log_of(const struct bt_nbdc *nbd)
+{
+	return nbd->node->env->log;
+}
+
+/* What a server says may hold anything; a line of log must not. */
+static void tidy(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
+int bt_nbdc_fail(struct bt_nbdc_conn *conn, int code, const char *hint,
+		 const char *fmt, ...)
+{
+	va_list ap;
+	int n = snprintf(conn->why, sizeof(conn->why),
+			 "%.200s: ", conn->nbd->name);
+
+	va_start(ap, fmt);
+	vsnprintf(conn->why + n, sizeof(conn->why) - (size_t)n, fmt, ap);
+	va_end(ap);
+	tidy(conn->why);
+	conn->code = code;
+	conn->hint = hint;
+	return code;
+}
+
+/* ---- addresses ------------------------------------------------------------ */
+
+static void use_socket(struct bt_nbdc *nbd)
+{
+	struct sockaddr_un *addr = (void *)&nbd->addresses[0];
+
+	addr->sun_family = AF_UNIX;
+	/* its length was checked with the URI */
+	strncpy(addr->sun_path, nbd->uri.socket, sizeof(addr->sun_path) - 1);
+	nbd->address_len[0] = sizeof(*addr);
+	nbd->address_count = 1;
+}
+
+int bt_nbdc_resolve(struct bt_nbdc *nbd, struct blktap_error **err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+				  .ai_flags = AI_NUMERICSERV };
+	struct addrinfo *list, *at;
+	int rc;
+
+	if (nbd->uri.socket) {
+		use_socket(nbd);
+		return 0;
+	}
+	rc = getaddrinfo(*nbd->uri.host ? nbd->uri.host : NULL, nbd->uri.port,
+			 &hints, &list);
+	if (rc)
+		return bt_fail(err, -EHOSTUNREACH,
+			       "a numeric address needs no resolver",
+			       "%s: host '%s': %s", nbd->name, nbd->uri.host,
+			       gai_strerror(rc));
+	for (at = list; at && nbd->address_count < BT_NBDC_ADDRESSES;
+	     at = at->ai_next) {
+		memcpy(&nbd->addresses[nbd->address_count], at->ai_addr,
+		       at->ai_addrlen);
+		nbd->address_len[nbd->address_count++] = at->ai_addrlen;
+	}
+	freeaddrinfo(list);
+	return 0;
+}
+
+/* ---- connecting ----------------------------------------------------------- */
+
+static int cannot_connect(struct bt_nbdc_conn *conn, int code)
+{
+	char reason[BT_STRERROR_MAX];
+
+	return bt_nbdc_fail(conn, code, "is the server running?",
+			    "cannot connect: %s", bt_strerror(code, reason));
+}
+
+int bt_nbdc_adopt(struct bt_nbdc_conn *conn, int fd)
+{
+	int on = 1;
+
+	/* these fail on a unix socket, which needs neither */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	conn->fd = fd;
+	conn->stage = BT_NBDC_GREETING;
+	memset(&conn->info, 0, sizeof(conn->info));
+	conn->pos = conn->end = 0;
+	conn->out_len = conn->out_pos = 0;
+	conn->has_replied = false;
+	return 0;
+}
+
+static int dial(struct bt_nbdc_conn *conn)
+{
+	struct bt_nbdc *nbd = conn->nbd;
+	struct sockaddr *addr = (void *)&nbd->addresses[conn->address];
+	int fd = socket(addr->sa_family,
+			SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int rc;
+
+	if (fd < 0)
+		return cannot_connect(conn, -errno);
+	rc = connect(fd, addr, nbd->address_len[conn->address]) < 0 ? -errno
+								    : 0;
+	if (rc < 0 && rc != -EINPROGRESS) {
+		close(fd);
+		return cannot_connect(conn, rc);
+	}
+	bt_nbdc_adopt(conn, fd);
+	if (rc < 0)
+		conn->stage = BT_NBDC_CONNECTING;
+	return 0;
+}
+
+static void hang_up(struct bt_nbdc_conn *conn)
+{
+	bt_watch_del(&conn->watch);
+	bt_work_cancel(&conn->send);
+	if (conn->fd >= 0)
+		close(conn->fd);
+	conn->fd = -1;
+	/* the next try goes to the next address */
+	if (conn->stage == BT_NBDC_CONNECTING)
+		conn->address = (conn->address + 1) % conn->nbd->address_count;
+	conn->stage = BT_NBDC_DOWN;
+	conn->part = BT_NBDC_HEADER;
+	conn->call = NULL;
+	conn->blocked = false;
+	conn->sent_bytes = 0;
+}
+
+static uint64_t attempt_ns(const struct bt_nbdc *nbd)
+{
+	return bt_min_u64(nbd->timeout_ns, ATTEMPT_NS);
+}
+
+/* Of the first, which who opens it waits for. */
+static uint64_t first_ns(const struct bt_nbdc *nbd)
+{
+	int ms = bt_env_open_ms(nbd->node->env);
+
+	return ms < 0 ? attempt_ns(nbd)
+		      : bt_min_u64(attempt_ns(nbd), (uint64_t)ms * NS_PER_MS);
+}
+
+static int too_slow(struct bt_nbdc_conn *conn, uint64_t limit_ns)
+{
+	return bt_nbdc_fail(conn, -ETIMEDOUT, "is the server well?",
+			    "%s within %llu ms",
+			    conn->stage == BT_NBDC_CONNECTING ? "cannot connect"
+							      : "no answer",
+			    (unsigned long long)(limit_ns / NS_PER_MS));
+}
+
+/* ---- the first one, waited for -------------------------------------------- */
+
+static uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static bool is_settled(void *opaque)
+{
+	const struct bt_nbdc_conn *conn = opaque;
+
+	return conn->first_error || conn->stage == BT_NBDC_UP;
+}
+
+static void on_first(struct bt_watch *watch, uint32_t events)
+{
+	struct bt_nbdc_conn *conn =
+		bt_container_of(watch, struct bt_nbdc_conn, watch);
+
+	(void)events;
+	conn->first_error = bt_nbdc_progress(conn);
+	if (is_settled(conn))
+		bt_watch_del(watch);
+	else
+		bt_watch_set_events(watch, bt_nbdc_wants(conn));
+}
+
+/* Other disks of the loop are served meanwhile. */
+static int wait_in_loop(struct bt_nbdc_conn *conn, uint64_t due)
+{
+	struct bt_loop *loop = conn->nbd->loop;
+	uint64_t now = clock_ns();
+	int rc, ms = now < due ? (int)((due - now) / NS_PER_MS) + 1 : 0;
+
+	conn->first_error = bt_nbdc_progress(conn);
+	if (is_settled(conn))
+		return conn->first_error;
+	rc = bt_watch_add(loop, &conn->watch, conn->fd, bt_nbdc_wants(conn),
+			  on_first);
+	if (!rc)
+		rc = bt_loop_run_until(loop, is_settled, conn, ms);
+	bt_watch_del(&conn->watch);
+	if (rc == -ETIMEDOUT)
+		return too_slow(conn, attempt_ns(conn->nbd));
+	return rc ? cannot_connect(conn, rc) : conn->first_error;
+}
+
+/* poll(2) where the loop must not turn: inside of a callback. */
+static int wait_up(struct bt_nbdc_conn *conn, uint64_t due)
+{
+	int rc;
+
+	if (!bt_loop_is_running(conn->nbd->loop))
+		return wait_in_loop(conn, due);
+
+	while (!(rc = bt_nbdc_progress(conn)) && conn->stage != BT_NBDC_UP) {
+		struct pollfd pfd = { .fd = conn->fd };
+		uint32_t wants = bt_nbdc_wants(conn);
+		uint64_t now = clock_ns();
+
+		if (now >= due)
+			return too_slow(conn, attempt_ns(conn->nbd));
+		pfd.events = (short)((wants & EPOLLIN ? POLLIN : 0) |
+				     (wants & EPOLLOUT ? POLLOUT : 0));
+		poll(&pfd, 1, (int)((due - now) / NS_PER_MS) + 1);
+	}
+	return rc;
+}
+
+int bt_nbdc_connect_first(struct bt_nbdc_conn *conn, struct blktap_error **err)
+{
+	struct bt_nbdc *nbd = conn->nbd;
+	uint64_t due = clock_ns() + first_ns(nbd);
+	uint32_t i;
+	int rc = -EHOSTUNREACH;
+
+	for (i = 0; i < nbd->address_count; i++) {
+		bool connected;
+
+		conn->address = i;
+		rc = dial(conn);
+		if (!rc)
+			rc = wait_up(conn, due);
+		if (!rc)
+			break;
+		connected = conn->stage > BT_NBDC_CONNECTING;
+		hang_up(conn);
+		if (connected)
+			break;
+	}
+	if (!rc)
+		rc = bt_nbdc_info_check(conn);
+	if (rc < 0)
+		return bt_fail(err, conn->code, conn->hint, "%s", conn->why);
+	nbd->info = conn->info;
+	nbd->up++;
+	conn->counted = true;
+	rc = bt_nbdc_attach(conn);
+	return rc < 0 ? bt_fail(err, rc, NULL, "%s: cannot be watched",
+				nbd->name)
+		      : 0;
+}
+
+/* ---- all others, by the loop ---------------------------------------------- */
+
+static void arm(struct bt_nbdc_conn *conn, uint64_t due)
+{
+	if (bt_timer_arm(conn->nbd->loop, &conn->timer, due) < 0)
+		bt_log(log_of(conn->nbd), BLKTAP_LOG_ERROR,
+		       "%s: no memory for a timer", conn->nbd->name);
+}
+
+static void became_up(struct bt_nbdc_conn *conn)
+{
+	struct bt_nbdc *nbd = conn->nbd;
+	int rc = bt_nbdc_info_check(conn);
+
+	if (!rc)
+		rc = bt_nbdc_info_compare(conn);
+	if (rc < 0) {
+		bt_nbdc_drop(conn);
+		return;
+	}
+	bt_timer_cancel(&conn->timer);
+	bt_timer_cancel(&nbd->deadline);
+	if (*conn->told)
+		bt_log(log_of(nbd), BLKTAP_LOG_INFO, "%s: connected again",
+		       nbd->name);
+	*conn->told = '\0';
+	nbd->up++;
+	conn->counted = true;
+	nbd->failing = false;
+	bt_watch_set_events(&conn->watch, bt_nbdc_wants(conn));
+	bt_nbdc_pump(nbd);
+	/* nothing may be in the buffer yet; what is gets its answer */
+	bt_nbdc_receive(conn);
+}
+
+static void shake_hands(struct bt_nbdc_conn *conn)
+{
+	if (bt_nbdc_progress(conn) < 0)
+		bt_nbdc_drop(conn);
+	else if (conn->stage == BT_NBDC_UP)
+		became_up(conn);
+	else
+		bt_watch_set_events(&conn->watch, bt_nbdc_wants(conn));
+}
+
+static void on_event(struct bt_watch *watch, uint32_t events)
+{
+	struct bt_nbdc_conn *conn =
+		bt_container_of(watch, struct bt_nbdc_conn, watch);
+
+	if (conn->stage != BT_NBDC_UP) {
+		shake_hands(conn);
+		return;
+	}
+	if (events & EPOLLOUT) {
+		conn->blocked = false;
+		bt_watch_set_events(watch, bt_nbdc_wants(conn));
+		bt_loop_defer(conn->nbd->loop, &conn->send);
+	}
+	if (events & ~(uint32_t)EPOLLOUT)
+		bt_nbdc_receive(conn);
+}
+
+int bt_nbdc_attach(struct bt_nbdc_conn *conn)
+{
+	return bt_watch_add(conn->nbd->loop, &conn->watch, conn->fd,
+			    bt_nbdc_wants(conn), on_event);
+}
+
+void bt_nbdc_start(struct bt_nbdc_conn *conn)
+{
+	struct bt_nbdc *nbd = conn->nbd;
+	int rc = dial(conn);
+
+	if (!rc) {
+		rc = bt_nbdc_attach(conn);
+		if (rc < 0)
+			cannot_connect(conn, rc);
+	}
+	if (rc < 0) {
+		bt_nbdc_drop(conn);
+		return;
+	}
+	arm(conn, bt_loop_now(nbd->loop) + attempt_ns(nbd));
+}
+
+/* ---- time ----------------------------------------------------------------- */
+
+void bt_nbdc_expect(struct bt_nbdc_conn *conn)
+{
+	if (conn->in_flight == 1)
+		conn->active_ns = bt_loop_now(conn->nbd->loop);
+	if (!conn->timer.loop)
+		arm(conn, conn->active_ns + conn->nbd->timeout_ns);
+}
+
+static void expired(struct bt_timer *timer)
+{
+	struct bt_nbdc_conn *conn =
+		bt_container_of(timer, struct bt_nbdc_conn, timer);
+	struct bt_nbdc *nbd = conn->nbd;
+	uint64_t due = conn->active_ns + nbd->timeout_ns;
+
+	if (conn->stage == BT_NBDC_DOWN) {
+		bt_nbdc_start(conn);
+	} else if (conn->stage != BT_NBDC_UP) {
+		too_slow(conn, attempt_ns(nbd));
+		bt_nbdc_drop(conn);
+	} else if (conn->in_flight && bt_loop_now(nbd->loop) >= due) {
+		too_slow(conn, nbd->timeout_ns);
+		bt_nbdc_drop(conn);
+	} else if (conn->in_flight) {
+		arm(conn, due);
+	}
+}
+
+/* ---- loss ----------------------------------------------------------------- */
+
+/* One connection is lost. Others that seem to be up say nothing of the server: of
+ * a system that lost its power, a connection with nothing to say learns last. */
+static void doubt_unflushed(struct bt_nbdc *nbd)
+{
+	if (!nbd->fail_unflushed || nbd->written == nbd->flushed ||
+	    nbd->flush_error)
+		return;
+	nbd->flush_error = -EIO;
+	bt_log(log_of(nbd), BLKTAP_LOG_ERROR,
+	       "%s: writes that were not flushed may be lost; every flush "
+	       "fails until it is opened anew",
+	       nbd->name);
+}
+
+/* All connections are lost. */
+static void lost(struct bt_nbdc *nbd)
+{
+	if (nbd->reconnect_ns &&
+	    !bt_timer_arm(nbd->loop, &nbd->deadline,
+			  bt_loop_now(nbd->loop) + nbd->reconnect_ns))
+		return;
+	nbd->failing = true;
+	bt_nbdc_fail_all(nbd);
+}
+
+static void tell(struct bt_nbdc_conn *conn)
+{
+	if (!strcmp(conn->told, conn->why))
+		return;
+	strcpy(conn->told, conn->why);
+	bt_log(log_of(conn->nbd), BLKTAP_LOG_WARNING, "%s", conn->why);
+}
+
+void bt_nbdc_drop(struct bt_nbdc_conn *conn)
+{
+	struct bt_nbdc *nbd = conn->nbd;
+	bool was_up = conn->counted;
+
+	tell(conn);
+	hang_up(conn);
+	conn->counted = false;
+	if (conn->has_replied)
+		conn->backoff_ns = 0;
+	arm(conn, bt_loop_now(nbd->loop) + conn->backoff_ns);
+	conn->backoff_ns =
+		bt_max_u64(bt_min_u64(2 * conn->backoff_ns, LAST_BACKOFF_NS),
+			   FIRST_BACKOFF_NS);
+	if (!was_up)
+		return;
+	nbd->up--;
+	nbd->reconnects++;
+	doubt_unflushed(nbd);
+	bt_nbdc_reclaim(conn);
+	if (!nbd->up)
+		lost(nbd);
+	bt_nbdc_pump(nbd);
+}
+
+/* ---- life ----------------------------------------------------------------- */
+
+int bt_nbdc_conn_init(struct bt_nbdc *nbd, struct bt_nbdc_conn *conn,
+		      uint32_t index)
+{
+	memset(conn, 0, sizeof(*conn));
+	conn->nbd = nbd;
+	conn->index = index;
+	conn->fd = -1;
+	conn->look_ahead = BT_NBDC_BUFFER;
+	bt_list_init(&conn->unsent);
+	bt_list_init(&conn->sent);
+	bt_timer_init(&conn->timer, expired);
+	bt_work_init(&conn->send, bt_nbdc_send);
+	conn->buf = malloc(BT_NBDC_BUFFER);
+	conn->out = malloc(OUT_MAX);
+	return conn->buf && conn->out ? 0 : -ENOMEM;
+}
+
+/* A server that is not asked to end may take the end for a crash. */
+static void say_goodbye(struct bt_nbdc_conn *conn)
+{
+	uint8_t header[NBD_REQUEST_LEN] = { 0 };
+
+	bt_store_be32(header, NBD_REQUEST_MAGIC);
+	bt_store_be16(header + 6, NBD_CMD_DISC);
+	send(conn->fd, header, sizeof(header), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void bt_nbdc_conn_fini(struct bt_nbdc_conn *conn)
+{
+	if (!conn->nbd)
+		return;
+	if (conn->stage == BT_NBDC_UP)
+		say_goodbye(conn);
+	hang_up(conn);
+	bt_timer_cancel(&conn->timer);
+	free(conn->buf);
+	free(conn->out);
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The URIs of NBD exports, as the document of the NBD project has them:
+ *
+ *   nbd://[user@]host[:port][/export]
+ *   nbd+unix:///[export]?socket=/path
+ *
+ * "//host/..." is taken as the first, so that it may be written as a spec of its
+ * own: nbd://host/export. Query parameters not known here are ignored, as that
+ * document asks. */
+#include "driver/nbd/nbd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "util/checked.h"
+
+#define DEFAULT_PORT "10809"
+#define SOCKET_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
+#define EXAMPLE                                  \
+	"write it as nbd://host:port/export or " \
+	"nbd+unix:///export?socket=/path"
+
+static int hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* A new string with %XX decoded; NULL where that makes no sense. %00 does not:
+ * no name here may hold it. */
+static char *decode(const char *from, size_t len)
+{
+	char *out = malloc(len + 1);
+	size_t i, n = 0;
+
+	if (!out)
+		return NULL;
+	for (i = 0; i < len; i++) {
+		int high, low;
+
+		out[n] = from[i];
+		if (from[i] == '%') {
+			high = i + 2 < len ? hex(from[i + 1]) : -1;
+			low = high < 0 ? -1 : hex(from[i + 2]);
+			if (low < 0 || !(high | low)) {
+				free(out);
+				return NULL;
+			}
+			out[n] = (char)(high << 4 | low);
+			i += 2;
+		}
+		n++;
+	}
+	out[n] = '\0';
+	return out;
+}
+
+static int bad(const char *text, struct blktap_error **err, const char *why)
+{
+	return bt_fail(err, -EINVAL, EXAMPLE, "nbd: '%s': %s", text, why);
+}
+
+/* ?name=value&name=value: socket is what is looked for. */
+static int parse_query(const char *text, const char *query,
+		       struct bt_nbdc_uri *uri, struct blktap_error **err)
+{
+	while (*query) {
+		size_t len = strcspn(query, "&");
+
+		if (!strncmp(query, "socket=", 7) && len > 7) {
+			if (uri->socket)
+				return bad(text, err, "two sockets");
+			uri->socket = decode(query + 7, len - 7);
+			if (!uri->socket)
+				return bad(text, err,
+					   "the socket's path has "
+					   "a wrong %-escape");
+		}
+		query += len + (query[len] == '&');
+	}
+	return 0;
+}
+
+/* [user@]host[:port], [user@][IPv6][:port] */
+static int parse_authority(const char *text, const char *at, size_t len,
+			   struct bt_nbdc_uri *uri, struct blktap_error **err)
+{
+	const char *user = memchr(at, '@', len), *end;
+	size_t host_len;
+
+	if (user) {
+		len -= (size_t)(user + 1 - at);
+		at = user + 1;
+	}
+	if (len && *at == '[') {
+		end = memchr(at, ']', len);
+		if (!end)
+			return bad(text, err, "']' is missing");
+		uri->host = decode(at + 1, (size_t)(end - at - 1));
+		host_len = (size_t)(end + 1 - at);
+	} else {
+		end = memchr(at, ':', len);
+		host_len = end ? (size_t)(end - at) : len;
+		uri->host = decode(at, host_len);
+	}
+	if (!uri->host)
+		return bad(text, err, "the host has a wrong %-escape");
+	at += host_len;
+	len -= host_len;
+	if (len && *at != ':')
+		return bad(text, err, "':' is missing before the port");
+	uri->port = len > 1 ? strndup(at + 1, len - 1) : strdup(DEFAULT_PORT);
+	if (!uri->port)
+		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	if (strspn(uri->port, "0123456789") != strlen(uri->port) ||
+	    strlen(uri->port) > 5 || atoi(uri->port) > 65535)
+		return bad(text, err, "the port is not a number up to 65535");
+	return 0;
+}
+
+static int find_scheme(const char *text, const char **rest, bool *is_unix,
+		       struct blktap_error **err)
+{
+	static const struct {
+		const char *scheme;
+		bool is_unix;
+	} schemes[] = {
+		{ "nbd://", false },
+		{ "nbd+unix://", true },
+		{ "//", false },
+	};
+	size_t i;
+
+	for (i = 0; i < BT_ARRAY_SIZE(schemes); i++) {
+		size_t len = strlen(schemes[i].scheme);
+
+		if (strncmp(text, schemes[i].scheme, len))
+			continue;
+		*rest = text + len;
+		*is_unix = schemes[i].is_unix;
+		return 0;
+	}
+	if (!strncmp(text, "nbds", 4))
+		return bt_fail(err, -ENOTSUP,
+			       "use nbd:// through a tunnel that encrypts",
+			       "nbd: '%s': TLS is not built", text);
+	return bad(text, err, "is not the URI of an NBD export");
+}
+
+static int check_unix(const char *text, const struct bt_nbdc_uri *uri,
+		      struct blktap_error **err)
+{
+	if (!uri->socket)
+		return bad(text, err, "?socket=PATH is missing");
+	if (strlen(uri->socket) > SOCKET_MAX)
+		return bt_fail(err, -ENAMETOOLONG, "use a shorter path",
+			       "nbd: '%s': the socket's path is longer than "
+			       "%zu bytes",
+			       text, SOCKET_MAX);
+	return 0;
+}
+
+static int parse(const char *text, struct bt_nbdc_uri *uri,
+		 struct blktap_error **err)
+{
+	const char *at = text, *path, *query;
+	bool is_unix = false;
+	size_t len;
+	int rc = find_scheme(text, &at, &is_unix, err);
+
+	if (rc < 0)
+		return rc;
+	len = strcspn(at, "/?");
+	if (is_unix && len)
+		return bad(text, err, "a unix socket has no host");
+	path = at + len;
+	query = path + strcspn(path, "?");
+	if (!is_unix)
+		rc = parse_authority(text, at, len, uri, err);
+	if (*path == '/')
+		path++;
+	uri->export = decode(path, (size_t)(query - path));
+	if (!rc && !uri->export)
+		rc = bad(text, err, "the export has a wrong %-escape");
+	if (!rc && is_unix && *query)
+		rc = parse_query(text, query + 1, uri, err);
+	if (!rc && is_unix)
+		rc = check_unix(text, uri, err);
+	if (!rc && strlen(uri->export) > NBD_STRING_MAX)
+		rc = bad(text, err, "the export's name is too long");
+	return rc;
+}
+
+int bt_nbdc_uri_parse(const char *text, struct bt_nbdc_uri *uri,
+		      struct blktap_error **err)
+{
+	int rc;
+
+	memset(uri, 0, sizeof(*uri));
+	rc = parse(text, uri, err);
+	if (rc < 0)
+		bt_nbdc_uri_fini(uri);
+	return rc;
+}
+
+void bt_nbdc_uri_fini(struct bt_nbdc_uri *uri)
+{
+	free(uri->export);
+	free(uri->socket);
+	free(uri->host);
+	free(uri->port);
+	memset(uri, 0, sizeof(*uri));
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What an image says it stands on, changed.
+ *
+ * All that decides lies in the file's first sector: the place and length of the
+ * name, and what has its format. That sector is written in one piece; a name that
+ * does not fit into it is written and synced before, to a place in the first
+ * cluster where the old one is not. So after a crash the image stands on the one
+ * or on the other.
+ *
+ * In version 1 the L1 table may begin in that sector, and is not written here: the
+ * piece ends before it. The format's record goes with the name, before it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "driver/qcow/qcow.h"
+#include "libqcow/extension.h"
+#include "port/args.h"
+#include "util/bytes.h"
+#include "util/checked.h"
+#include "util/path.h"
+
+#define SECTOR 512u
+
+struct relink {
+	struct bt_qcow *q;
+	const char *name; /* NULL: none */
+	const char *format;
+	unsigned char *head; /* as it is */
+	size_t head_bytes;
+	struct bt_qcow_header header; /* as it will be */
+	unsigned char sector[SECTOR];
+};
+
+/* QEMU's name of the class. */
+static const char *recorded(const char *format)
+{
+	return strcmp(format, "vhd") ? format : "vpc";
+}
+
+static int no_room(const struct relink *r, struct blktap_error **err)
+{
+	return bt_fail(err, -ENOSPC, "give the parent a shorter name",
+		       "%s: its header has no room for the name of its parent",
+		       r->q->f.path);
+}
+
+/* Extensions that are kept: all but the parent's format, which is new, and the
+ * table of names for features, which is for messages alone. */
+static int put_extensions(struct relink *r, size_t *at)
+{
+	struct bt_qcow_ext_iter it;
+	struct bt_qcow_ext ext;
+	struct bt_fault fault;
+	int rc = 0;
+
+	if (r->name)
+		rc = bt_qcow_ext_put(r->sector, SECTOR, at,
+				     (uint32_t)BT_QCOW_EXT_BACKING_FORMAT,
+				     recorded(r->format),
+				     (uint32_t)strlen(recorded(r->format)));
+	bt_qcow_ext_init(&it, &r->q->header, r->head, r->head_bytes);
+	while (!rc && (rc = bt_qcow_ext_next(&it, &ext, &fault)) > 0) {
+		rc = 0;
+		if (ext.type != (uint32_t)BT_QCOW_EXT_BACKING_FORMAT &&
+		    ext.type != BT_QCOW_EXT_FEATURE_NAMES)
+			rc = bt_qcow_ext_put(r->sector, SECTOR, at, ext.type,
+					     ext.data, ext.bytes);
+	}
+	return rc ? rc
+		  : bt_qcow_ext_put(r->sector, SECTOR, at, BT_QCOW_EXT_END,
+				    NULL, 0);
+}
+
+/* What of the first sector is written. */
+static size_t piece(const struct relink *r)
+{
+	const struct bt_qcow *q = r->q;
+
+	return q->header.version == 1
+		       ? (size_t)bt_min_u64(SECTOR, q->geo.l1_offset)
+		       : SECTOR;
+}
+
+/* Where so many bytes go that do not fit behind at: neither over the old name nor
+ * over a table. 0: nowhere. Xen's images have nothing between their header and the
+ * table at 4096. */
+static uint64_t find_place(const struct relink *r, uint32_t bytes)
+{
+	const struct bt_qcow *q = r->q;
+	uint64_t end = bt_qcow_cluster(q), at = SECTOR;
+	uint64_t old_end = q->header.backing_offset + q->header.backing_bytes;
+
+	if (q->header.version == 1)
+		end = q->geo.l1_offset == 4096
+			      ? 4096
+			      : bt_min_u64(end, q->geo.l1_offset);
+	if (at + bytes > q->header.backing_offset && old_end > at)
+		at = bt_align_down(old_end + SECTOR - 1, SECTOR);
+	return at + bytes <= end ? at : 0;
+}
+
+/* Version 1 only: no record is needed where the user says the format. */
+static bool is_given(const struct relink *r)
+{
+	const char *given = bt_args_string(r->q->node->args, "backing_format");
+
+	return given && !strcmp(given, r->format);
+}
+
+static int put_name(struct relink *r, size_t at, struct blktap_error **err)
+{
+	unsigned char text[BT_QCOW_RECORD_BYTES + BT_QCOW_NAME_MAX];
+	uint32_t name = (uint32_t)strlen(r->name), record = 0;
+	uint64_t place = at;
+	int rc;
+
+	if (name > BT_QCOW_NAME_MAX)
+		return no_room(r, err);
+	if (r->q->header.version == 1)
+		record = BT_QCOW_RECORD_BYTES;
+	if (record && is_given(r) && at + record + name > piece(r) &&
+	    !find_place(r, record + name))
+		record = 0;
+	if (record)
+		bt_qcow_record_put(text, recorded(r->format));
+	memcpy(text + record, r->name, name);
+	if (at + record + name <= piece(r)) {
+		memcpy(r->sector + at, text, record + name);
+	} else {
+		place = find_place(r, record + name);
+		if (!place)
+			return no_room(r, err);
+		rc = bt_image_file_write(&r->q->f, place, text, record + name);
+		if (!rc)
+			rc = bt_image_file_sync(&r->q->f);
+		if (rc < 0)
+			return bt_image_file_fail(r->q->f.path, rc, err);
+	}
+	r->header.backing_offset = place + record;
+	r->header.backing_bytes = name;
+	return 0;
+}
+
+static int fill_sector(struct relink *r, struct blktap_error **err)
+{
+	const struct bt_qcow_header *h = &r->q->header;
+	size_t at;
+	int rc;
+
+	r->header = *h;
+	r->header.backing_offset = 0;
+	r->header.backing_bytes = 0;
+	memcpy(r->sector, r->head, (size_t)bt_min_u64(SECTOR, r->head_bytes));
+	at = h->version > 2    ? h->header_bytes
+	     : h->version == 2 ? BT_QCOW_V2_BYTES
+	     : h->has_xen      ? BT_QCOW_V1_BYTES + BT_QCOW_XEN_BYTES
+			       : BT_QCOW_V1_BYTES;
+	if (at > SECTOR)
+		return no_room(r, err);
+	if (h->version > 1) {
+		memset(r->sector + at, 0, SECTOR - at);
+		rc = put_extensions(r, &at);
+		if (rc < 0)
+			return rc == -ENOSPC ? no_room(r, err)
+					     : bt_image_file_fail(r->q->f.path,
+								  rc, err);
+	}
+	return r->name ? put_name(r, at, err) : 0;
+}
+
+static int write_sector(struct relink *r)
+{
+	int rc = bt_qcow_header_encode(&r->header, r->sector, SECTOR);
+
+	if (rc >= 0)
+		rc = bt_image_file_write(&r->q->f, 0, r->sector, piece(r));
+	return rc < 0 ? rc : bt_image_file_sync(&r->q->f);
+}
+
+static int make_spec(struct relink *r, char **spec)
+{
+	char *path = NULL;
+	int rc = 0;
+
+	*spec = NULL;
+	if (!r->name)
+		return 0;
+	rc = bt_path_resolve(r->q->f.path, r->name, &path);
+	if (!rc && asprintf(spec, "%s:%s", r->format, path) < 0) {
+		*spec = NULL;
+		rc = -ENOMEM;
+	}
+	free(path);
+	return rc;
+}
+
+int bt_qcow_set_parent(struct bt_node *node, const char *name,
+		       const char *format, struct blktap_error **err)
+{
+	struct relink r = { .q = node->data, .format = format };
+	char *spec = NULL, *record = NULL;
+	struct bt_qcow *q = r.q;
+	int rc = name ? bt_path_record(name, &record) : 0;
+
+	r.name = record;
+	if (!rc)
+		rc = make_spec(&r, &spec);
+
+	r.head_bytes = (size_t)bt_qcow_header_span(&q->header);
+	r.head = malloc(r.head_bytes);
+	if (!rc && !r.head)
+		rc = -ENOMEM;
+	if (!rc)
+		rc = bt_image_file_read(&q->f, 0, r.head, r.head_bytes);
+	if (rc < 0)
+		bt_image_file_fail(q->f.path, rc, err);
+	if (!rc)
+		rc = fill_sector(&r, err);
+	if (!rc) {
+		rc = write_sector(&r);
+		if (rc < 0)
+			bt_image_file_fail(q->f.path, rc, err);
+	}
+	free(r.head);
+	free(record);
+	if (rc < 0) {
+		free(spec);
+		return rc;
+	}
+	q->header = r.header;
+	free(q->parent);
+	q->parent = spec;
+	q->has_base = name != NULL;
+	return 0;
+}

@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Writing. Data goes over a cluster that is the disk's own; anything else gets
+ * new clusters first:
+ *
+ *   clusters -> [copy what the write leaves of them] -> data -> L2 entries
+ *
+ * From the first arrow to the last the guest's clusters are on q->allocs, and
+ * whoever else writes or unmaps them waits; a reader meanwhile sees what was
+ * there before. A new cluster that reads as zeroes where the old one did needs
+ * no copying: the write leaves holes. */
+#include <errno.h>
+#include <string.h>
+
+#include "driver/qcow/qcow.h"
+#include "util/bytes.h"
+#include "util/checked.h"
+
+static void next_piece(struct bt_qcow_run *run);
+static void copy_on(struct bt_qcow_run *run);
+static void link_entries(struct bt_qcow_run *run);
+
+/* ---- who waits for whom --------------------------------------------------- */
+
+bool bt_qcow_is_blocked(struct bt_qcow_frame *frame, uint64_t *end)
+{
+	struct bt_qcow *q = frame->run.q;
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &q->allocs) {
+		struct bt_qcow_run *run =
+			bt_list_entry(pos, struct bt_qcow_run, link);
+		uint64_t cluster = bt_align_down(frame->at, bt_qcow_cluster(q));
+
+		if (run->end <= cluster || run->first >= *end)
+			continue;
+		if (run->first <= frame->at) {
+			bt_list_add_tail(&q->blocked, &frame->link);
+			return true;
+		}
+		*end = run->first;
+	}
+	return false;
+}
+
+static void alloc_done(struct bt_qcow_run *run, int error)
+{
+	struct bt_qcow *q = run->q;
+
+	bt_list_del(&run->link);
+	bt_qcow_run_done(run, error);
+	if (!bt_list_empty(&q->blocked))
+		bt_qcow_go_list(&q->blocked);
+}
+
+/* The piece that was being written is given up. */
+static void piece_failed(struct bt_qcow_run *run, int error)
+{
+	bt_qcow_drop(run->q, run->want.host,
+		     (uint64_t)run->want.got << run->q->geo.cluster_bits);
+	alloc_done(run, error);
+}
+
+/* ---- in place ------------------------------------------------------------- */
+
+static void over_done(struct bt_io *io, int error)
+{
+	bt_qcow_run_done(bt_container_of(io, struct bt_qcow_run, io), error);
+}
+
+static int write_over_encrypted(struct bt_qcow_frame *frame,
+				const struct bt_qcow_map *map)
+{
+	uint64_t length = bt_min_u64(map->length, QCOW_BOUNCE);
+	struct bt_qcow_run *run = bt_qcow_take_run(frame, true);
+	struct bt_sgl sgl = { .count = 1 };
+	int rc;
+
+	if (!run)
+		return 0;
+	rc = bt_qcow_encrypt_data(run, frame->at, &frame->data, length);
+	bt_qcow_advance(frame, length);
+	if (rc < 0) {
+		bt_qcow_run_done(run, rc);
+		return 1;
+	}
+	sgl.iov = &run->bounce;
+	bt_qcow_submit_io(run, BT_IO_WRITE, map->host, &sgl, length, over_done);
+	return 1;
+}
+
+static int write_over(struct bt_qcow_frame *frame,
+		      const struct bt_qcow_map *map)
+{
+	struct bt_fault fault = { .field = "L2 entry",
+				  .value = map->host,
+				  .reason = "points to a table" };
+	struct bt_qcow *q = frame->run.q;
+	struct bt_qcow_run *run;
+
+	if (bt_unlikely(bt_qcow_guard_hits(
+		    q, bt_align_down(map->host, q->geo.entry_align),
+		    map->length)))
+		return bt_qcow_complain(q, frame->at, &fault, -EIO);
+	if (bt_unlikely(q->cipher))
+		return write_over_encrypted(frame, map);
+	run = bt_qcow_take_run(frame, false);
+	if (!run)
+		return 0;
+	bt_qcow_submit_io(run, BT_IO_WRITE, map->host, &frame->data,
+			  map->length, over_done);
+	bt_qcow_advance(frame, map->length);
+	return 1;
+}
+
+/* ---- the entries ---------------------------------------------------------- */
+
+static void set_entries(struct bt_qcow_run *run, struct bt_meta_block *block,
+			uint32_t index)
+{
+	struct bt_qcow *q = run->q;
+	size_t at = (size_t)index * 8 & (q->l2_page - 1);
+	struct bt_qcow_mapping old;
+	uint32_t i;
+
+	for (i = 0; i < run->want.got; i++) {
+		unsigned char *entry = block->data + at + (size_t)i * 8;
+		uint64_t host =
+			run->want.host + ((uint64_t)i << q->geo.cluster_bits);
+
+		if (!bt_qcow_l2_decode(&q->geo, bt_load_be64(entry),
+				       q->file_end, &old, NULL))
+			bt_qcow_drop_entry(q, &old);
+		bt_store_be64(entry,
+			      bt_qcow_l2_encode_data(&q->geo, host, true));
+	}
+	bt_meta_dirty(block, (uint32_t)at, run->want.got * 8);
+}
+
+static void linked(struct bt_meta_wait *wait, struct bt_meta_block *block,
+		   int error)
+{
+	struct bt_qcow_run *run =
+		bt_container_of(wait, struct bt_qcow_run, wait);
+
+	if (block)
+		bt_meta_put(block);
+	if (error)
+		piece_failed(run, error);
+	else
+		link_entries(run);
+}
+
+/* The data is written: the disk gets to see it. */
+static void link_entries(struct bt_qcow_run *run)
+{
+	struct bt_qcow *q = run->q;
+	struct bt_qcow_place place = bt_qcow_locate(&q->geo, run->first);
+	uint64_t clusters = (uint64_t)run->want.got << q->geo.cluster_bits;
+	struct bt_meta_block *block;
+	struct bt_qcow_l1 l1;
+	int rc;
+
+	run->wait.fn = linked;
+	rc = bt_qcow_get_l1(q, &run->wait, place.l1_index, &l1);
+	if (rc == 1 && !l1.offset)
+		rc = -EIO; /* it was there when the run began */
+	if (rc == 1)
+		rc = bt_qcow_get_l2_page(q, &run->wait, l1.offset,
+					 place.l2_index, &block);
+	if (rc < 0)
+		piece_failed(run, rc);
+	if (rc <= 0)
+		return;
+	set_entries(run, block, place.l2_index);
+	bt_meta_put(block);
+	run->first += clusters;
+	run->at += run->piece;
+	run->length -= run->piece;
+	bt_sgl_advance(&run->data, run->piece);
+	next_piece(run);
+}
+
+/* ---- the data ------------------------------------------------------------- */
+
+static void data_written(struct bt_io *io, int error)
+{
+	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
+
+	if (error)
+		piece_failed(run, error);
+	else
+		link_entries(run);
+}
+
+/* The bytes of the step that the guest writes: their place in the step. */
+static bool overlay(const struct bt_qcow_run *run, uint64_t *from, uint64_t *to)
+{
+	uint64_t begin = run->first + run->done;
+	uint64_t end = begin + run->step;
+
+	*from = bt_max_u64(begin, run->at);
+	*to = bt_min_u64(end, run->at + run->length);
+	if (*from >= *to)
+		return false;
+	*from -= begin;
+	*to -= begin;
+	return true;
+}
+
+static void step_written(struct bt_io *io, int error)
+{
+	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
+
+	if (error) {
+		piece_failed(run, error);
+		return;
+	}
+	run->done += run->step;
+	copy_on(run);
+}
+
+/* The bounce buffer holds the old bytes; the guest's go over them. */
+static void write_step(struct bt_qcow_run *run)
+{
+	struct bt_sgl sgl = { .iov = &run->bounce, .count = 1 };
+	struct bt_sgl data = run->data;
+	char *buffer = run->bounce.iov_base;
+	uint64_t from, to;
+
+	if (overlay(run, &from, &to)) {
+		bt_sgl_advance(&data, run->first + run->done + from - run->at);
+		bt_sgl_copy_out(&data, buffer + from, to - from);
+	}
+	if (bt_unlikely(run->q->cipher) &&
+	    bt_qcow_encrypt(run->q->cipher, run->first + run->done, buffer,
+			    run->step)) {
+		piece_failed(run, -EIO);
+		return;
+	}
+	bt_qcow_submit_io(run, BT_IO_WRITE, run->want.host + run->done, &sgl,
+			  run->step, step_written);
+}
+
+static void old_read(struct bt_io *io, int error)
+{
+	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
+
+	if (!error && run->q->cipher)
+		error = bt_qcow_decrypt(run->q->cipher, run->first + run->done,
+					run->bounce.iov_base, run->step);
+	if (error)
+		piece_failed(run, error);
+	else
+		write_step(run);
+}
+
+void bt_qcow_copy_back(struct bt_qcow_run *run, int error)
+{
+	if (error)
+		piece_failed(run, error);
+	else
+		write_step(run);
+}
+
+static void old_unpacked(struct bt_qcow_inflate *wait, const char *data,
+			 int error)
+{
+	struct bt_qcow_run *run =
+		bt_container_of(wait, struct bt_qcow_run, inflate);
+
+	if (error) {
+		piece_failed(run, error);
+		return;
+	}
+	memcpy(run->bounce.iov_base, data + run->done, run->step);
+	write_step(run);
+}
+
+static void read_base(struct bt_qcow_run *run)
+{
+	struct bt_qcow *q = run->q;
+	uint64_t at = run->first + run->done;
+	uint64_t have = at < q->base_size
+				? bt_min_u64(run->step, q->base_size - at)
+				: 0;
+	struct bt_request *child = run->child;
+
+	memset((char *)run->bounce.iov_base + have, 0, run->step - have);
+	if (!have) {
+		write_step(run);
+		return;
+	}
+	child->op = BLKTAP_OP_READ;
+	child->offset = at;
+	child->length = have;
+	child->data = (struct bt_sgl){ .iov = &run->bounce, .count = 1 };
+	bt_port_submit(&q->node->ports[0], child);
+}
+
+/* The old bytes of the step, from where they are. */
+static void read_old(struct bt_qcow_run *run)
+{
+	struct bt_sgl sgl = { .iov = &run->bounce, .count = 1 };
+	uint64_t from, to;
+
+	if (overlay(run, &from, &to) && from == 0 && to == run->step) {
+		write_step(run);
+		return;
+	}
+	switch (run->old.kind) {
+	case BT_QCOW_DATA:
+		bt_qcow_submit_io(run, BT_IO_READ, run->old.host + run->done,
+				  &sgl, run->step, old_read);
+		break;
+	case BT_QCOW_COMPRESSED:
+		run->inflate.host = run->old.host;
+		run->inflate.bytes = run->old.bytes;
+		run->inflate.fn = old_unpacked;
+		bt_qcow_unpack(run->q, &run->inflate);
+		break;
+	case BT_QCOW_UNALLOCATED:
+		read_base(run);
+		break;
+	default:
+		memset(run->bounce.iov_base, 0, run->step);
+		write_step(run);
+	}
+}
+
+static void copy_on(struct bt_qcow_run *run)
+{
+	uint32_t left = bt_qcow_cluster(run->q) - run->done;
+
+	if (!left) {
+		link_entries(run);
+		return;
+	}
+	run->step = left < QCOW_BOUNCE ? left : QCOW_BOUNCE;
+	run->bounce.iov_len = run->step;
+	read_old(run);
+}
+
+/* ---- the clusters --------------------------------------------------------- */
+
+static void have_clusters(struct bt_qcow_want *want, int error)
+{
+	struct bt_qcow_run *run =
+		bt_container_of(want, struct bt_qcow_run, want);
+	uint64_t end;
+
+	if (error) {
+		alloc_done(run, error);
+		return;
+	}
+	end = run->first + ((uint64_t)want->got << run->q->geo.cluster_bits);
+	run->piece = bt_min_u64(end, run->at + run->length) - run->at;
+	run->done = 0;
+	if (run->copy)
+		copy_on(run);
+	else
+		bt_qcow_submit_io(run, BT_IO_WRITE,
+				  want->host + (run->at - run->first),
+				  &run->data, run->piece, data_written);
+}
+
+static void next_piece(struct bt_qcow_run *run)
+{
+	uint64_t left = run->end - run->first;
+
+	if (!left) {
+		alloc_done(run, 0);
+		return;
+	}
+	run->want.count = (uint32_t)(left >> run->q->geo.cluster_bits);
+	run->want.fn = have_clusters;
+	bt_qcow_alloc(run->q, &run->want);
+}
+
+/* Whether a new cluster has to be filled where the write leaves it alone. A
+ * place in the file that was used before holds old bytes. */
+static bool must_copy(const struct bt_qcow *q, const struct bt_qcow_map *map,
+		      uint64_t first)
+{
+	if (map->kind == BT_QCOW_DATA || map->kind == BT_QCOW_COMPRESSED)
+		return true;
+	if (map->kind == BT_QCOW_UNALLOCATED && first < q->base_size)
+		return true;
+	return q->f.is_device || q->cipher ||
+	       (q->free.count && !q->free.list[q->free.count - 1].zero);
+}
+
+/* Cuts the write so that one run can do it: whole clusters, or one cluster that
+ * is copied, or any where nothing needs copying. */
+static bool cut(const struct bt_qcow_frame *frame, struct bt_qcow_map *map)
+{
+	const struct bt_qcow *q = frame->run.q;
+	uint64_t cluster = bt_qcow_cluster(q);
+	uint64_t at = frame->at, end = at + map->length;
+	uint64_t first = bt_align_down(at, cluster);
+	uint64_t whole = bt_align_down(end, cluster);
+
+	if (at == first && end == whole && !q->cipher)
+		return false;
+	if (!must_copy(q, map, first))
+		return false;
+	if (at == first && whole > first && !q->cipher) {
+		map->length = whole - at;
+		return false;
+	}
+	map->length = bt_min_u64(end, first + cluster) - at;
+	return true;
+}
+
+static int write_new(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
+{
+	struct bt_qcow *q = frame->run.q;
+	uint64_t cluster = bt_qcow_cluster(q);
+	bool copy = cut(frame, map);
+	struct bt_qcow_run *run = bt_qcow_take_run(frame, copy);
+	uint64_t end;
+
+	if (!run)
+		return 0;
+	run->at = frame->at;
+	run->length = map->length;
+	run->data = frame->data;
+	run->first = bt_align_down(run->at, cluster);
+	end = run->at + run->length;
+	run->end = bt_align_down(end + cluster - 1, cluster);
+	run->old = *map;
+	if (map->kind == BT_QCOW_DATA)
+		run->old.host = map->host - (run->at - run->first);
+	/* what the write leaves out has to read as zeroes */
+	run->want.fresh = !copy && (run->at != run->first || end != run->end);
+	run->want.whole = false;
+	run->copy = copy;
+	frame->needs_commit = true;
+	bt_list_add_tail(&q->allocs, &run->link);
+	bt_qcow_advance(frame, map->length);
+	next_piece(run);
+	return 1;
+}
+
+int bt_qcow_write_mapped(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
+{
+	struct bt_qcow *q = frame->run.q;
+
+	/* An entry that is not on disk yet needs more than its data synced. Looked
+	 * at now, not when the request came: it may have waited for whoever made
+	 * the entry. */
+	if (frame->req->flags & BLKTAP_FUA && bt_meta_is_dirty(q->meta))
+		frame->needs_commit = true;
+	if (map->kind == BT_QCOW_DATA && map->copied)
+		return write_over(frame, map);
+	if (!map->no_table)
+		return write_new(frame, map);
+	bt_qcow_make_table(frame, bt_qcow_locate(&q->geo, frame->at).l1_index);
+	return 0;
+}
+
+int bt_qcow_step_write(struct bt_qcow_frame *frame)
+{
+	uint64_t end = frame->end;
+	struct bt_qcow_map map;
+	int rc;
+
+	if (bt_qcow_is_blocked(frame, &end))
+		return 0;
+	rc = bt_qcow_lookup(frame->run.q, &frame->wait, frame->at, end, &map);
+	return rc <= 0 ? rc : bt_qcow_write_mapped(frame, &map);
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* New blocks at the end of the file.
+ *
+ * Requests that need one are taken in batches:
+ *
+ *   assign places -> write zero bitmaps, and the footer behind the last block
+ *     -> bitmaps into the cache -> BAT entries into the cache -> requests go on
+ *
+ * and one batch ends before the next begins, since the footer of this one lies
+ * where the first bitmap of the next goes. Space that is short is found out by
+ * the bitmap's write, and fails that request before any table has changed. The
+ * 2 MiB behind a bitmap are not written: its bits say what is there. */
+#include "driver/vhd/vhd.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "core/log.h"
+
+static const char zeroes[BT_VHD_SECTOR] __attribute__((aligned(4096)));
+
+static void start(struct bt_vhdimg *img);
+static void enter_table(struct bt_vhdimg_frame *f);
+
+/* ---- the end of a batch --------------------------------------------------- */
+
+static void let_go(struct bt_list *from)
+{
+	struct bt_list *node;
+
+	while ((node = bt_list_pop(from))) {
+		struct bt_vhdimg_frame *f =
+			bt_list_entry(node, struct bt_vhdimg_frame, link);
+
+		if (f->error)
+			bt_vhdimg_finish(f, f->error);
+		else
+			bt_vhdimg_go_on(f);
+	}
+}
+
+/* Every block of the batch is in the table, or has failed. Who came meanwhile
+ * looks again, since the block may be there now; else it comes back. */
+static void batch_done(struct bt_vhdimg *img)
+{
+	struct bt_list came;
+
+	bt_list_init(&came);
+	bt_list_splice_tail(&came, &img->to_grow);
+	let_go(&img->grow);
+	let_go(&came);
+	img->end_busy = false;
+	start(img);
+}
+
+static void one_done(struct bt_vhdimg *img)
+{
+	if (--img->grow_pending == 0)
+		batch_done(img);
+}
+
+static void got_page(struct bt_meta_wait *wait, struct bt_meta_block *page,
+		     int error)
+{
+	struct bt_vhdimg_frame *f =
+		bt_container_of(wait, struct bt_vhdimg_frame, wait);
+	uint32_t index = bt_vhdimg_block(f) % BT_VHDIMG_PAGE_ENTRIES;
+
+	f->error = error;
+	if (!error) {
+		bt_vhd_bit_clear(f->img->full, bt_vhdimg_block(f));
+		bt_vhd_bat_store(page->data, index, f->entry);
+		bt_meta_dirty(page, index * 4, 4);
+		bt_meta_put(page);
+	}
+	one_done(f->img);
+}
+
+/* The bitmap is in the cache, all of it dirty: the commit that writes the BAT
+ * entry writes it before. */
+static void got_bitmap(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
+		       int error)
+{
+	struct bt_vhdimg_frame *f =
+		bt_container_of(wait, struct bt_vhdimg_frame, wait);
+	struct bt_meta_block *page;
+
+	if (error) {
+		f->error = error;
+		one_done(f->img);
+		return;
+	}
+	bt_meta_put(bitmap);
+	page = bt_vhdimg_get_page(f, bt_vhdimg_block(f), got_page);
+	if (page)
+		got_page(&f->wait, page, 0);
+}
+
+static void enter_table(struct bt_vhdimg_frame *f)
+{
+	struct bt_meta_block *bitmap;
+
+	if (f->error) {
+		one_done(f->img);
+		return;
+	}
+	f->wait.fn = got_bitmap;
+	bitmap = bt_meta_get_new(f->img->meta, BT_VHDIMG_BITMAP,
+				 bt_vhd_bitmap_offset(f->entry), &f->wait);
+	if (bitmap)
+		got_bitmap(&f->wait, bitmap, 0);
+}
+
+/* ---- the writes ----------------------------------------------------------- */
+
+/* Gives the places back where nothing at all was written there. */
+static void settle_end(struct bt_vhdimg *img)
+{
+	struct bt_list *pos;
+	bool any = !img->f.is_device && !img->footer_lost;
+
+	bt_list_for_each (pos, &img->grow)
+		any |= !bt_list_entry(pos, struct bt_vhdimg_frame, link)->error;
+	if (!any)
+		img->data_end = img->old_end;
+}
+
+static void all_written(struct bt_vhdimg *img)
+{
+	struct bt_list *pos;
+
+	settle_end(img);
+	img->grow_pending = 1; /* until all are under way */
+	bt_list_for_each (pos, &img->grow)
+		img->grow_pending++;
+	bt_list_for_each (pos, &img->grow)
+		enter_table(bt_list_entry(pos, struct bt_vhdimg_frame, link));
+	one_done(img);
+}
+
+static void one_written(struct bt_vhdimg *img)
+{
+	if (--img->grow_pending == 0)
+		all_written(img);
+}
+
+static void bitmap_written(struct bt_io *io, int error)
+{
+	struct bt_vhdimg_frame *f =
+		bt_container_of(io, struct bt_vhdimg_frame, io);
+
+	f->error = error;
+	one_written(f->img);
+}
+
+/* The copy at offset 0 makes up for it. */
+static void footer_written(struct bt_io *io, int error)
+{
+	struct bt_vhdimg *img =
+		bt_container_of(io, struct bt_vhdimg, footer_io);
+
+	img->footer_lost = error != 0;
+	if (error)
+		bt_log(img->node->env->log, BLKTAP_LOG_WARNING,
+		       "%s: the footer at %" PRIu64 " could not be written; "
+		       "the next flush tries again",
+		       img->f.path, io->offset);
+	one_written(img);
+}
+
+static void fill_footer_io(struct bt_vhdimg *img, struct bt_io *io)
+{
+	img->footer_iov.iov_base = img->footer_bytes;
+	img->footer_iov.iov_len = BT_VHD_FOOTER_SIZE;
+	io->file = &img->f.file;
+	io->op = BT_IO_WRITE;
+	io->flags = 0;
+	io->offset = img->data_end;
+	io->length = BT_VHD_FOOTER_SIZE;
+	io->data.iov = &img->footer_iov;
+	io->data.count = 1;
+	io->data.skip = 0;
+}
+
+static void write_bitmap(struct bt_vhdimg_frame *f)
+{
+	struct bt_io *io = &f->io;
+
+	f->iov.iov_base = (void *)(uintptr_t)zeroes;
+	f->iov.iov_len = bt_vhd_bitmap_bytes(&f->img->blocks);
+	io->file = &f->img->f.file;
+	io->op = BT_IO_WRITE;
+	io->flags = 0;
+	io->offset = bt_vhd_bitmap_offset(f->entry);
+	io->length = f->iov.iov_len;
+	io->data.iov = &f->iov;
+	io->data.count = 1;
+	io->data.skip = 0;
+	io->done = bitmap_written;
+	f->img->grow_pending++;
+	bt_engine_submit(io);
+}
+
+/* ---- a batch -------------------------------------------------------------- */
+
+static bool is_in_batch(const struct bt_vhdimg *img, uint32_t block)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &img->grow)
+		if (bt_vhdimg_block(bt_list_entry(pos, struct bt_vhdimg_frame,
+						  link)) == block)
+			return true;
+	return false;
+}
+
+static bool assign(struct bt_vhdimg *img, struct bt_vhdimg_frame *f)
+{
+	uint64_t end;
+
+	if (bt_vhd_next_entry(&img->blocks, img->data_end, &f->entry, NULL))
+		return false;
+	end = bt_vhd_bitmap_offset(f->entry) +
+	      bt_vhd_block_stride(&img->blocks);
+	if (end > img->limit)
+		return false;
+	img->data_end = end;
+	return true;
+}
+
+static void start(struct bt_vhdimg *img)
+{
+	struct bt_list batch, *node;
+
+	if (img->end_busy || bt_list_empty(&img->to_grow))
+		return;
+	img->end_busy = true;
+	img->old_end = img->data_end;
+	img->grow_pending = 1; /* until all are under way */
+	bt_list_init(&batch);
+	bt_list_splice_tail(&batch, &img->to_grow);
+	while ((node = bt_list_pop(&batch))) {
+		struct bt_vhdimg_frame *f =
+			bt_list_entry(node, struct bt_vhdimg_frame, link);
+
+		if (is_in_batch(img, bt_vhdimg_block(f))) {
+			bt_list_add_tail(&img->to_grow, &f->link);
+			continue;
+		}
+		bt_list_add_tail(&img->grow, &f->link);
+		if (assign(img, f))
+			write_bitmap(f);
+		else
+			f->error = -ENOSPC;
+	}
+	/* the footer of a device stays at its end */
+	if (!img->f.is_device && img->data_end != img->old_end) {
+		fill_footer_io(img, &img->footer_io);
+		img->footer_io.done = footer_written;
+		img->grow_pending++;
+		bt_engine_submit(&img->footer_io);
+	}
+	one_written(img);
+}
+
+bool bt_vhdimg_grow(struct bt_vhdimg_frame *f)
+{
+	f->error = 0;
+	bt_list_add_tail(&f->img->to_grow, &f->link);
+	start(f->img);
+	return false;
+}
+
+/* ---- a lost footer -------------------------------------------------------- */
+
+static void restored(struct bt_io *io, int error)
+{
+	struct bt_vhdimg *img =
+		bt_container_of(io, struct bt_vhdimg, footer_io);
+	struct bt_vhdimg_frame *f = img->restoring;
+
+	img->footer_lost = error != 0;
+	img->end_busy = false;
+	f->io.done(&f->io, 0);
+	start(img);
+}
+
+void bt_vhdimg_restore_footer(struct bt_vhdimg_frame *f,
+			      void (*done)(struct bt_io *io, int error))
+{
+	struct bt_vhdimg *img = f->img;
+
+	f->io.done = done;
+	if (!img->footer_lost || img->end_busy) {
+		done(&f->io, 0);
+		return;
+	}
+	img->end_busy = true;
+	img->restoring = f;
+	fill_footer_io(img, &img->footer_io);
+	img->footer_io.done = restored;
+	bt_engine_submit(&img->footer_io);
+}
