@@ -75,12 +75,8 @@ struct bt_minor {
 /* One tag. Written by queue_rq, cleared by the one who ends the request. */
 struct bt_slot {
 	struct request *rq;
-	u64 offset;
 	unsigned long start; /* jiffies */
-	u32 bytes;
-	u32 gen;
-	u16 flags;
-	u8 op;
+	struct blktap_desc desc; /* ours; gen counts the tag's uses */
 	bool busy; /* a daemon may answer; stored last, released first */
 };
 
@@ -97,10 +93,11 @@ struct bt_queue {
 	u32 *sq;
 	struct blktap_desc *desc;
 	struct blktap_cqe *cq;
+	struct bt_slot *slots; /* the disk's, by tag */
+	u64 data; /* of the first slot, in the area */
 
-	spinlock_t sq_lock; /* sq_tail, gen, and writing to the ring */
+	spinlock_t sq_lock; /* sq_tail, and writing to sq */
 	u32 sq_tail;
-	u32 gen;
 	u64 requests;
 	u64 wakes;
 

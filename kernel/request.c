@@ -22,21 +22,10 @@
 #include "blktap.h"
 #include "compat.h"
 
-/*
- * Physically contiguous pages are copied as one where they are mapped as one
- * and nothing has to be done page by page.
- */
-#if defined(CONFIG_HIGHMEM) || ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE
-#define for_each_part rq_for_each_segment
-#else
-#define for_each_part rq_for_each_bvec
-#endif
+/* A full ring can be a long copy: bytes after which others may have the CPU. */
+#define COPY_AT_ONCE (128U << 10)
 
-/*
- * A copy of constant size is made in line, which on x86 is by the string
- * instructions; memcpy itself moves words where those are slow for few bytes.
- */
-static void copy_bytes(u8 *to, const u8 *from, u32 n)
+static noinline void copy_odd(u8 *to, const u8 *from, u32 n)
 {
 	for (; n >= PAGE_SIZE; n -= PAGE_SIZE) {
 		memcpy(to, from, PAGE_SIZE);
@@ -47,15 +36,38 @@ static void copy_bytes(u8 *to, const u8 *from, u32 n)
 		memcpy(to, from, n);
 }
 
+struct page_words {
+	unsigned long words[PAGE_SIZE / sizeof(unsigned long)];
+};
+
+/*
+ * Whole pages nearly always. A copy of constant size is made in line, which on x86
+ * is by the string instructions, and by nothing else where the alignment is known;
+ * memcpy itself moves words where those are slow for few bytes.
+ */
+static __always_inline void copy_bytes(u8 *to, const u8 *from, u32 n)
+{
+	if (unlikely(!PAGE_ALIGNED((unsigned long)to | (unsigned long)from |
+				   n))) {
+		copy_odd(to, from, n);
+		return;
+	}
+	for (; n; n -= PAGE_SIZE) {
+		*(struct page_words *)to = *(const struct page_words *)from;
+		to += PAGE_SIZE;
+		from += PAGE_SIZE;
+	}
+}
+
 /* Between a request's pages and its slot; whole requests only. */
-static void copy_data(struct bt_area *a, u64 at, struct request *rq,
-		      bool to_slot)
+#if defined(CONFIG_HIGHMEM) || ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE
+static __always_inline void copy_data(u8 *slot, struct request *rq,
+				      bool to_slot)
 {
 	struct req_iterator iter;
 	struct bio_vec bv;
-	u8 *slot = (u8 *)a->map + at;
 
-	for_each_part(bv, rq, iter)
+	rq_for_each_segment(bv, rq, iter)
 	{
 		u8 *part = bvec_kmap_local(&bv);
 
@@ -69,58 +81,70 @@ static void copy_data(struct bt_area *a, u64 at, struct request *rq,
 		kunmap_local(part);
 	}
 }
-
-/* Where a tag's slot lies in the area. */
-static u64 slot_at(const struct bt_disk *d, const struct bt_ring *r, u32 queue,
-		   u32 tag)
+#else
+/* All memory is mapped, and what is contiguous is so here, too. */
+static __always_inline void copy_data(u8 *slot, struct request *rq,
+				      bool to_slot)
 {
-	return r->layout.data_offset +
-	       ((u64)queue * d->par.depth + tag) * d->par.slot_bytes;
-}
+	struct bio *bio;
 
-static struct blktap_desc desc_of(const struct bt_disk *d,
-				  const struct bt_ring *r, u32 queue, u32 tag,
-				  const struct bt_slot *slot)
-{
-	return (struct blktap_desc){
-		.gen = slot->gen,
-		.tag = tag,
-		.op = slot->op,
-		.flags = slot->flags,
-		.bytes = slot->bytes,
-		.offset = slot->offset,
-		.data = slot->op <= BLKTAP_REQ_WRITE ? slot_at(d, r, queue, tag)
-						     : 0,
-	};
-}
+	__rq_for_each_bio(bio, rq)
+	{
+		const struct bvec_iter *at = &bio->bi_iter;
+		const struct bio_vec *bv = &bio->bi_io_vec[at->bi_idx];
+		u32 skip = at->bi_bvec_done, left = at->bi_size;
 
-/* Requests of one queue that are ready to be handed to the daemon. */
+		for (; left; bv++, skip = 0) {
+			u32 n = min(bv->bv_len - skip, left);
+			u8 *part = page_address(bv->bv_page) + bv->bv_offset +
+				   skip;
+
+			if (to_slot)
+				copy_bytes(slot, part, n);
+			else
+				copy_bytes(part, slot, n);
+			slot += n;
+			left -= n;
+		}
+	}
+}
+#endif
+
+/* Requests of one queue on their way to the daemon. */
 struct batch {
-	u32 queue;
-	bool any; /* there was one: so there is a ring */
+	struct bt_ring *ring; /* NULL: the disk has failed, and nothing goes */
+	struct bt_queue *q;
 	u32 nr;
-	u32 tags[32];
+	u16 tags[32]; /* below BLKTAP_MAX_DEPTH */
 };
+
+/*
+ * While one is being made the ring stays: whoever takes it away has set failed
+ * and waits for us (bt_request_fail_all), or has quiesced the queue.
+ */
+static void begin_batch(struct batch *b, struct bt_disk *d, u32 queue)
+{
+	b->nr = 0;
+	b->ring = READ_ONCE(d->failed) ? NULL : d->ring;
+	if (likely(b->ring))
+		b->q = &b->ring->queues[queue];
+}
 
 /*
  * Hands slots to the daemon. After a tag is in the ring the request may be
  * ended at any moment, so nothing of it is touched below that.
  */
-static void publish(struct bt_disk *d, struct batch *b)
+static void publish(struct batch *b)
 {
-	struct bt_ring *r = d->ring;
-	struct bt_queue *q = &r->queues[b->queue];
-	u32 mask = r->layout.entries - 1, tail, i;
+	struct bt_queue *q = b->q;
+	u32 mask = b->ring->layout.entries - 1, tail, i;
 
 	spin_lock(&q->sq_lock);
 	tail = q->sq_tail;
 	for (i = 0; i < b->nr; i++) {
 		u32 tag = b->tags[i];
-		struct bt_slot *slot = &d->slots[b->queue * d->par.depth + tag];
 
-		slot->gen = ++q->gen;
-		q->desc[tag] = desc_of(d, r, b->queue, tag, slot);
-		smp_store_release(&slot->busy, true);
+		smp_store_release(&q->slots[tag].busy, true);
 		q->sq[tail++ & mask] = tag;
 	}
 	smp_store_release(&q->shared->sq_tail, tail);
@@ -130,115 +154,123 @@ static void publish(struct bt_disk *d, struct batch *b)
 	b->nr = 0;
 }
 
-/* A slot that was described, with what is to be written. */
-static void add(struct bt_disk *d, struct batch *b, u32 tag)
+/*
+ * A slot that was described, with what is to be written. Nobody else has the tag,
+ * so its descriptor may be written before the tag is in the ring.
+ */
+static __always_inline void add(struct batch *b, struct bt_slot *slot)
 {
-	struct bt_slot *slot = &d->slots[b->queue * d->par.depth + tag];
-
-	if (slot->op == BLKTAP_REQ_WRITE)
-		copy_data(d->ring->area, slot_at(d, d->ring, b->queue, tag),
-			  slot->rq, true);
-	b->any = true;
-	b->tags[b->nr++] = tag;
+	if (slot->desc.op == BLKTAP_REQ_WRITE)
+		copy_data((u8 *)b->ring->area->map + slot->desc.data, slot->rq,
+			  true);
+	slot->desc.gen++;
+	b->q->desc[slot->desc.tag] = slot->desc;
+	b->tags[b->nr++] = slot->desc.tag;
 	if (b->nr == ARRAY_SIZE(b->tags))
-		publish(d, b);
+		publish(b);
 }
 
-/* Fills the slot from the request; false for what we do not serve. */
-static blk_status_t describe(struct bt_disk *d, struct request *rq,
-			     struct bt_slot *slot)
+/* What the daemon is asked for; false for what we do not serve. */
+static bool translate(const struct request *rq, struct blktap_desc *desc)
 {
-	bool writes = true;
-
-	slot->flags = 0;
+	desc->flags = 0;
 	switch (req_op(rq)) {
 	case REQ_OP_READ:
-		slot->op = BLKTAP_REQ_READ;
-		writes = false;
-		break;
+		desc->op = BLKTAP_REQ_READ;
+		return true;
 	case REQ_OP_WRITE:
-		slot->op = BLKTAP_REQ_WRITE;
+		desc->op = BLKTAP_REQ_WRITE;
 		if (rq->cmd_flags & REQ_FUA)
-			slot->flags |= BLKTAP_REQ_FUA;
-		break;
+			desc->flags = BLKTAP_REQ_FUA;
+		return true;
 	case REQ_OP_FLUSH:
-		slot->op = BLKTAP_REQ_FLUSH;
-		writes = false;
-		break;
+		desc->op = BLKTAP_REQ_FLUSH;
+		return true;
 	case REQ_OP_DISCARD:
-		slot->op = BLKTAP_REQ_DISCARD;
-		break;
+		desc->op = BLKTAP_REQ_DISCARD;
+		return true;
 	case REQ_OP_WRITE_ZEROES:
-		slot->op = BLKTAP_REQ_WRITE_ZEROES;
+		desc->op = BLKTAP_REQ_WRITE_ZEROES;
 		if (rq->cmd_flags & REQ_NOUNMAP)
-			slot->flags |= BLKTAP_REQ_NOUNMAP;
-		break;
+			desc->flags = BLKTAP_REQ_NOUNMAP;
+		return true;
 	default:
-		return BLK_STS_NOTSUPP;
+		return false;
 	}
+}
+
+static bool is_change(const struct blktap_desc *desc)
+{
+	return desc->op != BLKTAP_REQ_READ && desc->op != BLKTAP_REQ_FLUSH;
+}
+
+/* Fills the slot from the request. */
+static blk_status_t describe(const struct batch *b, struct request *rq,
+			     struct bt_slot *slot)
+{
+	const struct bt_disk *d = b->ring->disk;
+	struct blktap_desc *desc = &slot->desc;
+
+	if (!translate(rq, desc))
+		return BLK_STS_NOTSUPP;
 	/* 6.1 only warns of a write to a read-only disk. */
-	if (writes && (d->par.flags & BLKTAP_DISK_READ_ONLY))
+	if (d->par.flags & BLKTAP_DISK_READ_ONLY && is_change(desc))
 		return BLK_STS_IOERR;
 	slot->rq = rq;
-	slot->offset = slot->op == BLKTAP_REQ_FLUSH
+	slot->start = jiffies;
+	desc->tag = rq->tag;
+	desc->bytes = blk_rq_bytes(rq);
+	desc->offset = desc->op == BLKTAP_REQ_FLUSH
 			       ? 0
 			       : (u64)blk_rq_pos(rq) << SECTOR_SHIFT;
-	slot->bytes = blk_rq_bytes(rq);
-	slot->start = jiffies;
+	desc->data = 0;
+	if (desc->op > BLKTAP_REQ_WRITE)
+		return BLK_STS_OK;
+	desc->data = b->q->data + (u64)desc->tag * d->par.slot_bytes;
 	/* The limits say so already; a slot is no place to take it on trust. */
-	if (slot->op <= BLKTAP_REQ_WRITE && slot->bytes > d->par.slot_bytes)
-		return BLK_STS_IOERR;
-	return BLK_STS_OK;
+	return desc->bytes <= d->par.slot_bytes ? BLK_STS_OK : BLK_STS_IOERR;
 }
 
-static void begin_batch(struct batch *b, u32 queue)
+static blk_status_t start(struct batch *b, struct request *rq)
 {
-	b->queue = queue;
-	b->any = false;
-	b->nr = 0;
-}
-
-static blk_status_t start(struct bt_disk *d, struct batch *b,
-			  struct request *rq)
-{
-	u32 tag = rq->tag;
+	struct bt_slot *slot;
 	blk_status_t status;
 
-	if (unlikely(READ_ONCE(d->failed)))
+	if (unlikely(!b->ring))
 		return BLK_STS_IOERR;
-	status = describe(d, rq, &d->slots[b->queue * d->par.depth + tag]);
+	slot = &b->q->slots[rq->tag];
+	status = describe(b, rq, slot);
 	if (unlikely(status))
 		return status;
 	blk_mq_start_request(rq);
-	add(d, b, tag);
+	add(b, slot);
 	return BLK_STS_OK;
 }
 
 static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 			     const struct blk_mq_queue_data *bd)
 {
-	struct bt_disk *d = hctx->queue->queuedata;
 	struct batch b;
 	blk_status_t status;
 
-	begin_batch(&b, hctx->queue_num);
-	status = start(d, &b, bd->rq);
+	begin_batch(&b, hctx->queue->queuedata, hctx->queue_num);
+	status = start(&b, bd->rq);
 	if (status)
 		return status;
-	publish(d, &b);
+	publish(&b);
 	if (bd->last)
-		bt_ring_notify(d->ring, &d->ring->queues[b.queue]);
+		bt_ring_notify(b.ring, b.q);
 	return BLK_STS_OK;
 }
 
-/* A disk that has failed has no ring, and nothing was started on it. */
-static void end_of_batch(struct bt_disk *d, struct batch *b)
+/* On a disk that has failed nothing was started. */
+static void end_batch_of(struct batch *b)
 {
-	if (!b->any)
+	if (unlikely(!b->ring))
 		return;
 	if (b->nr)
-		publish(d, b);
-	bt_ring_notify(d->ring, &d->ring->queues[b->queue]);
+		publish(b);
+	bt_ring_notify(b->ring, b->q);
 }
 
 /*
@@ -248,28 +280,24 @@ static void end_of_batch(struct bt_disk *d, struct batch *b)
  */
 static void queue_rqs(bt_rq_list *list)
 {
-	struct bt_disk *d = NULL;
+	struct blk_mq_hw_ctx *hctx = NULL;
 	struct request *rq;
 	struct batch b;
 
 	while ((rq = rq_list_pop(list))) {
-		u32 queue = rq->mq_hctx->queue_num;
-
-		if (d && b.queue != queue) {
-			end_of_batch(d, &b);
-			d = NULL;
+		if (hctx != rq->mq_hctx) {
+			if (hctx)
+				end_batch_of(&b);
+			hctx = rq->mq_hctx;
+			begin_batch(&b, rq->q->queuedata, hctx->queue_num);
 		}
-		if (!d) {
-			d = rq->q->queuedata;
-			begin_batch(&b, queue);
-		}
-		if (unlikely(start(d, &b, rq))) {
+		if (unlikely(start(&b, rq))) {
 			bt_rq_list_push(list, rq);
 			break;
 		}
 	}
-	if (d)
-		end_of_batch(d, &b);
+	if (hctx)
+		end_batch_of(&b);
 }
 
 /*
@@ -312,6 +340,8 @@ const struct blk_mq_ops bt_mq_ops = {
 /* Errors a caller can act upon pass, the rest is EIO. */
 static blk_status_t status_of(s32 result)
 {
+	if (likely(result >= 0))
+		return BLK_STS_OK;
 	switch (result) {
 	case -ENOSPC:
 		return BLK_STS_NOSPC;
@@ -320,41 +350,56 @@ static blk_status_t status_of(s32 result)
 	case -ETIMEDOUT:
 		return BLK_STS_TIMEOUT;
 	default:
-		return result < 0 ? BLK_STS_IOERR : BLK_STS_OK;
+		return BLK_STS_IOERR;
+	}
+}
+
+/* Answers of one queue that are being taken. */
+struct answers {
+	const struct bt_ring *ring;
+	const struct bt_queue *q;
+	u32 depth;
+	u32 copied; /* since others had the CPU */
+	struct io_comp_batch done;
+};
+
+static void take_data(struct answers *a, struct bt_slot *slot)
+{
+	copy_data((u8 *)a->ring->area->map + slot->desc.data, slot->rq, false);
+	a->copied += slot->desc.bytes;
+	if (a->copied >= COPY_AT_ONCE) {
+		a->copied = 0;
+		cond_resched();
 	}
 }
 
 /* One completion, already out of the daemon's reach. */
-static const char *reap_one(struct bt_ring *r, u32 queue,
-			    const struct blktap_cqe *cqe,
-			    struct io_comp_batch *batch)
+static const char *reap_one(struct answers *a, const struct blktap_cqe *cqe)
 {
-	struct bt_disk *d = r->disk;
 	struct bt_slot *slot;
 	struct request *rq;
 	blk_status_t status;
 
-	if (cqe->tag >= d->par.depth)
+	if (cqe->tag >= a->depth)
 		return "no such tag";
 	/* Checked above, and not to be speculated past. */
-	slot = &d->slots[queue * d->par.depth +
-			 array_index_nospec(cqe->tag, d->par.depth)];
+	slot = &a->q->slots[array_index_nospec(cqe->tag, a->depth)];
 	if (!smp_load_acquire(&slot->busy))
 		return "tag not in flight";
-	if (cqe->gen != slot->gen)
+	if (cqe->gen != slot->desc.gen)
 		return "wrong generation";
 	if (cqe->reserved)
 		return "reserved field set";
-	if (cqe->result >= 0 ? (u32)cqe->result != slot->bytes
+	if (cqe->result >= 0 ? (u32)cqe->result != slot->desc.bytes
 			     : cqe->result < -MAX_ERRNO)
 		return "wrong result";
 
 	rq = slot->rq;
 	status = status_of(cqe->result);
-	if (slot->op == BLKTAP_REQ_READ && !status)
-		copy_data(r->area, slot_at(d, r, queue, cqe->tag), rq, false);
+	if (slot->desc.op == BLKTAP_REQ_READ && !status)
+		take_data(a, slot);
 	WRITE_ONCE(slot->busy, false);
-	if (!blk_mq_add_to_batch(rq, batch, status != BLK_STS_OK,
+	if (!blk_mq_add_to_batch(rq, &a->done, status != BLK_STS_OK,
 				 blk_mq_end_request_batch))
 		blk_mq_end_request(rq, status);
 	return NULL;
@@ -415,9 +460,9 @@ static void end_batch(struct bt_queue *q, struct io_comp_batch *batch)
 int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		    size_t len)
 {
-	DEFINE_IO_COMP_BATCH(batch);
 	u32 queue = q - r->queues, n;
 	struct blktap_cqe cqe = {};
+	struct answers a = { .ring = r, .q = q };
 	const char *bad = NULL;
 	int err;
 
@@ -433,14 +478,13 @@ int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		err = -EBADMSG;
 		goto unlock;
 	}
+	a.depth = r->disk->par.depth;
 	for (; n && !bad; n--) {
 		read_once(&cqe, &q->cq[q->cq_head & (r->layout.entries - 1)]);
 		q->cq_head++;
-		bad = reap_one(r, queue, &cqe, &batch);
-		/* A full ring can be a long copy. */
-		cond_resched();
+		bad = reap_one(&a, &cqe);
 	}
-	end_batch(q, &batch);
+	end_batch(q, &a.done);
 	if (bad) {
 		snprintf(why, len,
 			 "queue %u: bad completion: %s "
@@ -456,16 +500,17 @@ unlock:
 /* A new daemon's ring gets every request that the old one left unanswered. */
 void bt_request_replay(struct bt_disk *d)
 {
-	struct batch b = {};
-	u32 tag;
+	struct batch b;
+	u32 queue, tag;
 
-	for (b.queue = 0; b.queue < d->par.queues; b.queue++) {
+	for (queue = 0; queue < d->par.queues; queue++) {
+		begin_batch(&b, d, queue);
 		for (tag = 0; tag < d->par.depth; tag++) {
-			if (d->slots[b.queue * d->par.depth + tag].busy)
-				add(d, &b, tag);
+			if (b.q->slots[tag].busy)
+				add(&b, &b.q->slots[tag]);
 			cond_resched();
 		}
-		publish(d, &b);
+		publish(&b);
 	}
 }
 

@@ -135,8 +135,8 @@ static int show_slots(const struct bt_disk *d, char *buf, int at)
 		at += sysfs_emit_at(buf, at,
 				    "queue %u tag %u op %u offset %llu "
 				    "bytes %u age_ms %u\n",
-				    i / d->par.depth, i % d->par.depth, s->op,
-				    s->offset, s->bytes,
+				    i / d->par.depth, i % d->par.depth,
+				    s->desc.op, s->desc.offset, s->desc.bytes,
 				    jiffies_to_msecs(jiffies - s->start));
 	}
 	return at;
