@@ -167,7 +167,7 @@ static uint32_t flags_of(const struct blktap_desc *desc)
 }
 
 static void submit(struct blktap_ring *ring, struct bt_ring_queue *q,
-		   const struct blktap_desc *desc)
+		   const struct blktap_desc *desc, uint64_t slot)
 {
 	/* There are as many as tags, and this tag is not busy. */
 	struct bt_ring_request *item =
@@ -185,9 +185,7 @@ static void submit(struct blktap_ring *ring, struct bt_ring_queue *q,
 	req->length = desc->bytes;
 	req->done = done;
 	if (desc->op <= BLKTAP_REQ_WRITE) {
-		item->iov.iov_base =
-			ring->map +
-			bt_ring_slot(&ring->info, q->index, desc->tag);
+		item->iov.iov_base = ring->map + slot;
 		item->iov.iov_len = desc->bytes;
 		req->data.iov = &item->iov;
 		req->data.count = 1;
@@ -203,6 +201,7 @@ static bool take_one(struct blktap_ring *ring, struct bt_ring_queue *q)
 {
 	uint32_t at = q->sq_head++ & (ring->info.sq_entries - 1);
 	uint32_t tag = __atomic_load_n(&q->sq[at], __ATOMIC_RELAXED);
+	uint64_t slot = q->slots + (uint64_t)tag * ring->info.slot_bytes;
 	struct blktap_desc desc;
 	const char *wrong;
 
@@ -215,7 +214,7 @@ static bool take_one(struct blktap_ring *ring, struct bt_ring_queue *q)
 		return false;
 	}
 	read_once(&desc, &q->desc[tag]);
-	wrong = bt_ring_check_desc(&ring->info, &desc, q->index, tag);
+	wrong = bt_ring_check_desc(&ring->info, &desc, tag, slot);
 	if (wrong) {
 		distrust(ring, wrong, q->index, tag);
 		return false;
@@ -224,7 +223,7 @@ static bool take_one(struct blktap_ring *ring, struct bt_ring_queue *q)
 	    ring->info.flags & BLKTAP_DISK_READ_ONLY)
 		answer(ring, q, tag, desc.gen, -EPERM);
 	else
-		submit(ring, q, &desc);
+		submit(ring, q, &desc, slot);
 	return ring->stage == BT_RING_SERVE;
 }
 

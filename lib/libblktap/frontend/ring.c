@@ -330,6 +330,7 @@ static int lay_out(struct blktap_ring *ring)
 		uint8_t *at = ring->map + (size_t)i * info->queue_stride;
 
 		q->index = i;
+		q->slots = bt_ring_slots(info, i);
 		q->shared = (void *)at;
 		q->sq = (void *)(at + info->sq_offset);
 		q->desc = (void *)(at + info->desc_offset);

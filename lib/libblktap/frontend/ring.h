@@ -48,6 +48,7 @@ struct bt_ring_queue {
 	const uint32_t *sq;
 	const struct blktap_desc *desc;
 	struct blktap_cqe *cq;
+	uint64_t slots; /* where the first lies in the mapping */
 	uint32_t index;
 	uint32_t sq_head; /* ours; the shared ones are never read back */
 	uint32_t cq_tail;
@@ -92,13 +93,13 @@ struct blktap_ring {
 /* ---- ring-check.c: NULL, or what is wrong --------------------------------- */
 
 const char *bt_ring_check_info(const struct blktap_info *info);
-/* desc is our copy. It says nothing of the end of the disk, which may move. */
+/* desc is our copy, and slot where that of the tag lies in the mapping. It says
+ * nothing of the end of the disk, which may move. */
 const char *bt_ring_check_desc(const struct blktap_info *info,
-			       const struct blktap_desc *desc, uint32_t queue,
-			       uint32_t tag);
-/* Where the slot of a tag lies in the mapping. */
-uint64_t bt_ring_slot(const struct blktap_info *info, uint32_t queue,
-		      uint32_t tag);
+			       const struct blktap_desc *desc, uint32_t tag,
+			       uint64_t slot);
+/* Where a queue's slots lie in the mapping. */
+uint64_t bt_ring_slots(const struct blktap_info *info, uint32_t queue);
 
 /* ---- ring-serve.c --------------------------------------------------------- */
 
