@@ -158,6 +158,37 @@ static void from_inside(void *opaque, int error)
 	in->done = true;
 }
 
+static void on_event(void *opaque, struct blktap_disk *disk,
+		     const struct blktap_event *event)
+{
+	(void)opaque;
+	(void)disk;
+	if (event->type == BLKTAP_EVENT_CHANGED)
+		note("event", event->text);
+}
+
+START_TEST(whoever_watches_the_disk_is_told_of_snapshots_and_jobs)
+{
+	struct blktap_job_options options;
+	struct blktap_disk *disk;
+	struct blktap_job *job;
+	char spec[128];
+
+	snprintf(spec, sizeof(spec), "qcow2:%s", path);
+	ck_assert_int_eq(blktap_disk_open(context, spec, NULL, &disk, NULL), 0);
+	blktap_disk_set_event(disk, on_event, NULL, NULL);
+	ck_assert_int_eq(blktap_disk_snapshot(disk, NULL, 0, NULL, NULL), 0);
+	find(find(story, "rename disk"), "event disk.snap1");
+	blktap_job_options_init(&options);
+	ck_assert_int_eq(
+		blktap_job_start(disk, &options, NULL, NULL, &job, NULL), 0);
+	ck_assert_int_eq(blktap_job_wait(job, -1), 0);
+	find(story, "event job ended: stream: 0 bytes copied");
+	ck_assert_int_eq(blktap_job_destroy(job), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 START_TEST(what_waits_is_refused_in_a_callback_and_says_so)
 {
 	struct inside in = { .done = false };
@@ -190,6 +221,8 @@ int main(void)
 		tc,
 		the_name_of_the_data_is_on_disk_before_the_child_takes_its_place);
 	tcase_add_test(tc, a_name_beside_the_image_is_on_disk_with_it);
+	tcase_add_test(tc,
+		       whoever_watches_the_disk_is_told_of_snapshots_and_jobs);
 	tcase_add_test(tc, what_waits_is_refused_in_a_callback_and_says_so);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

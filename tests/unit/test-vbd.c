@@ -138,7 +138,11 @@ END_TEST
 START_TEST(malformed_requests_are_refused)
 {
 	struct blktap_disk *disk = open_disk("ram:1M", 0);
-	char byte = 0;
+	char byte = 0, half[256];
+	const struct iovec iov[2] = { { half, 256 }, { half, 255 } };
+	struct blktap_io io = { .op = BLKTAP_OP_WRITE, .length = 512 };
+	struct blktap_extent extent;
+	uint32_t count;
 
 	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, &byte, 0, 0), -EINVAL);
 	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 1 << 20, &byte, 1, 0),
@@ -151,6 +155,25 @@ START_TEST(malformed_requests_are_refused)
 			 -EINVAL);
 	ck_assert_int_eq(simple(disk, (enum blktap_op)77, 0, 1, 0), -EINVAL);
 	ck_assert_int_eq(rw(disk, BLKTAP_OP_READ, 0, &byte, 1, 0x800), -EINVAL);
+	/* memory for less than it asks for, or none */
+	io.size = offsetof(struct blktap_io, opaque);
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), -EINVAL);
+	io.size = sizeof(io);
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), -EINVAL);
+	io.iov_count = 2;
+	for (io.op = BLKTAP_OP_READ; io.op <= BLKTAP_OP_WRITE; io.op++) {
+		io.iov = iov;
+		ck_assert_int_eq(blktap_disk_submit(disk, &io), -EINVAL);
+		io.iov = NULL;
+		ck_assert_int_eq(blktap_disk_submit(disk, &io), -EINVAL);
+	}
+	io.op = BLKTAP_OP_BLOCK_STATUS;
+	io.extents = &extent;
+	io.extent_max = 1;
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), -EINVAL);
+	io.extent_count = &count;
+	io.extent_max = 0;
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), -EINVAL);
 	blktap_disk_close(disk);
 }
 END_TEST

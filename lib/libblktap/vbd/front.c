@@ -40,10 +40,12 @@ static int check_size(const struct blktap_disk *disk,
 {
 	if (now->size >= disk->limits.size || flags & BT_RUN_SHRINK)
 		return 0;
-	return bt_fail(err, -EINVAL, "allow it: --allow-shrink",
-		       "disk '%s' would shrink from %llu to %llu bytes",
-		       disk->front.name, (unsigned long long)disk->limits.size,
-		       (unsigned long long)now->size);
+	return bt_fail(
+		err, -EINVAL,
+		"allow it: --allow-shrink, or allow_shrink of the change",
+		"disk '%s' would shrink from %llu to %llu bytes",
+		disk->front.name, (unsigned long long)disk->limits.size,
+		(unsigned long long)now->size);
 }
 
 static int check_operations(const struct blktap_disk *disk,

@@ -68,6 +68,21 @@ static void done(struct bt_request *req)
 	}
 }
 
+/* Below here a request is believed to have the memory that it says. */
+static bool has_memory(const struct blktap_io *io)
+{
+	uint64_t left = io->length;
+	uint32_t i;
+
+	if (io->op == BLKTAP_OP_BLOCK_STATUS)
+		return io->extents && io->extent_max && io->extent_count;
+	if (io->op != BLKTAP_OP_READ && io->op != BLKTAP_OP_WRITE)
+		return true;
+	for (i = 0; left && io->iov && i < io->iov_count; i++)
+		left -= bt_min_u64(left, io->iov[i].iov_len);
+	return !left;
+}
+
 static int check(const struct blktap_disk *disk, const struct blktap_io *io)
 {
 	if (disk->closing)
@@ -76,7 +91,7 @@ static int check(const struct blktap_disk *disk, const struct blktap_io *io)
 		return -EINVAL;
 	if (io->flags & ~(BLKTAP_FUA | BLKTAP_MAY_UNMAP | BLKTAP_FAST_ONLY))
 		return -EINVAL;
-	if (io->op == BLKTAP_OP_BLOCK_STATUS && !io->extent_count)
+	if (!has_memory(io))
 		return -EINVAL;
 	return bt_vbd_check(disk, io->op, io->flags, io->offset, io->length);
 }

@@ -96,6 +96,8 @@ void bt_job_end(struct blktap_job *job)
 {
 	struct blktap_disk *disk = job->disk;
 	blktap_job_fn *fn = job->fn;
+	char text[sizeof(job->message)];
+	bool done = !job->error;
 
 	bt_job_unlock_whole(job);
 	bt_job_unlink(job);
@@ -114,11 +116,17 @@ void bt_job_end(struct blktap_job *job)
 			 "%s: %llu bytes copied",
 			 blktap_job_kind_name(job->options.kind),
 			 (unsigned long long)job->info.copied);
-	bt_log(&disk->context->log, BLKTAP_LOG_INFO, "%s: job ended: %s",
-	       disk->name, job->message);
+	if (!done)
+		bt_log(&disk->context->log, BLKTAP_LOG_INFO,
+		       "%s: job ended: %s", disk->name, job->message);
+	memcpy(text, job->message, sizeof(text));
 	job->fn = NULL;
 	if (fn)
 		fn(job->opaque, job->error, job->message);
+	/* fn may have destroyed the job */
+	if (done)
+		bt_disk_event(disk, BLKTAP_EVENT_CHANGED, 0, NULL, "",
+			      "job ended: %s", text);
 }
 
 /* ---- steps ---------------------------------------------------------------- */

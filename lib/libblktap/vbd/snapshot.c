@@ -236,6 +236,10 @@ int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
 	else
 		demote_or_log(disk, &files, &pause_ns);
 	disk->stats.last_pause_ns = pause_ns;
+	if (!rc)
+		bt_disk_event(disk, BLKTAP_EVENT_CHANGED, 0, NULL, "",
+			      "snapshot: what was written is in %s",
+			      files.name);
 	if (!rc && path) {
 		*path = files.name;
 		files.name = NULL;

@@ -131,7 +131,7 @@ struct blktap_io {
 	uint32_t flags;
 	uint64_t offset;
 	uint64_t length;
-	const struct iovec *iov; /* READ, WRITE: holds length bytes */
+	const struct iovec *iov; /* READ, WRITE: length bytes at least */
 	uint32_t iov_count;
 	struct blktap_extent *extents; /* BLOCK_STATUS: room for the answer */
 	uint32_t extent_max;
@@ -144,7 +144,8 @@ struct blktap_io {
  * valid and untouched until completion. Completion comes exactly once, never
  * inside this call. Returns 0, or a negative errno and then no completion
  * comes: -EAGAIN queue_depth requests are under way, -EINVAL a malformed
- * request or one past the end (-ENOSPC for a write), -EPERM a write to a
+ * request (of no bytes, or of more than iov holds, ...) or one past the end
+ * (-ENOSPC for a write), -EPERM a write to a
  * read-only disk, -ENOTSUP an operation the disk does not have, -ESHUTDOWN where
  * the disk is being closed. Since 0.1. */
 BLKTAP_API int blktap_disk_submit(struct blktap_disk *disk,
@@ -242,7 +243,8 @@ enum blktap_event_type {
 	BLKTAP_EVENT_PAUSED,
 	BLKTAP_EVENT_RESUMED,
 	BLKTAP_EVENT_RESIZED,
-	BLKTAP_EVENT_CHANGED /* the graph: text says how */
+	BLKTAP_EVENT_CHANGED /* other images or nodes, by a snapshot, a job or a
+			      * change of its graph: text says how */
 };
 
 struct blktap_event {
