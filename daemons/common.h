@@ -43,6 +43,7 @@ struct command {
 	int usage_status; /* the exit status where its use is wrong */
 	int (*run)(const struct args *args);
 	bool files_only; /* it has no --rundir */
+	void (*more)(FILE *out); /* of its help; or NULL */
 };
 
 struct args {

@@ -119,6 +119,10 @@ void show_help(const char *program, const struct command *command)
 
 	show_usage(stdout, program, command);
 	printf("%s\n\n", command->summary);
+	if (command->more) {
+		command->more(stdout);
+		putchar('\n');
+	}
 	for (i = 0; (o = get_opt(command, i)); i++) {
 		char text[64];
 

@@ -271,23 +271,32 @@ static const struct command verbs[] = {
 	{ 0 },
 };
 
-static int show_verbs(const struct args *args)
+static void put_verbs(FILE *out)
 {
 	const struct command *c;
 
+	for (c = verbs; c->name; c++)
+		fprintf(out, "  %-8s %s\n", c->name, c->summary);
+}
+
+static int show_verbs(const struct args *args)
+{
 	fprintf(stderr, "usage: tap-ctl job COMMAND -p PID -m MINOR "
 			"[OPTION]...\n");
-	for (c = verbs; c->name; c++)
-		fprintf(stderr, "  %-8s %s\n", c->name, c->summary);
+	put_verbs(stderr);
 	return EXIT_USAGE;
 }
 
 static const struct opt no_options[] = { { 0 } };
 
 const struct command job_commands[] = {
-	{ "job", NULL, "start|list|pause|resume|cancel|rate",
-	  "long work on the chain of a disk", no_options, NULL, EXIT_USAGE,
-	  show_verbs },
+	{ .name = "job",
+	  .operands = "start|list|pause|resume|cancel|rate",
+	  .summary = "long work on the chain of a disk",
+	  .options = no_options,
+	  .usage_status = EXIT_USAGE,
+	  .run = show_verbs,
+	  .more = put_verbs },
 	{ 0 },
 };
 
@@ -309,5 +318,7 @@ int run_job(int argc, char **argv)
 	fprintf(stderr, "tap-ctl job: unknown command '%s'\n", argv[1]);
 	if (like)
 		fprintf(stderr, "hint: did you mean '%s'?\n", like);
+	else
+		put_verbs(stderr);
 	return EXIT_USAGE;
 }

@@ -326,22 +326,30 @@ static const struct command verbs[] = {
 	{ 0 },
 };
 
-static int no_verb(const struct args *args)
+static void put_verbs(FILE *out)
 {
 	const struct command *c;
 
-	show_usage(stderr, "tap-ctl", args->command);
 	for (c = verbs; c->name; c++)
-		fprintf(stderr, "  %-10s %s\n", c->name, c->summary);
+		fprintf(out, "  %-10s %s\n", c->name, c->summary);
 	for (c = graph_verbs; c->name; c++)
-		fprintf(stderr, "  %-10s %s\n", c->name, c->summary);
+		fprintf(out, "  %-10s %s\n", c->name, c->summary);
+}
+
+static int no_verb(const struct args *args)
+{
+	show_usage(stderr, "tap-ctl", args->command);
+	put_verbs(stderr);
 	return EXIT_USAGE;
 }
 
 const struct command mason_commands[] = {
-	{ "mason", NULL, "check|fmt|dot|plan|apply|.. FILE",
-	  "check, print, draw and apply graphs described in files", NULL, NULL,
-	  EXIT_USAGE, no_verb },
+	{ .name = "mason",
+	  .operands = "check|fmt|dot|plan|apply|.. FILE",
+	  .summary = "check, print, draw and apply graphs described in files",
+	  .usage_status = EXIT_USAGE,
+	  .run = no_verb,
+	  .more = put_verbs },
 	{ 0 },
 };
 
@@ -372,5 +380,7 @@ int run_mason(int argc, char **argv)
 	fprintf(stderr, "tap-ctl mason: unknown command '%s'\n", argv[1]);
 	if (like)
 		fprintf(stderr, "hint: did you mean '%s'?\n", like);
+	else
+		put_verbs(stderr);
 	return EXIT_USAGE;
 }

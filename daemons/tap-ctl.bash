@@ -17,16 +17,13 @@ _tap_ctl()
 			sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p')" "$cur"
 		return
 	fi
-	if [ "${COMP_WORDS[1]}" = mason ]; then
-		case $COMP_CWORD:$cur in
-		2:*) _tap_ctl_words "check fmt dot" "$cur" ;;
-		*:-*) _tap_ctl_words "$("$cmd" mason "${COMP_WORDS[2]}" --help \
-			2>/dev/null | sed -n 's/^  .*\(--[a-z-]*\).*/\1/p')" \
-			"$cur" ;;
-		*) COMPREPLY=($(compgen -f -- "$cur")) ;;
-		esac
+	case $COMP_CWORD:${COMP_WORDS[1]} in
+	2:mason | 2:job)
+		_tap_ctl_words "$("$cmd" "${COMP_WORDS[1]}" --help |
+			sed -n 's/^  \([a-z]*\) .*/\1/p')" "$cur"
 		return
-	fi
+		;;
+	esac
 	case $prev in
 	-p | --pid)
 		_tap_ctl_words "$("$cmd" list 2>/dev/null |
@@ -44,8 +41,19 @@ _tap_ctl()
 		;;
 	esac
 	case ${COMP_WORDS[1]}:$cur in
+	mason:-* | job:-*)
+		_tap_ctl_words "$("$cmd" "${COMP_WORDS[1]}" "${COMP_WORDS[2]}" \
+			--help 2>/dev/null |
+			sed -n 's/^  .*\(--[a-z-]*\).*/\1/p')" "$cur"
+		return
+		;;
 	*:-*) ;;
-	map:*)
+	job:*)
+		[ "${COMP_WORDS[2]}:$COMP_CWORD" != start:3 ] ||
+			_tap_ctl_words "stream commit coalesce" "$cur"
+		return
+		;;
+	mason:* | map:*)
 		COMPREPLY=($(compgen -f -- "$cur"))
 		return
 		;;

@@ -31,6 +31,16 @@ for verb in $verbs; do
 	done <options
 done
 tap-ctl --version | grep -q '^tap-ctl (blktap) [0-9]'
+# those with words of their own list them, and each of these has help
+for verb in job mason; do
+	tap-ctl $verb --help >out
+	sed -n 's/^  \([a-z][a-z]*\) .*/\1/p' out >words
+	[ "$(wc -l <words)" -ge 6 ] || fail "$verb --help lists no words"
+	while read -r word; do
+		exits 0 tap-ctl $verb "$word" --help >out
+		contains out "usage: tap-ctl $verb $word"
+	done <words
+done
 
 exits 0 tapdisk --help >out
 pod=$srcdir/daemons/tapdisk.pod
@@ -66,6 +76,11 @@ candidates()
 }
 candidates tap-ctl un | grep -qx unpause
 equal "$(candidates tap-ctl al)" allocate
+equal "$(candidates tap-ctl mason pl)" plan
+equal "$(candidates tap-ctl job sta)" start
+equal "$(candidates tap-ctl job start str)" stream
+equal "$(candidates tap-ctl job start --wa)" --wait
+equal "$(candidates tap-ctl mason apply --if)" --if-gen
 candidates tap-ctl open --re | grep -qx -- --read-only
 candidates tap-ctl open -a ra | grep -qx raw:
 comp=$srcdir/daemons/tapdisk.bash
