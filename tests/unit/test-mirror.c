@@ -318,6 +318,40 @@ START_TEST(a_leg_whose_flush_failed_gets_all_since_the_last_sweep_anew)
 }
 END_TEST
 
+/* As a server that lost its power and is there again: what it had not flushed is gone,
+ * and nothing fails. */
+static void lose_unflushed(struct rough *leg)
+{
+	memcpy(leg->now, leg->stable, leg->size);
+	bt_node_lose(leg->node);
+}
+
+START_TEST(a_leg_that_lost_what_it_had_not_flushed_gets_it_anew)
+{
+	unsigned char data[4096], back[4096];
+	struct rig rig;
+
+	world = (struct rough_world){ .random = 7 };
+	make(&rig, 3, _i & 1, NULL, "region=64k read=first sync=background");
+	pass_time(&rig, 1);
+	memset(data, 1, sizeof(data));
+	ck_assert_int_eq(rig_write(&rig, 0, data, 4096), 0);
+	ck_assert_int_eq(rig_flush(&rig), 0);
+	memset(data, 2, sizeof(data));
+	ck_assert_int_eq(rig_write(&rig, 0, data, 4096), 0);
+	lose_unflushed(leg_of(&rig, _i >> 1 & 1));
+	if (_i & 4)
+		ck_assert_int_eq(rig_flush(&rig), 0);
+	ck_assert_int_eq(rig_read(&rig, 0, back, 4096), 0);
+	ck_assert_mem_eq(back, data, 4096);
+	pass_time(&rig, 20);
+	expect(&rig, "legs", "in-sync,in-sync");
+	expect_same(&rig, 0, 1);
+	ck_assert_mem_eq(leg_of(&rig, 0)->now, data, 4096);
+	rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(a_bad_read_is_served_by_another_leg_and_repaired)
 {
 	char data[512] = { 42 };
@@ -539,6 +573,8 @@ int main(void)
 	tcase_add_test(
 		tc,
 		a_leg_whose_flush_failed_gets_all_since_the_last_sweep_anew);
+	tcase_add_loop_test(
+		tc, a_leg_that_lost_what_it_had_not_flushed_gets_it_anew, 0, 8);
 	tcase_add_test(tc, a_bad_read_is_served_by_another_leg_and_repaired);
 	tcase_add_test(tc,
 		       random_failures_of_all_legs_lose_nothing_acknowledged);

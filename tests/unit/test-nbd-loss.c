@@ -331,6 +331,7 @@ START_TEST(unflushed_fail_tells_at_the_next_flush_and_for_good)
 	write_one(BLKTAP_FUA);
 	lose();
 	come_back();
+	ck_assert_uint_eq(rig.node->losses, 0);
 	write_one(BLKTAP_FUA);
 	item = submit(BLKTAP_OP_FLUSH, 0, 0, 0);
 	answer_all(1);
@@ -339,6 +340,7 @@ START_TEST(unflushed_fail_tells_at_the_next_flush_and_for_good)
 	write_one(0);
 	lose();
 	come_back();
+	ck_assert_uint_eq(rig.node->losses, 1);
 	item = submit(BLKTAP_OP_FLUSH, 0, 0, 0);
 	finish(item, -EIO);
 	write_one(0);

@@ -336,6 +336,8 @@ static void log_settled(struct bt_table_wait *wait, int error)
 	struct bt_request *req = frame->req;
 	struct bt_mirror *m = mirror_of(req);
 
+	if (!error)
+		m->told = frame->losses;
 	if (!error && !frame->result && req->flags & BT_REQUEST_LAST &&
 	    !m->writer.busy) {
 		m->header.clean = true;
@@ -353,11 +355,14 @@ static void flushed(struct bt_mirror_fan *fan)
 	struct bt_request *req = frame->req;
 	bool last = req->flags & BT_REQUEST_LAST;
 
+	bt_mirror_look(m);
+	frame->losses = m->losses;
 	frame->result = fan->ok || fan->failed ? judge(fan, 0, 0) : -EIO;
 	req->failed = fan->node;
 	if (last && !fan->failed && fan->ok)
 		bt_mirror_clear_intents(m, true);
-	if (m->log && !m->read_only && (last || fan->failed)) {
+	if (m->log && !m->read_only &&
+	    (last || fan->failed || m->told != m->losses)) {
 		frame->wait.fn = log_settled;
 		bt_table_commit(&m->table, &frame->wait);
 		return;
@@ -465,14 +470,16 @@ static void send_piece(struct bt_mirror *m, struct bt_mirror_frame *frame,
 {
 	struct bt_request *req = frame->req;
 	uint64_t at = frame->offset + frame->at, length;
-	uint32_t mask =
-		find_piece(m, frame, at, frame->length - frame->at, &length);
+	uint32_t mask;
 
+	bt_mirror_look(m);
+	mask = find_piece(m, frame, at, frame->length - frame->at, &length);
 	if (!mask) {
 		end_read(frame, error ? error : -EIO);
 		return;
 	}
 	frame->leg = choose_leg(m, mask);
+	frame->losses = m->legs[frame->leg].losses;
 	frame->started_ns = bt_loop_now(m->node->env->loop);
 	m->legs[frame->leg].reading++;
 	req->offset = at;
@@ -498,6 +505,21 @@ static void mark_unread(struct bt_mirror *m, struct bt_mirror_frame *frame)
 	bt_mirror_sync_kick(m);
 }
 
+/* The leg lost writes while it had the read, and may have answered without them. */
+static bool is_stale(struct bt_mirror *m, const struct bt_mirror_frame *frame)
+{
+	const struct bt_request *req = frame->req;
+	uint64_t r = req->offset / m->region_size;
+
+	bt_mirror_look(m);
+	if (bt_likely(frame->losses == m->legs[frame->leg].losses))
+		return false;
+	for (; r * m->region_size < req->offset + req->length; r++)
+		if (!(bt_mirror_clean(m, r) >> frame->leg & 1u))
+			return true;
+	return false;
+}
+
 void bt_mirror_complete(struct bt_node *node, struct bt_port *port,
 			struct bt_request *req)
 {
@@ -508,7 +530,7 @@ void bt_mirror_complete(struct bt_node *node, struct bt_port *port,
 
 	(void)port;
 	leg->reading--;
-	if (req->error) {
+	if (req->error || is_stale(m, frame)) {
 		frame->tried |= 1u << frame->leg;
 		leg->latency_ns += NS_PENALTY;
 		send_piece(m, frame, req->error);
@@ -537,6 +559,7 @@ void bt_mirror_submit(struct bt_node *node, struct bt_request *req)
 	memset(frame, 0, sizeof(*frame));
 	frame->req = req;
 	bt_list_init(&frame->wait.link);
+	bt_mirror_look(m);
 	switch (req->op) {
 	case BLKTAP_OP_WRITE:
 	case BLKTAP_OP_WRITE_ZEROES:

@@ -140,6 +140,29 @@ static void mark_unflushed(struct bt_mirror *m, uint32_t leg)
 			bt_mirror_set_dirty(m, leg, r);
 }
 
+void bt_mirror_look(struct bt_mirror *m)
+{
+	uint32_t i;
+
+	if (bt_likely(m->losses == m->node->env->losses))
+		return;
+	m->losses = m->node->env->losses;
+	for (i = 0; i < m->leg_count; i++) {
+		struct bt_mirror_leg *l = &m->legs[i];
+		uint64_t losses = bt_port_losses(l->port);
+
+		if (losses == l->losses)
+			continue;
+		l->losses = losses;
+		bt_log(m->node->env->log, BLKTAP_LOG_WARNING,
+		       "%s: leg '%s' may have lost what it had not flushed",
+		       m->node->name, l->port->lower->name);
+		bt_mirror_sync_spoil(m, i);
+		mark_unflushed(m, i);
+	}
+	bt_mirror_sync_kick(m);
+}
+
 /* What was sure has to be written anew before a write may rely on it. */
 static void new_epoch(struct bt_mirror *m)
 {
@@ -252,6 +275,7 @@ static void sweep_flushed(struct bt_mirror_fan *fan)
 	struct bt_mirror *m = bt_container_of(fan, struct bt_mirror, sweep);
 	uint32_t i;
 
+	bt_mirror_look(m);
 	for (i = 0; i < m->leg_count; i++)
 		if (fan->failed >> i & 1u)
 			bt_mirror_leg_failed(m, i, fan->ok, 0, 0, fan->error);

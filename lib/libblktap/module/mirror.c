@@ -114,6 +114,7 @@ static int take_legs(struct bt_node *node, uint64_t source,
 		const struct bt_node *leg;
 
 		m->legs[i].port = &node->ports[i]; /* the log's is the last */
+		m->legs[i].losses = bt_port_losses(m->legs[i].port);
 		leg = m->legs[i].port->lower;
 		if (i && leg->limits.size != m->size)
 			return bt_fail(err, -EINVAL, "put a slice around it",
@@ -183,6 +184,7 @@ int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
 	int rc;
 
 	m->node = node;
+	m->losses = m->told = node->env->losses;
 	m->source = source;
 	m->read_only = flags & BLKTAP_OPEN_READ_ONLY;
 	bt_rangelock_init(&m->lock);

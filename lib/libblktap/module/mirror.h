@@ -58,6 +58,7 @@ struct bt_mirror_frame {
 	struct bt_table_wait wait;
 	struct bt_request *req;
 	uint64_t epoch; /* of the mirror, when the words were durable */
+	uint64_t losses; /* READ: the leg's; FLUSH: the mirror's */
 	int result;
 	/* READ and questions: piece by piece, from one leg at a time */
 	uint64_t offset, length;
@@ -78,6 +79,7 @@ struct bt_mirror_leg {
 	uint32_t reading;
 	uint64_t retry_at_ns; /* no copy to it before; it failed one */
 	uint64_t backoff_ns; /* 0: its last batch was copied */
+	uint64_t losses; /* of bt_port_losses, as last looked at */
 };
 
 /* Which leg a bit belongs to; those that are not linked keep theirs. */
@@ -132,6 +134,8 @@ struct bt_mirror {
 	uint64_t region_size;
 	uint64_t size;
 	uint64_t epoch; /* goes on when a leg fails */
+	uint64_t losses; /* the env's, as last looked at, */
+	uint64_t told; /* and as far as the log has what came of them */
 	struct bt_rangelock lock;
 	struct bt_pool *pool;
 	uint32_t pool_size;
@@ -198,6 +202,8 @@ void bt_mirror_tidy(struct bt_mirror *m);
  * the error where the data is good on no other leg. */
 int bt_mirror_leg_failed(struct bt_mirror *m, uint32_t leg, uint32_t ok,
 			 uint64_t offset, uint64_t length, int error);
+/* Whether a leg lost what it had not flushed: it is dirty in that then. */
+void bt_mirror_look(struct bt_mirror *m);
 void bt_mirror_start_sweep(struct bt_mirror *m);
 void bt_mirror_sweep_fired(struct bt_timer *timer);
 /* Intents that no write stands behind are cleared, all (LAST) or the OLD ones. */

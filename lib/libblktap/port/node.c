@@ -353,6 +353,31 @@ uint64_t bt_port_below(const struct bt_port *port)
 	return sum_below(port->lower, ++port->env->walks);
 }
 
+void bt_node_lose(struct bt_node *node)
+{
+	node->losses++;
+	node->env->losses++;
+}
+
+static uint64_t losses_below(struct bt_node *node, uint64_t walk)
+{
+	uint64_t sum;
+	uint32_t i;
+
+	if (!node || node->walked == walk)
+		return 0;
+	node->walked = walk;
+	sum = node->losses;
+	for (i = 0; i < node->port_count; i++)
+		sum += losses_below(node->ports[i].lower, walk);
+	return sum;
+}
+
+uint64_t bt_port_losses(const struct bt_port *port)
+{
+	return losses_below(port->lower, ++port->env->walks);
+}
+
 const char *bt_node_path(const struct bt_node *node)
 {
 	const struct blktap_param *first = blktap_class_get_param(node->cls, 0);

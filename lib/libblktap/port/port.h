@@ -44,7 +44,8 @@ struct bt_env {
 	bool delivering;
 	uint64_t links; /* edges that were linked so far */
 	uint64_t nodes; /* nodes that were made so far */
-	uint64_t walks; /* of bt_port_below */
+	uint64_t walks; /* of bt_port_below and the like */
+	uint64_t losses; /* of bt_node_lose so far, all nodes */
 	struct bt_list shared; /* see shared.h */
 	struct bt_list parked; /* ports with requests that park.c holds */
 	struct bt_timer unpark;
@@ -306,6 +307,7 @@ struct bt_node {
 	uint32_t refs; /* ports that point here */
 	uint64_t has; /* requests that are in it or below it for it */
 	uint64_t serial; /* of env->nodes: no other ever has it */
+	uint64_t losses; /* see bt_node_lose */
 	uint64_t walked; /* the last of env->walks that came by */
 };
 
@@ -366,6 +368,14 @@ int bt_node_plan(struct bt_node *node, struct blktap_error **err);
  * same nodes; those of pause class "none" come and go without changing it. It can
  * have changed only where env->links has. */
 uint64_t bt_port_below(const struct bt_port *port);
+
+/* Writes that the node has answered since its last flush may be gone, though it goes
+ * on, and its next flush says that all is well: a server that died and is there
+ * again. Who has the data elsewhere (a mirror) can make up for it. */
+void bt_node_lose(struct bt_node *node);
+/* How often that happened behind the edge; it changes only where env->losses does,
+ * or the graph. */
+uint64_t bt_port_losses(const struct bt_port *port);
 
 /* What the node stands for: its first argument, e.g. the path of a file; its name
  * where it has none. The node's. */

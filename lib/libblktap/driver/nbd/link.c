@@ -10,10 +10,12 @@
  *  - The server does no more of the old connection's requests once it has
  *    answered their copies. A server that died does not; one that was given up
  *    because it was silent might.
- *  - Writes that were answered but not flushed are still there. A server process
- *    that died has left them to its system; a system that lost its power has
- *    not. `unflushed` says which it is: trust; fail, and the next FLUSH tells; or
- *    never, and all writes go with FUA. */
+ *  - Writes that were answered but not flushed are still there. A process that
+ *    died has left them to its system where it served a plain file; one that
+ *    keeps tables in its memory (of a qcow2 or VHD image) has not, nor has a
+ *    system that lost its power. `unflushed` says which it is: trust; fail, and
+ *    the next FLUSH tells; or never, and all writes go with FUA. In any case
+ *    bt_node_lose tells the nodes above. */
 #include "driver/nbd/nbd.h"
 
 #include <errno.h>
@@ -425,8 +427,10 @@ static void expired(struct bt_timer *timer)
  * a system that lost its power, a connection with nothing to say learns last. */
 static void doubt_unflushed(struct bt_nbdc *nbd)
 {
-	if (!nbd->fail_unflushed || nbd->written == nbd->flushed ||
-	    nbd->flush_error)
+	if (nbd->written == nbd->flushed)
+		return;
+	bt_node_lose(nbd->node);
+	if (!nbd->fail_unflushed || nbd->flush_error)
 		return;
 	nbd->flush_error = -EIO;
 	bt_log(log_of(nbd), BLKTAP_LOG_ERROR,
