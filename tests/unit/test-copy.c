@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "faulty.h"
+#include "vbd/copy.h"
 #include "vbd/vbd.h"
 
 #define SIZE (8u << 20)
@@ -179,6 +180,28 @@ START_TEST(failed_flush_is_a_failed_copy)
 }
 END_TEST
 
+/* A server that died, lost what it had not flushed, and is there again. */
+START_TEST(target_that_lost_writes_is_a_failed_copy)
+{
+	struct blktap_disk *from = open_disk(0), *to = open_disk(1);
+	struct blktap_copy_options o;
+
+	fill(0, 0, SIZE, 1);
+	blktap_copy_options_init(&o);
+	o.depth = 1;
+	start(from, to, &o);
+	while (!running->data)
+		turns(1);
+	bt_node_lose(to->root);
+	turns(10000);
+	ck_assert_uint_eq(calls, 1);
+	ck_assert_int_eq(result, -EIO);
+	ck_assert_ptr_nonnull(strstr(text, "was lost for a while"));
+	blktap_disk_close(from);
+	blktap_disk_close(to);
+}
+END_TEST
+
 START_TEST(cancelled_copy_waits_for_what_is_under_way)
 {
 	struct blktap_disk *from = open_disk(0), *to = open_disk(1);
@@ -288,6 +311,7 @@ int main(void)
 	tcase_add_test(tc, read_error_ends_the_copy_and_names_the_place);
 	tcase_add_test(tc, full_target_ends_the_copy_with_enospc);
 	tcase_add_test(tc, failed_flush_is_a_failed_copy);
+	tcase_add_test(tc, target_that_lost_writes_is_a_failed_copy);
 	tcase_add_test(tc, cancelled_copy_waits_for_what_is_under_way);
 	tcase_add_test(tc, rate_limit_is_kept_and_can_be_lifted);
 	tcase_add_test(tc, smaller_or_read_only_target_is_refused);

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vbd/job.h"
+
 #define SIZE (8u << 20)
 #define PIECE (64u << 10)
 #define IMAGES 3
@@ -297,6 +299,28 @@ START_TEST(job_begins_anew_when_an_image_was_changed)
 }
 END_TEST
 
+/* A server that died, lost what it had not flushed, and is there again. */
+START_TEST(job_whose_target_lost_writes_fails)
+{
+	enum blktap_job_kind kind =
+		_i ? BLKTAP_JOB_COMMIT : BLKTAP_JOB_COALESCE;
+
+	make_chain(chains[0]);
+	open_disk(spec);
+	ck_assert_int_eq(start(kind, NULL), 0);
+	while (!info().copied)
+		ck_assert_int_eq(blktap_context_process(context), 0);
+	bt_node_lose(job->target.lower);
+	ck_assert_int_eq(blktap_job_wait(job, -1), -EIO);
+	ck_assert_ptr_nonnull(strstr(blktap_job_get_text(job), "was lost for"));
+	ck_assert_int_eq(blktap_job_destroy(job), 0);
+	verify();
+	restart_disk();
+	verify();
+	close_disk();
+}
+END_TEST
+
 /* A process that does the job, and is killed when it has copied so much. */
 static void kill_at(uint64_t copied)
 {
@@ -514,6 +538,7 @@ int main(void)
 			    3 * CHAINS);
 	tcase_add_loop_test(tc, job_begins_anew_when_an_image_was_changed, 0,
 			    2 * CHAINS);
+	tcase_add_loop_test(tc, job_whose_target_lost_writes_fails, 0, 2);
 	tcase_add_loop_test(tc, killed_coalesce_of_a_disk_in_use_goes_on, 0,
 			    CHAINS);
 	tcase_add_loop_test(tc,

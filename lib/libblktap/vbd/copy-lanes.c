@@ -380,6 +380,17 @@ static void end(struct blktap_copy *copy)
 	fn(copy->opaque, copy->error, copy->message);
 }
 
+/* A target that is there again says that all is well. */
+static void check_losses(struct blktap_copy *copy)
+{
+	if (copy->error || bt_port_losses(&copy->target->top) == copy->losses)
+		return;
+	copy->error = -EIO;
+	snprintf(copy->message, sizeof(copy->message),
+		 "%s: was lost for a while, with writes that were not flushed",
+		 copy->target->name);
+}
+
 static void flushed(void *opaque, int error)
 {
 	struct blktap_copy *copy = opaque;
@@ -387,6 +398,7 @@ static void flushed(void *opaque, int error)
 	copy->under_way--;
 	if (error)
 		fail(copy, error, "flush", copy->target, 0);
+	check_losses(copy);
 	end(copy);
 }
 

@@ -77,6 +77,7 @@ static int check(struct blktap_copy *copy, struct blktap_error **err)
 			       copy->target->name,
 			       (unsigned long long)copy->target->limits.size,
 			       (unsigned long long)(o->offset + o->length));
+	copy->losses = bt_port_losses(&copy->target->top);
 	copy->next = o->offset;
 	copy->end = o->offset + o->length;
 	return 0;

@@ -47,6 +47,7 @@ struct blktap_copy {
 	uint64_t end;
 	uint64_t done;
 	uint64_t data;
+	uint64_t losses; /* of the target, when it began */
 
 	struct bt_timer rate_timer;
 	uint64_t free_at_ns; /* when the rate allows the next chunk */

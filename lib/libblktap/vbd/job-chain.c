@@ -288,6 +288,7 @@ static void begin_copy(struct blktap_job *job)
 		bt_port_link(&job->source, bt_chain_at(disk, job->at));
 		job->from = &job->source;
 	}
+	job->losses = bt_port_losses(job->to);
 	if (!bt_job_place(job))
 		job->passes = 0;
 	job->cursor = 0;

@@ -130,6 +130,11 @@ void bt_job_flush(struct blktap_job *job, void (*done)(struct bt_request *req))
 	bt_port_submit(job->to, take(job, BLKTAP_OP_FLUSH, done, job));
 }
 
+bool bt_job_has_lost(const struct blktap_job *job)
+{
+	return bt_port_losses(job->to) != job->losses;
+}
+
 static void lane_submit(struct bt_job_lane *lane, struct bt_port *port,
 			enum blktap_op op, void (*done)(struct bt_request *req))
 {

@@ -94,7 +94,7 @@ static void forget(struct blktap_job *job)
 void bt_job_keep(struct blktap_job *job, bool flushed)
 {
 	forget(job);
-	if (job->ready && flushed)
+	if (job->ready && flushed && !bt_job_has_lost(job))
 		job->paths = list_paths(job);
 }
 
@@ -203,7 +203,7 @@ static void place_flushed(struct bt_request *req)
 {
 	struct blktap_job *job = req->opaque;
 	char *images, text[BT_STRERROR_MAX];
-	int rc = req->error;
+	int rc = !req->error && bt_job_has_lost(job) ? -EIO : req->error;
 
 	job->under_way--;
 	bt_pool_give(req);

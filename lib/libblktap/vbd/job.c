@@ -189,6 +189,11 @@ static void flushed(struct bt_request *req)
 		bt_job_fail(job, req->error, "cannot flush %s: %s",
 			    job->to->lower->name,
 			    bt_strerror(req->error, text));
+	else if (bt_job_has_lost(job))
+		bt_job_fail(job, -EIO,
+			    "%s was lost for a while, with writes that were "
+			    "not flushed",
+			    job->to->lower->name);
 	bt_pool_give(req);
 	job->phase = BT_JOB_EDIT;
 	bt_job_wake(job);

@@ -63,6 +63,7 @@ struct blktap_job {
 	bool finishing; /* the last edit: it is not taken back */
 	bool no_zeroes; /* the target cannot */
 	bool ready; /* base is open for writing */
+	uint64_t losses; /* of what is written to, when that began */
 	int error;
 	char message[256];
 	struct blktap_job_info info; /* what is left when it has ended */
@@ -142,6 +143,8 @@ void bt_job_copy_go(struct blktap_job *job);
 /* The graph is drained and held: takes back what waits at its edges. */
 void bt_job_copy_abort(struct blktap_job *job);
 void bt_job_flush(struct blktap_job *job, void (*done)(struct bt_request *req));
+/* Whether what is written to may have lost writes, and says that all is well. */
+bool bt_job_has_lost(const struct blktap_job *job);
 /* All below the place is done: the grains that end there, or before. Returns the
  * place, rounded. */
 uint64_t bt_job_skip(struct blktap_job *job, uint64_t place);
