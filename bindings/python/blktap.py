@@ -122,9 +122,11 @@ class _ImageOptions(_Sized):
     # the header calls the first one struct_size
     _fields_ = [("size", _size), ("flags", _u32), ("length", _u64),
                 ("backing", _str), ("backing_format", _str),
-                ("cluster_size", _u64), ("extra", _str)]
+                ("cluster_size", _u64), ("extra", _str),
+                ("progress", _ptr), ("opaque", _ptr)]
 
 
+_ProgressFn = ctypes.CFUNCTYPE(_int, _ptr, _u64, _u64)
 _LogFn = ctypes.CFUNCTYPE(None, _ptr, _int, _str)
 _PauseFn = ctypes.CFUNCTYPE(None, _ptr, _int, _str)
 _perr = ctypes.POINTER(_ptr)
@@ -262,21 +264,39 @@ def version():
 
 
 def create_image(format, path, length=0, *, backing=None, backing_format=None,
-                 cluster_size=0, overwrite=False, reserve=False, extra=None):
+                 cluster_size=0, overwrite=False, reserve=False, extra=None,
+                 progress=None):
     """Makes an empty image file of that format, the name of a class.
 
-    length 0 is that of backing, which needs its backing_format. Needs no
-    context. Blocks.
+    length 0 is that of backing, which needs its backing_format. What takes long
+    calls progress(done, total), bytes both; one that raises ends it, and nothing
+    is left of the image. Needs no context. Blocks.
     """
+    raised = []
+
+    def tell(_, done, total):
+        try:
+            progress(done, total)
+        except BaseException as e:  # on its way through C
+            raised.append(e)
+            return 1
+        return 0
+
+    function = _ProgressFn(tell) if progress else None
     options = _ImageOptions(
         flags=(_CREATE_OVERWRITE if overwrite else 0)
         | (_CREATE_RESERVE if reserve else 0),
         length=_number(length, 64, "length"), backing=_bytes(backing),
         backing_format=_bytes(backing_format),
         cluster_size=_number(cluster_size, 64, "cluster_size"),
-        extra=_bytes(extra))
+        extra=_bytes(extra), progress=ctypes.cast(function or 0, _ptr))
     err = _ptr()
-    _check(_lib.image_create(_bytes(format), _bytes(path), options, err), err)
+    rc = _lib.image_create(_bytes(format), _bytes(path), options, err)
+    if raised:
+        if err:
+            _lib.error_destroy(err)
+        raise raised[0]
+    _check(rc, err)
 
 
 def resize_image(spec, length):

@@ -245,6 +245,22 @@ def images():
     blktap.create_image("qcow2", "q.qcow2", 1 << 20)
     with raises(blktap.BlktapError, errno.EEXIST):
         blktap.create_image("qcow2", "q.qcow2", 1 << 20)
+
+    told = []
+    blktap.create_image("raw", "full.raw", 64 << 20, reserve=True,
+                        progress=lambda done, total: told.append((done, total)))
+    assert told and told[-1] == (64 << 20, 64 << 20), told
+
+    def enough(done, total):
+        raise KeyboardInterrupt
+    try:
+        blktap.create_image("raw", "ended.raw", 64 << 20, reserve=True,
+                            progress=enough)
+        raise AssertionError("it went on")
+    except KeyboardInterrupt:
+        assert not os.path.exists("ended.raw")
+    os.unlink("full.raw")
+
     blktap.resize_image("qcow2:q.qcow2", 2 << 20)
     with open("q.mason", "w") as f:
         f.write('d :: disk("d") -> qcow2("q.qcow2");\n')
