@@ -55,14 +55,15 @@ nbdcopy "$backup_uri" backup.raw
 same_bytes backup.raw before.raw
 
 # The snapshot ends under load: its clients are sent away, the disk's are not.
-qemu-io -f raw -r -c 'sleep 60000' "$backup_uri" >io 2>&1 &
-reader=$!
-connected()
+clients()
 {
 	tap-ctl list --json >info
-	grep -q 'vm42-snap","uri":"[^"]*","clients":1' info
+	grep -q 'vm42-snap","uri":"[^"]*","clients":'"$1" info
 }
-wait_for connected
+wait_for clients 0
+qemu-io -f raw -r -c 'sleep 60000' "$backup_uri" >io 2>&1 &
+reader=$!
+wait_for clients 1
 mason apply plain.mason >out
 [ ! -e "$backup" ] || fail "$backup is still there"
 kill "$reader"
