@@ -48,6 +48,40 @@ START_TEST(a_footer_that_could_not_be_written_comes_with_the_flush)
 }
 END_TEST
 
+START_TEST(without_space_for_the_footer_the_image_ends_where_it_did)
+{
+	static const int errors[] = { -ENOSPC, -EFBIG, -EDQUOT };
+	struct stat before, after;
+	size_t i;
+
+	memset(model, 0, sizeof(model));
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	for (i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+		open_image("a.vhd", 0);
+		ck_assert_int_eq(stat(in_dir("a.vhd"), &before), 0);
+		faulty_add((struct faulty_rule){
+			.op = BT_IO_WRITE, .nth = 2, .error = errors[i] });
+		memset(buffer, 1, BLOCK);
+		ck_assert_int_eq(
+			run(BLKTAP_OP_WRITE, i * BLOCK, BLOCK, buffer, 0),
+			errors[i]);
+		faulty_reset();
+		compare(0, SIZE);
+		close_image();
+		check_footers("a.vhd");
+		ck_assert_int_eq(stat(in_dir("a.vhd"), &after), 0);
+		ck_assert_int_eq(after.st_size, before.st_size);
+		/* and it goes on there */
+		open_image("a.vhd", 0);
+		write_random(i * BLOCK, BLOCK);
+		close_image();
+		check_footers("a.vhd");
+	}
+	open_image("a.vhd", 0);
+	compare(0, SIZE);
+}
+END_TEST
+
 START_TEST(a_failed_flush_stays_failed)
 {
 	unsigned char data[512] = { 1 };
@@ -124,6 +158,8 @@ int main(void)
 	tcase_add_test(tc, space_that_is_short_fails_only_who_needs_it);
 	tcase_add_test(tc,
 		       a_footer_that_could_not_be_written_comes_with_the_flush);
+	tcase_add_test(
+		tc, without_space_for_the_footer_the_image_ends_where_it_did);
 	tcase_add_test(tc, a_failed_flush_stays_failed);
 	tcase_add_test(tc, random_faults_lose_nothing_else);
 	suite_add_tcase(suite, tc);

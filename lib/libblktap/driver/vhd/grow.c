@@ -9,11 +9,15 @@
  * and one batch ends before the next begins, since the footer of this one lies
  * where the first bitmap of the next goes. Space that is short is found out by
  * the bitmap's write, and fails that request before any table has changed. The
- * 2 MiB behind a bitmap are not written: its bits say what is there. */
+ * 2 MiB behind a bitmap are not written: its bits say what is there. Where the
+ * footer finds no space the batch fails and the file ends where it did, as there is
+ * space for a footer. */
 #include "driver/vhd/vhd.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/log.h"
 
@@ -113,11 +117,28 @@ static void enter_table(struct bt_vhdimg_frame *f)
 
 /* ---- the writes ----------------------------------------------------------- */
 
+static bool is_no_space(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
+}
+
+static void fail_batch(struct bt_vhdimg *img, int error)
+{
+	struct bt_list *pos;
+
+	img->cut_short = true;
+	bt_list_for_each (pos, &img->grow)
+		bt_list_entry(pos, struct bt_vhdimg_frame, link)->error = error;
+}
+
 /* Gives the places back where nothing at all was written there. */
 static void settle_end(struct bt_vhdimg *img)
 {
 	struct bt_list *pos;
 	bool any = !img->f.is_device && !img->footer_lost;
+
+	if (img->footer_lost && is_no_space(img->footer_error))
+		fail_batch(img, img->footer_error);
 
 	bt_list_for_each (pos, &img->grow)
 		any |= !bt_list_entry(pos, struct bt_vhdimg_frame, link)->error;
@@ -160,6 +181,7 @@ static void footer_written(struct bt_io *io, int error)
 		bt_container_of(io, struct bt_vhdimg, footer_io);
 
 	img->footer_lost = error != 0;
+	img->footer_error = error;
 	if (error)
 		bt_log(img->node->env->log, BLKTAP_LOG_WARNING,
 		       "%s: the footer at %" PRIu64 " could not be written; "
@@ -300,4 +322,22 @@ void bt_vhdimg_restore_footer(struct bt_vhdimg_frame *f,
 	fill_footer_io(img, &img->footer_io);
 	img->footer_io.done = restored;
 	bt_engine_submit(&img->footer_io);
+}
+
+void bt_vhdimg_close_end(struct bt_vhdimg *img)
+{
+	uint64_t end = img->data_end + BT_VHD_FOOTER_SIZE;
+	struct stat st;
+
+	if (!img->footer_lost && !img->cut_short)
+		return;
+	if (bt_image_file_write(&img->f, img->data_end, img->footer_bytes,
+				BT_VHD_FOOTER_SIZE))
+		return;
+	/* bitmaps of blocks for which there was no space */
+	if (img->cut_short && fstat(img->f.file.fd, &st) == 0 &&
+	    (uint64_t)st.st_size > end &&
+	    ftruncate(img->f.file.fd, (off_t)end) < 0)
+		bt_log(img->node->env->log, BLKTAP_LOG_WARNING,
+		       "%s: cannot be cut off behind its footer", img->f.path);
 }

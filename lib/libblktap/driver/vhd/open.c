@@ -283,6 +283,7 @@ void bt_vhdimg_close(struct bt_node *node)
 	if (img->meta && !bt_meta_is_idle(img->meta))
 		bt_loop_run_until(node->env->loop, is_idle, img->meta, -1);
 	bt_vhdimg_save_batmap(img);
+	bt_vhdimg_close_end(img);
 	bt_meta_destroy(img->meta);
 	bt_vhdimg_close_cipher(img);
 	bt_image_file_close(&img->f);

@@ -65,6 +65,8 @@ struct bt_vhdimg {
 	void *footer_bytes; /* encoded, as both copies have it */
 	bool end_busy; /* somebody writes there */
 	bool footer_lost; /* the trailing footer is not in its place */
+	int footer_error; /* why */
+	bool cut_short; /* there was no space; the file is longer than it says */
 	uint64_t old_end; /* data_end before the batch */
 	uint32_t grow_pending;
 	struct bt_list grow; /* frames of the batch */
@@ -158,6 +160,8 @@ bool bt_vhdimg_grow(struct bt_vhdimg_frame *f);
 /* Puts a lost footer back in its place, and calls done(f->io) then or at once. */
 void bt_vhdimg_restore_footer(struct bt_vhdimg_frame *f,
 			      void (*done)(struct bt_io *io, int error));
+/* The same at closing, in a call that blocks. */
+void bt_vhdimg_close_end(struct bt_vhdimg *img);
 
 struct bt_meta_block *bt_vhdimg_get_page(struct bt_vhdimg_frame *f,
 					 uint32_t block,

@@ -8,12 +8,14 @@
  * not with what a sync takes. Before the second half nothing on disk names what
  * was written, so a cut leaks space at worst; the bits and the BAT may go together,
  * since a block whose bits are not there yet reads as before. What has become full
- * is noted in the batmap at the end. */
+ * is noted in the batmap at the end. What was not committed when the work ends is cut
+ * off again. */
 #include "driver/vhd/tool.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PENDING 1024u /* blocks of a commit */
 #define PENDING_BYTES (256u << 20)
@@ -28,7 +30,9 @@ struct bt_vhdwriter {
 	uint8_t *bitmaps;
 	uint32_t pending;
 	uint64_t bytes;
+	uint64_t end; /* of the data, at the last commit */
 	bool grown; /* the footer has to follow */
+	bool named; /* the table may have blocks of a commit that failed */
 	bool filled; /* the batmap has new bits */
 };
 
@@ -46,6 +50,7 @@ int bt_vhdwriter_create(struct bt_vhdimg *img, struct bt_vhdwriter **out,
 
 	if (w) {
 		w->img = img;
+		w->end = img->data_end;
 		w->page_count = (uint32_t)(table / BT_VHDIMG_PAGE + 1);
 		w->bat = malloc(table + 1);
 		w->pages = calloc(1, w->page_count / 8 + 1);
@@ -69,13 +74,25 @@ static int write_footer(struct bt_vhdimg *img)
 				   BT_VHD_FOOTER_SIZE);
 }
 
+/* What failed may have been for want of space. So the new blocks, which nothing on
+ * disk names, go first: one of them lies where the footer was. */
+static void drop_uncommitted(struct bt_vhdwriter *w)
+{
+	struct bt_vhdimg *img = w->img;
+
+	if (!w->grown || img->f.is_device)
+		return;
+	if (!w->named && ftruncate(img->f.file.fd, (off_t)w->end) == 0)
+		img->data_end = w->end;
+	if (!write_footer(img))
+		bt_image_file_sync(&img->f);
+}
+
 void bt_vhdwriter_destroy(struct bt_vhdwriter *w)
 {
 	if (!w)
 		return;
-	/* a new block lies where the footer was */
-	if (w->grown && !w->img->f.is_device)
-		write_footer(w->img);
+	drop_uncommitted(w);
 	/* without them it is as good; a map that is half written does not check */
 	if (w->filled && !bt_vhdtool_write_batmap(w->img))
 		bt_image_file_sync(&w->img->f);
@@ -157,6 +174,7 @@ int bt_vhdwriter_commit(struct bt_vhdwriter *w)
 	if (rc)
 		return rc;
 	w->grown = false;
+	w->named = true;
 	rc = write_bitmaps(w);
 	if (!rc)
 		rc = write_table(w);
@@ -165,6 +183,8 @@ int bt_vhdwriter_commit(struct bt_vhdwriter *w)
 	if (rc)
 		return rc;
 	note_full(w);
+	w->named = false;
+	w->end = img->data_end;
 	w->pending = 0;
 	w->bytes = 0;
 	return 0;
