@@ -326,6 +326,7 @@ START_TEST(a_store_of_another_disk_is_refused)
 	struct blktap_error *err = NULL;
 
 	must_open("", false);
+	ck_assert_int_eq(read_all(), 0);
 	close_sums();
 	platter_make(0, SIZE / 2);
 	ck_assert_int_eq(open_sums("", false, &err), -EINVAL);

@@ -229,19 +229,33 @@ static int adopt_range(struct bt_sums *sums, uint64_t at, uint64_t length)
 	return rc;
 }
 
+static int flush(struct bt_port *port)
+{
+	int rc = bt_node_transfer(port, BLKTAP_OP_FLUSH, 0, NULL, 0);
+
+	return rc == -ENOTSUP ? 0 : rc;
+}
+
 static int begin(struct bt_sums *sums, bool adopt, struct blktap_error **err)
 {
 	uint64_t at, length;
 	int rc = bt_header_init(&sums->header, "checksum", LAYOUT);
 
+	sums->is_new = true;
 	sums->header.length = PAYLOAD;
 	sums->header.clean = true; /* it is whole at every moment */
 	bt_store_le32(sums->header.payload, sums->granule);
 	bt_store_le64(sums->header.payload + 8, sums->size);
+	/* what is not on disk may be gone after a power cut */
+	if (!rc && adopt)
+		rc = flush(sums->lower);
 	for (at = 0; !rc && adopt && at < sums->size; at += length) {
 		length = bt_min_u64(BT_SUM_TRANSFER, sums->size - at);
 		rc = adopt_range(sums, at, length);
 	}
+	/* the header comes behind what it stands for */
+	if (!rc)
+		rc = flush(sums->store);
 	if (rc < 0)
 		return bt_fail(err, rc, NULL,
 			       "%s: the disk cannot be taken over",
@@ -269,7 +283,8 @@ int bt_sum_open_store(struct bt_sums *sums, bool adopt,
 		return rc;
 	sums->epoch = bt_align_down(sums->epoch, BT_SUM_EPOCHS) + BT_SUM_EPOCHS;
 	bt_store_le64(sums->header.payload + 16, sums->epoch);
-	rc = bt_header_write(sums->store, &sums->header);
+	if (!sums->is_new)
+		rc = bt_header_write(sums->store, &sums->header);
 	if (rc < 0)
 		return bt_fail(err, rc, NULL, "%s: '%s' cannot be written",
 			       sums->node->name, sums->store->lower->name);

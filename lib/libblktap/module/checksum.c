@@ -49,10 +49,32 @@ static void begin(struct bt_sums *sums, struct bt_request *req);
 
 /* ---- the end of a request ----------------------------------------------------- */
 
+static void serve(struct bt_sums *sums);
+
+static void made(struct bt_header_writer *writer, int error)
+{
+	struct bt_sums *sums = writer->opaque;
+
+	sums->is_new = error;
+	if (error)
+		bt_request_complete(bt_list_entry(bt_list_pop(&sums->waiting),
+						  struct bt_request, link),
+				    error);
+	serve(sums);
+}
+
+/* A new store has its header when the first request comes, and not before: where a
+ * change of the graph is given up, the disk goes on without the node, and the next
+ * opening takes it over anew. */
 static void serve(struct bt_sums *sums)
 {
 	struct bt_list *at;
 
+	if (sums->is_new) {
+		if (!sums->writer.busy && !bt_list_empty(&sums->waiting))
+			bt_header_writer_go(&sums->writer, made);
+		return;
+	}
 	while (sums->buffers.left && (at = bt_list_pop(&sums->waiting)))
 		begin(sums, bt_list_entry(at, struct bt_request, link));
 }
@@ -315,6 +337,7 @@ static void sums_close(struct bt_node *node)
 {
 	struct bt_sums *sums = node->data;
 
+	bt_header_writer_fini(&sums->writer);
 	bt_buffers_fini(&sums->buffers);
 	free(sums->scratch);
 }
@@ -364,6 +387,10 @@ static int sums_open(struct bt_node *node, const struct bt_args *args,
 	if (!rc)
 		rc = bt_node_add_pool(node, BT_SUM_REQUESTS,
 				      sizeof(struct bt_task_io), &sums->pool);
+	if (!rc)
+		rc = bt_header_writer_init(&sums->writer, node, sums->store,
+					   &sums->header);
+	sums->writer.opaque = sums;
 	if (rc < 0)
 		bt_fail(err, rc, NULL, "%s: out of memory", node->name);
 	else
@@ -404,6 +431,7 @@ static uint64_t sums_memory(const struct bt_args *args, uint64_t size,
 	(void)size;
 	(void)edges;
 	return sizeof(struct bt_sums) + BT_SUM_TRANSFER +
+	       bt_header_writer_memory() +
 	       bt_node_pool_memory(BT_SUM_REQUESTS, sizeof(struct bt_task_io)) +
 	       bt_buffers_memory(BT_SUM_REQUESTS, BT_SUM_TABLE);
 }

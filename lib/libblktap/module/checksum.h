@@ -27,6 +27,8 @@ struct bt_sums {
 	uint64_t wrong; /* granules that did not match */
 	uint64_t healed;
 	struct bt_header header;
+	struct bt_header_writer writer;
+	bool is_new; /* the store has no header yet */
 	struct bt_rangelock lock;
 	struct bt_list waiting; /* for a buffer */
 	struct bt_buffers buffers;
