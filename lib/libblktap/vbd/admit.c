@@ -55,6 +55,15 @@ static int check(const struct blktap_disk *disk, const struct bt_request *req)
 	return 0;
 }
 
+/* Prefetching is a hint: where the graph has come to be one that has none, it is done
+ * at once. */
+static bool is_idle_hint(const struct blktap_disk *disk,
+			 const struct bt_request *req)
+{
+	return req->op == BLKTAP_OP_PREFETCH &&
+	       !(disk->graph_operations >> BLKTAP_OP_PREFETCH & 1u);
+}
+
 void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 {
 	int rc = check(disk, req);
@@ -71,7 +80,7 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 	disk->stats.outstanding++;
 	if (disk->closing && !rc)
 		rc = -ESHUTDOWN;
-	if (bt_unlikely(rc < 0))
+	if (bt_unlikely(rc < 0 || is_idle_hint(disk, req)))
 		bt_admit_finish(disk, req, rc);
 	else if (bt_unlikely(bt_split_is_needed(disk, req)))
 		bt_split_start(disk, req);

@@ -58,6 +58,8 @@ static int check_operations(const struct blktap_disk *disk,
 	};
 	uint32_t has = root->limits.operations, op;
 
+	/* what the disk does itself where the graph cannot */
+	has |= 1u << BLKTAP_OP_PREFETCH;
 	if (has & (1u << BLKTAP_OP_WRITE))
 		has |= 1u << BLKTAP_OP_WRITE_ZEROES;
 	if (read_only || root->limits.read_only)
@@ -109,10 +111,13 @@ int bt_front_prepare(struct bt_front *front, const struct bt_node *root,
 void bt_front_commit(struct bt_front *front, struct bt_node *root)
 {
 	struct blktap_disk *disk = disk_of(front);
+	uint32_t prefetch =
+		disk->limits.operations & (1u << BLKTAP_OP_PREFETCH);
 
 	disk->size_before = disk->limits.size;
 	disk->root = root;
 	bt_disk_take_limits(disk, root);
+	disk->limits.operations |= prefetch;
 	disk->is_narrow = false;
 }
 
