@@ -171,6 +171,8 @@ static int change(const struct args *args, bool plan_only)
 		add(p, "plan", "1");
 	if (!rc && arg_is_set(args, "allow-shrink"))
 		add(p, "allow-shrink", "1");
+	if (!rc && arg_is_set(args, "allow-loss"))
+		add(p, "allow-loss", "1");
 	if (!rc)
 		add_defines(p);
 	if (!rc)
@@ -264,6 +266,8 @@ static const struct opt change_options[] = {
 	OPT_DEADLINE,
 	{ 0, "allow-shrink", OPT_FLAG, NULL, "a disk may become smaller", 0,
 	  0 },
+	{ 0, "allow-loss", OPT_FLAG, NULL, "what goes may fail its last flush",
+	  0, 0 },
 	OPT_JSON,
 	{ 0 },
 };

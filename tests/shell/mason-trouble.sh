@@ -67,3 +67,20 @@ contains io 'Input/output error'
 fails qemu-io -f raw -c 'read 5238784 4k' "$uri" >io 2>&1
 contains io 'No space left on device'
 served_well
+
+# A leaf whose server has died goes, but not with what may be lost in it unasked.
+. "$srcdir/tests/shell/mason-functions.sh"
+truncate -s 16M c.raw
+start_peer
+echo "d :: disk(\"vm\") -> n :: nbd(\"$peer_uri\");" >dead.mason
+echo "d :: disk(\"vm\") -> raw($tmp/c.raw);" >alive.mason
+start_tapdisk "mason:$tmp/dead.mason"
+qemu-io -f raw -c 'write -P 1 0 1M' -c flush "$uri" >io 2>&1 || fail "$(cat io)"
+kill -9 "$peer_pid"
+wait "$peer_pid" 2>/dev/null || :
+exits 75 mason apply --deadline 100ms alive.mason >out 2>&1
+contains out "a flush of 'n': Connection timed out"
+contains out '--allow-loss'
+mason apply --deadline 100ms --allow-loss alive.mason >out
+qemu-io -f raw -c 'write -P 2 0 1M' -c flush "$uri" >io 2>&1 || fail "$(cat io)"
+qemu-io -r -U -f raw -c 'read -P 2 0 1M' c.raw >io 2>&1 || fail "$(cat io)"

@@ -392,6 +392,123 @@ START_TEST(a_disk_whose_small_requests_do_not_end_keeps_its_blocks)
 }
 END_TEST
 
+START_TEST(a_promise_to_prefetch_is_kept_by_a_graph_that_has_none)
+{
+	struct blktap_disk *disk = start(DISK "r :: ram(1M);");
+	struct blktap_image_options o;
+
+	blktap_image_options_init(&o);
+	o.length = M;
+	ck_assert_int_eq(blktap_image_create("qcow2", in_dir("q"), &o, NULL),
+			 0);
+	ck_assert_int_eq(io(disk, BLKTAP_OP_PREFETCH, 0, NULL, M), 0);
+	must_apply(disk, DISK "qcow2(%s/q);", "1 added, 1 removed");
+	ck_assert_int_eq(io(disk, BLKTAP_OP_PREFETCH, 0, NULL, M), 0);
+	end(disk);
+}
+END_TEST
+
+START_TEST(what_is_written_after_a_change_that_failed_is_known_to_the_next_one)
+{
+	const char *with =
+		"assert run.a.size == %s; " DISK "n :: checksum(adopt=true); "
+		"n[lower] -> a :: raw(%s/a.raw); "
+		"n[store] -> raw(%s/t.raw);";
+	struct blktap_disk *disk;
+	char text[512];
+
+	put_image("a.raw", M);
+	put_image("t.raw", M);
+	disk = start(DISK "a :: raw(%s/a.raw);");
+	fill(disk, 0, 1);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	snprintf(text, sizeof(text), with, "2M", dir, dir);
+	must_refuse(disk, text, -EAGAIN, "assert");
+	fill(disk, 0, 2);
+	snprintf(text, sizeof(text), with, "1M", dir, dir);
+#pragma GCC diagnostic pop
+	must_apply(disk, text, "added");
+	expect(disk, 0, 2);
+	end(disk);
+	disk = open_disk("x.mason", NULL);
+	expect(disk, 0, 2);
+	end(disk);
+}
+END_TEST
+
+#define DEAD "f :: fault(rules=[\"write EIO\", \"flush EIO\"])"
+
+START_TEST(a_dead_leg_is_replaced)
+{
+	struct blktap_disk *disk;
+	uint32_t i;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put_image("c.raw", M);
+	disk = start(DISK "m :: mirror(sync=background, source=0, "
+			  "@on_error=degrade) => a :: raw(%s/a.raw), "
+			  "(f :: fault() -> b :: raw(%s/b.raw));");
+	fill(disk, 0, 1);
+	must_apply(disk,
+		   DISK "m :: mirror(sync=background, source=0, "
+			"@on_error=degrade) => a :: raw(%s/a.raw), (" DEAD
+			" -> b :: raw(%s/b.raw));",
+		   "");
+	for (i = 0; i < 8; i++)
+		fill(disk, i * 4096, 2);
+	must_apply(disk,
+		   DISK "m :: mirror(sync=background, source=0, "
+			"@on_error=degrade) => a :: raw(%s/a.raw), "
+			"c :: raw(%s/c.raw);",
+		   "");
+	expect(disk, 0, 2);
+	end(disk);
+}
+END_TEST
+
+START_TEST(a_dead_leg_goes_with_its_mirror)
+{
+	struct blktap_disk *disk;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	disk = start(DISK "m :: mirror(sync=background, source=0, "
+			  "@on_error=degrade) => a :: raw(%s/a.raw), (" DEAD
+			  " -> b :: raw(%s/b.raw));");
+	fill(disk, 0, 2);
+	must_apply(disk, DISK "a :: raw(%s/a.raw);", "");
+	expect(disk, 0, 2);
+	end(disk);
+}
+END_TEST
+
+START_TEST(a_dead_leaf_goes_where_loss_is_allowed)
+{
+	struct blktap_mason_change change;
+	struct blktap_disk *disk;
+	char text[256];
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	disk = start(DISK "f :: fault() -> b :: raw(%s/b.raw);");
+	fill(disk, 0, 2);
+	must_apply(disk, DISK DEAD " -> b :: raw(%s/b.raw);", "");
+	must_refuse(disk, DISK "a :: raw(%s/a.raw);", -EIO, "a flush of 'f'");
+	blktap_mason_change_init(&change);
+	change.allow_loss = true;
+	snprintf(text, sizeof(text), DISK "a :: raw(%s/a.raw);", dir);
+	ck_assert_int_eq(blktap_mason_apply(disk, "new", text, strlen(text),
+					    &change, NULL, NULL),
+			 0);
+	fill(disk, 0, 3);
+	expect(disk, 0, 3);
+	ck_assert_int_eq(io(disk, BLKTAP_OP_FLUSH, 0, NULL, 0), 0);
+	end(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-apply");
@@ -413,6 +530,14 @@ int main(void)
 		3);
 	tcase_add_test(tc,
 		       a_disk_whose_small_requests_do_not_end_keeps_its_blocks);
+	tcase_add_test(tc,
+		       a_promise_to_prefetch_is_kept_by_a_graph_that_has_none);
+	tcase_add_test(
+		tc,
+		what_is_written_after_a_change_that_failed_is_known_to_the_next_one);
+	tcase_add_test(tc, a_dead_leg_is_replaced);
+	tcase_add_test(tc, a_dead_leg_goes_with_its_mirror);
+	tcase_add_test(tc, a_dead_leaf_goes_where_loss_is_allowed);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -188,7 +188,7 @@ static void read_done(void *opaque, int error)
 	*(int *)opaque = error ? error : 1;
 }
 
-static void read_all(struct blktap_disk *disk)
+static void read_all(struct blktap_disk *disk, const char *when)
 {
 	struct iovec iov = { .iov_base = data, .iov_len = SIZE };
 	int result = 0;
@@ -204,7 +204,7 @@ static void read_all(struct blktap_disk *disk)
 	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
 	while (!result)
 		ck_assert_int_eq(blktap_context_run(checker, -1), 0);
-	ck_assert_int_eq(result, 1);
+	ck_assert_msg(result == 1, "%s: read: %d", when, result);
 }
 
 /* An assert of the next text says when it is its time. */
@@ -288,7 +288,7 @@ static void check_data(struct blktap_disk *disk, uint64_t at, const char *when)
 {
 	uint32_t sector;
 
-	read_all(disk);
+	read_all(disk, when);
 	for (sector = 0; sector < VERSIONS_SECTORS; sector++) {
 		if (versions_allow(sector, at, data + sector * 512))
 			continue;

@@ -78,6 +78,7 @@ static int get_change(const struct bt_conn *conn, struct bt_tap *tap,
 	if (!rc) {
 		change->deadline_ms = (uint32_t)ms;
 		change->allow_shrink = param(conn, "allow-shrink") != NULL;
+		change->allow_loss = param(conn, "allow-loss") != NULL;
 		change->plan_only = param(conn, "plan") != NULL;
 	}
 	return rc;

@@ -264,7 +264,7 @@ static const struct bt_verb verbs[] = {
 	  "kind=, base=, rate=, state=" },
 	{ "mason-apply", bt_verb_mason_apply, true, true,
 	  "changes the disk's graph: file=, if-gen=, deadline-ms=, "
-	  "allow-shrink=, plan=, define0=.." },
+	  "allow-shrink=, allow-loss=, plan=, define0=.." },
 	{ "mason-deps", bt_verb_mason_deps, false, false,
 	  "which disks stand on a file: file=" },
 	{ "mason-dot", bt_verb_mason_dot, true, false,

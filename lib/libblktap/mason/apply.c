@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "mason/core.h"
 #include "mason/state.h"
 #include "util/checked.h"
@@ -230,15 +231,39 @@ static int hold_leaver(struct apply *a, uint32_t i, struct blktap_error **err)
 	return bt_drain_edge(a->run, &leaver->edge, time_left(a), err);
 }
 
+/* A leaf that is dead cannot be flushed, and has to go all the same. */
+static bool may_lose(const struct apply *a, const struct bt_plan_edge *edge,
+		     int error)
+{
+	char text[BT_STRERROR_MAX];
+
+	if (!(a->options->flags & BT_RUN_LOSS) || !goes(a->plan, edge))
+		return false;
+	bt_log(a->run->env->log, BLKTAP_LOG_WARNING,
+	       "%s: '%s' goes without a last flush: %s", a->run->path,
+	       edge->old_lower->name, bt_strerror(error, text));
+	return true;
+}
+
 static int flush_below(struct apply *a, const struct bt_plan_edge *edge,
 		       uint32_t flags, uint32_t timeout_ms,
 		       struct blktap_error **err)
 {
-	int rc = step(a, "flush ", edge->old_lower->name, err);
+	const char *name = edge->old_lower->name;
+	char text[BT_STRERROR_MAX];
+	int rc = step(a, "flush ", name, err);
 
-	return rc ? rc
-		  : bt_drain_flush(a->run, edge->old_lower, flags, timeout_ms,
-				   err);
+	if (rc < 0)
+		return rc;
+	rc = bt_drain_flush(a->run, edge->old_lower, flags, timeout_ms);
+	if (!rc || may_lose(a, edge, rc))
+		return 0;
+	return bt_fail(err, rc,
+		       goes(a->plan, edge)
+			       ? "if it is dead, and what it has not flushed "
+				 "may be lost: --allow-loss"
+			       : NULL,
+		       "a flush of '%s': %s", name, bt_strerror(rc, text));
 }
 
 /* What was written through the edge and is not durable. The new graph's flushes may
@@ -252,14 +277,17 @@ static bool is_dirty(const struct bt_plan_edge *edge)
  * gates. */
 static int settle(struct apply *a, struct blktap_error **err)
 {
-	uint32_t i;
+	uint32_t i, ms = a->options->deadline_ms;
 	int rc = 0;
 
 	for (i = 0; i < a->plan->edge_count && !rc; i++) {
 		const struct bt_plan_edge *edge = &a->plan->edges[i];
 
-		if (edge->pause != BT_PAUSE_NONE && is_dirty(edge))
-			rc = flush_below(a, edge, 0, PREPARE_MS, err);
+		if (edge->pause == BT_PAUSE_NONE || !is_dirty(edge))
+			continue;
+		/* one that is dead is waited for once, behind the gate */
+		if (!goes(a->plan, edge) || !(a->options->flags & BT_RUN_LOSS))
+			rc = flush_below(a, edge, 0, ms, err);
 	}
 	return rc;
 }

@@ -36,6 +36,6 @@ int bt_drain_edge(struct bt_run *run, struct bt_plan_edge *edge,
 		  uint32_t timeout_ms, struct blktap_error **err);
 /* A flush of a node, the last one of a node that goes (BT_REQUEST_LAST in flags). */
 int bt_drain_flush(struct bt_run *run, struct bt_node *node, uint32_t flags,
-		   uint32_t timeout_ms, struct blktap_error **err);
+		   uint32_t timeout_ms);
 
 #endif

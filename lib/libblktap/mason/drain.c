@@ -126,15 +126,14 @@ static int probe_create(struct bt_run *run, struct bt_node *node,
 }
 
 int bt_drain_flush(struct bt_run *run, struct bt_node *node, uint32_t flags,
-		   uint32_t timeout_ms, struct blktap_error **err)
+		   uint32_t timeout_ms)
 {
-	char text[BT_STRERROR_MAX];
 	struct bt_request *req;
 	struct probe *probe;
 	int rc = probe_create(run, node, &probe);
 
 	if (rc < 0)
-		return bt_fail(err, rc, NULL, "out of memory");
+		return rc;
 	req = bt_pool_take(probe->pool);
 	req->op = BLKTAP_OP_FLUSH;
 	req->flags = BT_REQUEST_BYPASS | flags;
@@ -147,9 +146,6 @@ int bt_drain_flush(struct bt_run *run, struct bt_node *node, uint32_t flags,
 		rc = probe->wait.error;
 		probe_destroy(probe);
 	}
-	if (rc == -ENOTSUP)
-		rc = 0; /* there is nothing to flush */
-	return rc < 0 ? bt_fail(err, rc, NULL, "a flush of '%s': %s",
-				node->name, bt_strerror(rc, text))
-		      : 0;
+	/* there is nothing to flush */
+	return rc == -ENOTSUP ? 0 : rc;
 }

@@ -15,6 +15,8 @@ struct bt_front;
 
 /* Flags of bt_run_ops.prepare. */
 #define BT_RUN_SHRINK 0x1u /* the disk may become smaller */
+/* Of bt_apply_options: what goes may fail its last flush. */
+#define BT_RUN_LOSS 0x2u
 
 /* What a run asks of who owns it. Of the fronts: */
 struct bt_run_ops {

@@ -95,7 +95,8 @@ static int change_run(struct bt_run *run, struct bt_mason_file *file,
 {
 	struct bt_apply_options options = {
 		.deadline_ms = change->deadline_ms,
-		.flags = change->allow_shrink ? BT_RUN_SHRINK : 0,
+		.flags = (change->allow_shrink ? BT_RUN_SHRINK : 0) |
+			 (change->allow_loss ? BT_RUN_LOSS : 0),
 	};
 	struct bt_strbuf out = BT_STRBUF_INIT, text = BT_STRBUF_INIT;
 	struct bt_apply_result result = { .generation = run->generation };

@@ -113,6 +113,9 @@ struct blktap_mason_change {
 	bool allow_shrink; /* disks may become smaller */
 	bool plan_only; /* only say what would be done */
 	const char *const *defines; /* "name=value", ended by NULL; or NULL */
+	/* A node that goes may fail its last flush: what was written to it and
+	 * not flushed may be lost. */
+	bool allow_loss;
 };
 
 /* Fills change with the defaults, size included: as many bytes as the caller's
