@@ -226,6 +226,17 @@ static long do_version(void __user *arg)
 	return bt_put_arg(arg, &v, sizeof(v));
 }
 
+/* A minor whose number the caller did not get. */
+static void free_unknown(u32 minor)
+{
+	struct bt_minor *m = bt_minor_get(minor);
+
+	if (!m)
+		return;
+	minor_free(m, false);
+	bt_minor_put(m);
+}
+
 static long do_alloc(void __user *arg)
 {
 	struct blktap_alloc a;
@@ -241,7 +252,10 @@ static long do_alloc(void __user *arg)
 	a.minor = minor;
 	a.ring_major = MAJOR(bt_ring_devt);
 	a.disk_major = bt_disk_major;
-	return bt_put_arg(arg, &a, sizeof(a));
+	err = bt_put_arg(arg, &a, sizeof(a));
+	if (err)
+		free_unknown(minor);
+	return err;
 }
 
 static long do_free(void __user *arg)

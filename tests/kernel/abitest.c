@@ -88,6 +88,21 @@ static int mode_of(const char *path)
 	return stat(path, &st) ? -errno : (int)(st.st_mode & 07777);
 }
 
+/* A number that cannot be told is nobody's: nothing may be left of it. */
+static void test_alloc_untold(void)
+{
+	struct blktap_alloc *a = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	a->size = sizeof(*a);
+	a->minor = 9;
+	mprotect(a, 4096, PROT_READ);
+	want(ctl(BLKTAP_CTL_ALLOC, a), -EFAULT,
+	     "ALLOC with a struct that cannot be written is EFAULT");
+	want(mode_of(DEV_DIR "/blktap9"), -ENOENT, "and leaves no minor");
+	munmap(a, 4096);
+}
+
 static void test_minors(void)
 {
 	struct blktap_free f = { .size = sizeof(f), .minor = 7, .flags = 2 };
@@ -561,6 +576,7 @@ int main(void)
 	alarm(300);
 	test_sizes();
 	test_minors();
+	test_alloc_untold();
 	test_disk();
 	test_failed();
 	return failures ? 1 : 0;
