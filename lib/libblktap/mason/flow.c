@@ -2,6 +2,7 @@
 /* What flows through the graph: writes, and the needs of those who read; clear
  * text and ciphertext; and what must outlive the process. Each is carried down
  * or up along the order of the graph, once. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "mason/private.h"
@@ -42,27 +43,32 @@ bool bt_mason_holds(const struct bt_mason_node *node, const char *condition)
 
 /* ---- writers --------------------------------------------------------------- */
 
-static bool parts_overlap(const struct bt_mason_node *a,
-			  const struct bt_mason_node *b)
-{
-	uint64_t a_at = bt_args_number(a->args, "offset");
-	uint64_t b_at = bt_args_number(b->args, "offset");
-	uint64_t a_size = bt_args_number(a->args, "size");
-	uint64_t b_size = bt_args_number(b->args, "size");
-
-	if (a_at > b_at)
-		return !b_size || a_at - b_at < b_size;
-	return !a_size || b_at - a_at < a_size;
-}
-
-/* Whether both may write to what is below them. */
+/* Whether both may write to what is below them. Of parts it is looked at later
+ * where they lie, since not the first two alone may be over each other. */
 static bool may_share(const struct bt_mason_node *a,
 		      const struct bt_mason_node *b)
 {
 	if (a != b && a->cls->flags & b->cls->flags & BT_CLASS_PART)
-		return !parts_overlap(a, b);
+		return true;
 	return bt_mason_is_front(a) && bt_mason_is_front(b) &&
 	       bool_arg(a, "shared") && bool_arg(b, "shared");
+}
+
+static void two_writers(struct blktap_mason *m,
+			const struct bt_mason_node *first,
+			const struct bt_mason_link *first_link,
+			const struct bt_mason_node *node,
+			const struct bt_mason_link *link)
+{
+	struct bt_diag *diag = bt_mason_error(
+		m, link->pos,
+		bt_mason_is_front(node) ? "give one ro=true, or all shared=true"
+					: NULL,
+		"'%s' has two writers: '%s' and '%s'", link->lower->name,
+		first->name, node->name);
+
+	bt_mason_note(m, diag, first_link->pos, "'%s' writes to it here",
+		      first->name);
 }
 
 static void add_writer(struct blktap_mason *m, struct state *states,
@@ -70,7 +76,6 @@ static void add_writer(struct blktap_mason *m, struct state *states,
 		       const struct bt_mason_link *link)
 {
 	struct state *state = &states[link->lower->index];
-	struct bt_diag *diag;
 
 	link->lower->written = true;
 	if (!state->writer) {
@@ -81,14 +86,82 @@ static void add_writer(struct blktap_mason *m, struct state *states,
 	if (state->writer_done || may_share(state->writer_node, node))
 		return;
 	state->writer_done = true;
-	diag = bt_mason_error(
-		m, link->pos,
-		bt_mason_is_front(node) ? "give one ro=true, or all shared=true"
-					: NULL,
-		"'%s' has two writers: '%s' and '%s'", link->lower->name,
-		state->writer_node->name, node->name);
-	bt_mason_note(m, diag, state->writer->pos, "'%s' writes to it here",
-		      state->writer_node->name);
+	two_writers(m, state->writer_node, state->writer, node, link);
+}
+
+/* An edge by which a node writes to a part of what is below. */
+struct part {
+	const struct bt_mason_node *node;
+	const struct bt_mason_link *link;
+	uint64_t at, size;
+	uint32_t order; /* in which they were found */
+};
+
+/* By what they are a part of, then from its start on. */
+static int by_start(const void *a, const void *b)
+{
+	const struct part *x = a, *y = b;
+
+	if (x->link->lower != y->link->lower)
+		return x->link->lower->index < y->link->lower->index ? -1 : 1;
+	if (x->at != y->at)
+		return x->at < y->at ? -1 : 1;
+	return x->order < y->order ? -1 : 1;
+}
+
+static uint32_t list_parts(const struct bt_mason_graph *g, struct part *parts)
+{
+	const struct bt_mason_link *link;
+	uint32_t i, n = 0;
+
+	for (i = 0; i < g->count; i++) {
+		const struct bt_mason_node *node = g->order[i];
+
+		if (!(node->cls->flags & BT_CLASS_PART))
+			continue;
+		for (link = node->links; link; link = link->next) {
+			if (!link->writes)
+				continue;
+			if (parts)
+				parts[n] = (struct part){
+					.node = node,
+					.link = link,
+					.at = bt_args_number(node->args,
+							     "offset"),
+					.size = bt_args_number(node->args,
+							       "size"),
+					.order = n,
+				};
+			n++;
+		}
+	}
+	return n;
+}
+
+/* Sorted by where they start, some two lie over each other only if two neighbours
+ * do. */
+static void check_parts(struct blktap_mason *m, struct state *states)
+{
+	uint32_t i, n = list_parts(&m->graph, NULL);
+	struct part *parts = bt_mason_alloc(m, (n + 1) * sizeof(*parts));
+
+	if (!parts)
+		return;
+	list_parts(&m->graph, parts);
+	qsort(parts, n, sizeof(*parts), by_start);
+	for (i = 1; i < n; i++) {
+		const struct part *a = &parts[i - 1], *b = &parts[i];
+		struct state *state = &states[b->link->lower->index];
+
+		if (a->link->lower != b->link->lower || state->writer_done ||
+		    b->at - a->at >= a->size)
+			continue;
+		state->writer_done = true;
+		if (a->order < b->order)
+			two_writers(m, a->node, a->link, b->node, b->link);
+		else
+			two_writers(m, b->node, b->link, a->node, a->link);
+	}
 }
 
 static bool link_writes(struct blktap_mason *m,
@@ -146,6 +219,7 @@ static void check_writers(struct blktap_mason *m, struct state *states)
 		     link = link->next)
 			pass_down(m, states, node, link);
 	}
+	check_parts(m, states);
 	for (i = 0; i < g->count; i++) {
 		const struct bt_mason_node *node = g->order[i];
 		const struct state *s = &states[node->index];
