@@ -18,6 +18,7 @@
 
 /* ---- the end -------------------------------------------------------------- */
 
+/* What was not received whole was not asked for. */
 static void drop_parts(struct bt_nbd_conn *conn)
 {
 	if (conn->filling)
@@ -31,6 +32,7 @@ static void drop_parts(struct bt_nbd_conn *conn)
 	bt_nbd_arena_rest(conn);
 }
 
+/* Nothing more is read; what is in flight is answered, and then it ends. */
 void bt_nbd_conn_drain(struct bt_nbd_conn *conn, const char *why)
 {
 	struct blktap_nbd_server *server = conn->server;
@@ -47,6 +49,8 @@ void bt_nbd_conn_drain(struct bt_nbd_conn *conn, const char *why)
 	bt_nbd_conn_defer(conn);
 }
 
+/* Nothing is sent any more, either. The memory of requests in flight is the disk's:
+ * the connection is freed when the last of them is back (settle). */
 void bt_nbd_conn_kill(struct bt_nbd_conn *conn, const char *why)
 {
 	if (conn->stage == BT_NBD_DEAD)
@@ -178,6 +182,7 @@ void bt_nbd_discharge(struct bt_nbd_conn *conn, uint64_t bytes)
 	struct blktap_nbd_server *server = conn->server;
 
 	conn->memory -= bytes;
+	/* all try again; for whom it is too little still, he starves again */
 	while (bt_unlikely(!bt_list_empty(&server->starved))) {
 		struct bt_nbd_conn *other = bt_list_first(
 			&server->starved, struct bt_nbd_conn, starving);
@@ -205,6 +210,8 @@ static void step(struct bt_nbd_conn *conn)
 	bt_nbd_arena_rest(conn);
 }
 
+/* Replies go out before requests come in, since they give memory back. A hang-up is
+ * found by receiving or sending. Only settle, the last call, may free conn. */
 static void on_event(struct bt_watch *watch, uint32_t events)
 {
 	struct bt_nbd_conn *conn =

@@ -115,6 +115,7 @@ static struct refusal check(const struct bt_nbd_conn *conn,
 
 /* ---- what a request needs ------------------------------------------------- */
 
+/* A client that has few requests at once never costs more than the small pool. */
 static struct bt_nbd_request *take(struct bt_nbd_conn *conn)
 {
 	struct bt_request *req = bt_pool_take(conn->pools[0]);
@@ -147,6 +148,7 @@ static int take_buffer(struct bt_nbd_request *item, uint64_t length)
 	item->buffer = bt_nbd_buffer_take(&conn->server->cache, shift);
 	if (!item->buffer) {
 		bt_nbd_discharge(conn, (uint64_t)1 << shift);
+		/* one that has no other request would wait for nothing */
 		return conn->held > 1 ? -EAGAIN : -ENOMEM;
 	}
 	item->shift = shift;
@@ -178,7 +180,9 @@ static bool needs_aligned(const struct bt_nbd_conn *conn, const uint8_t *at)
 	return align > 1 && ((uintptr_t)at & (align - 1));
 }
 
-/* The head of the arena is at the payload. A small one is all there. */
+/* The header is at the head of the arena, its payload behind it. A small one is all
+ * there, and is written from where it lies, so the arena stays until it is done. Of
+ * a large one the rest is received into its buffer. */
 static int prepare_write(struct bt_nbd_request *item)
 {
 	struct bt_nbd_conn *conn = item->conn;
@@ -318,6 +322,7 @@ static bool accept_request(struct bt_nbd_conn *conn, const struct header *h)
 	struct bt_nbd_request *item;
 	int rc;
 
+	/* what is refused need not be there: it is skipped as it comes */
 	if (!why.text && conn->tail - conn->head < bt_nbd_message_need(conn))
 		return false;
 	item = take(conn);

@@ -15,6 +15,7 @@
 static uint32_t hash_of(const struct bt_meta *meta, uint32_t kind,
 			uint64_t offset)
 {
+	/* offsets are multiples of a power of two: their low bits say nothing */
 	uint64_t h = (offset >> 9) * 0x9e3779b97f4a7c15ull + kind;
 
 	return (uint32_t)(h >> 32) & meta->hash_mask;
@@ -51,6 +52,8 @@ static void remove_hash(struct bt_meta *meta, struct bt_meta_block *block)
 
 /* ---- life ----------------------------------------------------------------- */
 
+/* One piece of memory: the data of all blocks, then all their shadows. Pages that
+ * nothing was read into cost nothing. */
 static int make_set(struct bt_meta *meta, struct bt_meta_set *set,
 		    uint32_t index)
 {
@@ -152,6 +155,8 @@ static void give_back(struct bt_meta_block *block)
 	bt_list_add(&meta->sets[block->kind].free, &block->link);
 }
 
+/* Waiters are taken off the block first: one of them may ask for it again, and
+ * waits for another read then, where this one failed. */
 static void loaded(struct bt_io *io, int error)
 {
 	struct bt_meta_block *block =
@@ -177,9 +182,12 @@ static void loaded(struct bt_io *io, int error)
 	}
 	if (!error)
 		bt_meta_put(block);
+	/* a block that could not be read is free for who was short of one */
 	bt_meta_serve(meta);
 }
 
+/* A block has one io: it is read before anybody can change it, so no commit has
+ * it at the same time. */
 static void load(struct bt_meta *meta, struct bt_meta_block *block)
 {
 	struct bt_io *io = &block->io;
@@ -239,6 +247,8 @@ static struct bt_meta_block *new_block(struct bt_meta *meta, uint32_t kind,
 	insert(meta, block);
 	bt_list_add_tail(&set->lru, &block->link);
 	if (fresh) {
+		/* all of it dirty, or what an earlier owner left on disk would
+		 * stay behind what is changed */
 		memset(block->data, 0, set->kind.block_size);
 		bt_meta_mark(block, 0, set->kind.block_size);
 	} else {
@@ -257,6 +267,8 @@ static struct bt_meta_block *get(struct bt_meta *meta,
 	if (!block)
 		block = new_block(meta, wait->kind, wait->offset, wait->fresh);
 	if (!block) {
+		/* all are in use or dirty: a commit cleans some. Who comes later
+		 * may get a block first, if it is in memory. */
 		bt_list_add_tail(&set->short_of, &wait->link);
 		bt_meta_commit_soon(meta);
 		return NULL;
@@ -298,7 +310,8 @@ struct bt_meta_block *bt_meta_get_new(struct bt_meta *meta, uint32_t kind,
 	return get(meta, wait);
 }
 
-/* Who was short of a block, in turn, as far as there are blocks now. */
+/* The list is taken whole: get puts those on it again for whom there is none.
+ * Who was short of a block, in turn, as far as there are blocks now. */
 static void serve_set(struct bt_meta *meta, struct bt_meta_set *set, int error)
 {
 	struct bt_list waiting, *node;
@@ -347,6 +360,8 @@ void bt_meta_put(struct bt_meta_block *block)
 {
 	struct bt_meta *meta = block->meta;
 
+	/* not served here but from the loop, which commit_soon comes to even where
+	 * nothing is dirty: we are deep inside a driver */
 	if (--block->refs == 0 &&
 	    bt_unlikely(!bt_list_empty(&meta->sets[block->kind].short_of)))
 		bt_meta_commit_soon(meta);
@@ -363,6 +378,7 @@ void bt_meta_forget(struct bt_meta *meta, uint32_t kind, uint64_t offset)
 		bt_list_del(&block->dirty_link);
 		meta->sets[kind].dirty_count--;
 	}
+	/* a commit has its shadow: it stays, clean, until that has ended */
 	if (!block->committing)
 		give_back(block);
 }

@@ -74,7 +74,8 @@ void bt_meta_commit(struct bt_meta *meta, struct bt_meta_commit *commit)
 		bt_loop_defer(meta->loop, &meta->start);
 }
 
-/* Whole sectors of the file, so that O_DIRECT takes them. */
+/* Whole sectors of the file, so that O_DIRECT takes them. The block is clean from
+ * here on: what changes it now is not in the shadow, and is for the next commit. */
 static void snapshot(struct bt_meta *meta, struct bt_meta_block *block)
 {
 	uint32_t align = meta->file->offset_align;
@@ -108,6 +109,8 @@ static void take_dirty(struct bt_meta *meta)
 	}
 }
 
+/* After a sync that failed no commit writes anything: the kernel may have dropped
+ * what it could not write, and ranks that follow would point to it. */
 static void start(struct bt_work *work)
 {
 	struct bt_meta *meta = bt_container_of(work, struct bt_meta, start);
@@ -148,6 +151,7 @@ static void finish(struct bt_meta *meta)
 					   commit_link));
 	bt_list_init(&joined);
 	bt_list_splice_tail(&joined, &meta->joined);
+	/* from here on who is told may ask for the next one */
 	meta->running = false;
 	if (!bt_list_empty(&meta->next) || meta->forced)
 		bt_loop_defer(meta->loop, &meta->start);
@@ -163,6 +167,7 @@ static void finish(struct bt_meta *meta)
 		bt_meta_serve(meta);
 }
 
+/* Of this rank, and of the data before it. */
 static void synced(struct bt_io *io, int error)
 {
 	struct bt_meta *meta = bt_container_of(io, struct bt_meta, sync);
@@ -194,6 +199,7 @@ static void written(struct bt_io *io, int error)
 
 	if (error && !meta->error)
 		meta->error = error;
+	/* one that failed stops the commit, but not before all have ended */
 	if (--meta->writes)
 		return;
 	if (meta->error)
@@ -221,7 +227,8 @@ static void submit_write(struct bt_meta *meta, struct bt_meta_block *block)
 	bt_engine_submit(io);
 }
 
-/* Writes the blocks of the present rank; false where there are none. */
+/* Writes the blocks of the present rank; false where there are none. No write ends
+ * inside bt_engine_submit, so writes cannot come to 0 before all are counted. */
 static bool write_rank(struct bt_meta *meta)
 {
 	struct bt_list *pos;

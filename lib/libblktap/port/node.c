@@ -74,6 +74,8 @@ int bt_node_create_wide(struct bt_env *env, const struct blktap_class *cls,
 	}
 	node->cls = cls;
 	node->env = env;
+	/* never used again, so that an address that is does not make two nodes
+	 * look like one */
 	node->serial = ++env->nodes;
 	node->args = args;
 	bt_list_init(&node->pools);
@@ -144,6 +146,8 @@ void bt_node_close(struct bt_node *node)
 	node->is_open = false;
 }
 
+/* Closed before what it stands on, which it may write to at the end. What nobody
+ * else stands on goes with it. */
 void bt_node_destroy(struct bt_node *node)
 {
 	uint32_t i;
@@ -248,6 +252,7 @@ static int check_limits(const struct bt_node *node, const struct bt_limits *l,
 	return 0;
 }
 
+/* Bytes of frames that a request needs on the longest way down from here. */
 static uint32_t deepest_below(const struct bt_node *node)
 {
 	uint32_t i, deepest = 0;
@@ -306,6 +311,8 @@ static int reserve_pools(struct bt_node *node, uint32_t room)
 	return rc;
 }
 
+/* From the bottom up: the limits and frames of what is below are known. Nothing is
+ * changed where it fails. */
 int bt_node_plan(struct bt_node *node, struct blktap_error **err)
 {
 	struct bt_limits limits;
@@ -338,6 +345,8 @@ static uint64_t sum_below(struct bt_node *node, uint64_t walk)
 	if (!node || node->walked == walk)
 		return 0;
 	node->walked = walk;
+	/* filters that hold no data do not make it another stack; the rest is
+	 * mixed, so that sums of other sets of numbers are not the same */
 	if (node->cls->pause != BT_PAUSE_NONE) {
 		sum = (node->serial ^ node->serial >> 31) *
 		      0x9e3779b97f4a7c15ull;

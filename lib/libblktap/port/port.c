@@ -35,7 +35,8 @@ void bt_port_link(struct bt_port *port, struct bt_node *lower)
 	port->lower = lower;
 	port->entry = 0;
 	port->env->links++;
-	/* not from the start: a flush in flight has its mark from before */
+	/* What is below now was flushed by nobody that we know of. Not from the
+	 * start: a flush in flight has its mark from before. */
 	port->written++;
 }
 
@@ -79,6 +80,10 @@ static void note_generation(struct bt_port *port, struct bt_frame *frame,
 	}
 }
 
+/* Nodes without a complete callback, and those that only pass, are gone through in
+ * one go; others are called, and complete the request again when they are done.
+ * What left is counted, and its frame gone, before the callback: a gate here drains
+ * although the request goes on above. */
 static void go_up(struct bt_request *req)
 {
 	for (;;) {
@@ -133,6 +138,7 @@ static void go_down(struct bt_request *req)
 		bt_request_complete(req, -ENOTSUP);
 }
 
+/* What a callback puts on the queue meanwhile is delivered by this same loop. */
 static void deliver(struct bt_env *env)
 {
 	struct bt_request *req;
@@ -208,6 +214,7 @@ void bt_port_submit(struct bt_port *port, struct bt_request *req)
 {
 	enum bt_flow flow = flow_of(req->op);
 
+	/* BYPASS: of whoever holds the gate, to flush behind it */
 	if (!(req->flags & BT_REQUEST_BYPASS)) {
 		if (bt_unlikely(port->hold & (1u << flow))) {
 			bt_list_add_tail(&port->held, &req->link);
@@ -226,6 +233,8 @@ void bt_request_complete(struct bt_request *req, int error)
 	struct bt_node *node = req->top->node;
 
 	req->error = error;
+	/* the lowest node that failed is the one to name; one above that made it
+	 * good takes the name away */
 	if (bt_unlikely(error != 0)) {
 		if (!req->failed)
 			req->failed = node;
@@ -246,6 +255,7 @@ void bt_port_resubmit(struct bt_port *port)
 {
 	struct bt_list waiting, *node;
 
+	/* a gate that closes again meanwhile holds the rest, in their order */
 	bt_list_init(&waiting);
 	bt_list_splice_tail(&waiting, &port->held);
 	while ((node = bt_list_pop(&waiting)))

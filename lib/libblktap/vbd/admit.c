@@ -88,6 +88,7 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 		bt_admit_run(disk, req);
 }
 
+/* Later, when who changed the same blocks has unlocked them. */
 static void granted(struct bt_range *range)
 {
 	struct bt_request *req =
@@ -99,6 +100,7 @@ static void granted(struct bt_range *range)
 
 void bt_admit_run(struct blktap_disk *disk, struct bt_request *req)
 {
+	/* first: a request that waits for its range can be late, too */
 	bt_list_add_tail(&disk->life, &req->life);
 	bt_late_watch(disk);
 	req->range.owner = disk;
@@ -140,6 +142,7 @@ void bt_admit_done(struct bt_port *port, struct bt_request *req)
 		req->done(req);
 		return;
 	}
+	/* what came back is the flush behind it: it is a write again */
 	if (req->was_written)
 		req->op = (enum blktap_op)req->pending;
 	if (bt_unlikely(req->error) && bt_retry_take(disk, req))

@@ -18,6 +18,7 @@
 #include "vbd/edit.h"
 #include "vbd/job.h"
 
+/* fn is forgotten before it is called: it may pause the disk again. */
 static void end(struct blktap_disk *disk, int error, const char *message)
 {
 	blktap_pause_fn *fn = disk->pause_fn;
@@ -193,6 +194,7 @@ int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 		return -EBUSY;
 	if (disk->pause_waits || (disk->state != BT_VBD_RUNNING && !disk->edit))
 		return -EALREADY;
+	/* an edit has the gate; it begins the pause when it is done */
 	if (disk->edit) {
 		disk->pause_waits = true;
 		disk->pause_timeout_ms = timeout_ms;
@@ -313,6 +315,7 @@ int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 		bt_loop_refresh(disk->context->loop) - disk->pause_began_ns;
 	if (disk->limits.size != size)
 		bt_disk_tell_resized(disk);
+	/* last: what was held goes down at once, and must find all as it is */
 	bt_gate_release(&disk->gate);
 	bt_disk_event(disk, BLKTAP_EVENT_RESUMED, 0, NULL, "", "resumed");
 	bt_job_disk_resumed(disk);
