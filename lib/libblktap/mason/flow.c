@@ -164,6 +164,8 @@ static void check_parts(struct blktap_mason *m, struct state *states)
 	}
 }
 
+/* Whether writes go through an edge. What a node keeps in a store it writes although
+ * nobody writes to the node. */
 static bool link_writes(struct blktap_mason *m,
 			const struct bt_mason_node *node,
 			const struct bt_mason_link *link)
@@ -365,6 +367,7 @@ static void judge_storage(void *opaque, const char *what)
 	}
 }
 
+/* Twice over all nodes: whoever writes may come behind whoever reads. */
 static void check_storage(struct blktap_mason *m, struct state *states)
 {
 	struct storage_scan scan = { .m = m, .states = states };

@@ -69,6 +69,7 @@ static uint32_t names_find(const struct names *names, const char *name)
 	return BT_PLAN_NONE;
 }
 
+/* The same data: arguments that only say how it is treated may differ. */
 static bool same_identity(const struct bt_mason_node *a,
 			  const struct bt_mason_node *b)
 {
@@ -182,6 +183,9 @@ static void by_place(struct match *m, bool same)
 	}
 }
 
+/* What is sure comes first: each old node is given away once. Places are looked at
+ * twice: where the same thing stands, before where another of the same class does,
+ * since a node that is taken for another is opened anew and held meanwhile. */
 int bt_plan_match(struct bt_plan *plan)
 {
 	struct match m = {

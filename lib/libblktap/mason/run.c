@@ -127,6 +127,8 @@ static int check_free(const struct bt_run *run, const struct bt_mason_node *g,
 
 /* ---- what runs ------------------------------------------------------------- */
 
+/* In the order of the graph, a node comes before all that it stands on: one pass
+ * is enough. */
 static void reach_down(const struct bt_mason_graph *graph, bool *live)
 {
 	const struct bt_mason_link *link;
@@ -179,7 +181,8 @@ static int check_written(const struct bt_mason_node *g,
 		       "%s: is open for reading only", node->name);
 }
 
-/* Opens what is in live and does not run yet. made lists it, in order. */
+/* Opens what is in live and does not run yet, what is below first. made lists it, in
+ * order, so that a failure can take it back. */
 static int open_live(struct bt_run *run, const bool *live, uint32_t flags,
 		     uint32_t *made, uint32_t *count, struct blktap_error **err)
 {
@@ -258,6 +261,7 @@ int bt_run_enter(struct bt_run *run, struct bt_front *front, const char *name,
 		front->name = NULL;
 		return rc;
 	}
+	/* from here on nothing fails: the front counts for what is wanted */
 	front->index = g->index;
 	front->run = run;
 	bt_list_add_tail(&run->fronts, &front->link);
@@ -275,6 +279,7 @@ void bt_run_link(struct bt_front *front)
 
 /* ---- leaving --------------------------------------------------------------- */
 
+/* Before the last flush goes down: which nodes are to treat it as any other. */
 void bt_run_leaving(struct bt_front *front)
 {
 	struct bt_run *run = front->run;
@@ -304,6 +309,7 @@ void bt_run_give_up(struct bt_front *front)
 	bt_env_unpark(run->env);
 }
 
+/* By an edge of another node or disk; the edge of the disk that goes was cut. */
 static bool is_wanted(const struct bt_node *node)
 {
 	return node->refs > 0;

@@ -19,6 +19,8 @@
 
 /* ---- pools ---------------------------------------------------------------- */
 
+/* A little more than a short graph needs, so that most changes of a graph find room
+ * in the requests there are. */
 static uint32_t frame_bytes(const struct blktap_disk *disk)
 {
 	uint32_t need = disk->root ? disk->root->frame_sum : 0;
@@ -94,6 +96,8 @@ int bt_disk_reserve(struct blktap_disk *disk, const struct bt_node *root)
 	return rc;
 }
 
+/* The edges into the disk's images: whoever holds the disk must hold a job's own
+ * requests as well. */
 uint32_t bt_disk_get_tops(struct blktap_disk *disk)
 {
 	uint32_t n = 0;
@@ -299,6 +303,8 @@ int blktap_disk_open(struct blktap_context *context, const char *spec,
 
 /* ---- closing -------------------------------------------------------------- */
 
+/* Nothing comes to it any more that a close would not wait for: an edit, a pause under
+ * way, and a job end by themselves or were told to. */
 static bool is_idle(void *opaque)
 {
 	struct blktap_disk *disk = opaque;
@@ -351,6 +357,7 @@ int blktap_disk_close(struct blktap_disk *disk)
 	rc = bt_loop_run_until(loop, is_idle, disk, -1);
 	if (rc < 0)
 		return rc;
+	/* what came to wait while the loop turned; a pause may have ended */
 	bt_vbd_shut(disk);
 	if (disk->root) {
 		bt_graph_leaving(disk);
@@ -450,6 +457,8 @@ void blktap_disk_set_event(struct blktap_disk *disk, blktap_event_fn *fn,
 	blktap_free_fn *old_free = disk->event_free;
 	void *old = disk->event_opaque;
 
+	/* the new one is in place before the old one's free, which may be code of
+	 * the caller's that asks for another */
 	disk->event_fn = fn;
 	disk->event_opaque = opaque;
 	disk->event_free = free_fn;

@@ -108,6 +108,8 @@ static void drop_unused(struct bt_run *run)
 		bt_run_destroy(run);
 }
 
+/* By the resolved name: two disks that come by two names share one graph, or each
+ * would write to the same files. A run that nobody entered in the end goes. */
 static int enter(struct blktap_disk *disk, const struct bt_args *args,
 		 struct bt_node **root, struct blktap_error **err)
 {
@@ -194,17 +196,6 @@ const char *bt_vbd_get_export(const struct blktap_disk *disk, uint32_t index)
 	return NULL;
 }
 
-static void put_quoted(struct bt_strbuf *out, const char *text)
-{
-	bt_strbuf_putc(out, '"');
-	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			bt_strbuf_putc(out, '\\');
-		bt_strbuf_putc(out, *text);
-	}
-	bt_strbuf_putc(out, '"');
-}
-
 int bt_vbd_open_export(struct blktap_disk *disk, const char *name,
 		       struct blktap_disk **out, struct blktap_error **err)
 {
@@ -217,15 +208,17 @@ int bt_vbd_open_export(struct blktap_disk *disk, const char *name,
 	options.flags = disk->open_flags;
 	options.name = name;
 	bt_strbuf_puts(&spec, "mason(");
-	put_quoted(&spec, disk->front.run->path);
+	bt_strbuf_quote(&spec, disk->front.run->path,
+			strlen(disk->front.run->path));
 	bt_strbuf_puts(&spec, ", disk=");
-	put_quoted(&spec, name);
+	bt_strbuf_quote(&spec, name, strlen(name));
 	bt_strbuf_puts(&spec, ")");
 	text = bt_strbuf_steal(&spec);
 	if (!text)
 		return bt_fail(err, -ENOMEM, NULL, "out of memory");
 	rc = blktap_disk_open(disk->context, text, &options, out, err);
 	free(text);
+	/* nobody but us opened it, so a change of the file may take it away */
 	if (!rc)
 		(*out)->front.may_go = true;
 	return rc;
