@@ -308,8 +308,8 @@ START_TEST(a_call_that_fails_loses_nothing_but_what_it_was_for)
 	rule.nth = UINT32_MAX;
 	calls = live(v, rule);
 	ck_assert_uint_eq(m.errors, 0);
-	if (!getenv("BLKTAP_TEST_LONG") && calls > CALLS)
-		step = calls / CALLS;
+	if (!getenv("BLKTAP_TEST_LONG") && calls > seed_rounds(CALLS))
+		step = calls / seed_rounds(CALLS);
 	for (nth = 1 + (uint32_t)seed % step; nth <= calls; nth += step) {
 		rule.nth = nth;
 		live(v, rule);
