@@ -108,6 +108,10 @@ int end_output(const char *program, int status);
  * directory a tapdisk runs in; else 0. */
 size_t path_in_spec(const char *spec);
 
+/* The same with a cause and a hint, which may be NULL, in the program's words. */
+int report_as(const struct args *args, const char *object, int rc,
+	      const char *cause, const char *hint);
+
 /* A JSON string, quoted. */
 void put_json_string(FILE *out, const char *text);
 

@@ -2,6 +2,7 @@
 /* qcow-create: makes an empty qcow or qcow2 image. */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "convert.h"
 #include "work.h"
@@ -58,6 +59,24 @@ static int fill(const struct args *args, struct blktap_image_options *o)
 	return 0;
 }
 
+/* What has an option that mends it, which the library does not know. */
+static bool is_refused(const struct args *args, const char *file,
+		       const struct blktap_image_options *o)
+{
+	if (o->backing && !o->backing_format)
+		report_as(args, file, -EINVAL,
+			  "the backing file's format is not given",
+			  "say which: -F raw, qcow, qcow2 or vhd; it is never "
+			  "guessed");
+	else if (!(o->flags & BLKTAP_CREATE_OVERWRITE) &&
+		 access(file, F_OK) == 0)
+		report_as(args, file, -EEXIST, "it is there already",
+			  "choose another name, or --force to replace it");
+	else
+		return false;
+	return true;
+}
+
 static int create(const struct args *args)
 {
 	const char *format = arg_text(args, "format");
@@ -77,6 +96,8 @@ static int create(const struct args *args)
 	/* the one layout that has it, as -r always made it */
 	if (arg_is_set(args, "reserve") && !o.extra && !strcmp(format, "qcow"))
 		o.extra = "xen=true";
+	if (is_refused(args, file, &o))
+		return 1;
 	rc = work_begin(&work, args, false);
 	if (rc)
 		return rc;

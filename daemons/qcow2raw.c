@@ -26,8 +26,11 @@ static bool may_replace(const char *target)
 	if (access(target, F_OK) < 0)
 		return false;
 	fprintf(stderr, "%s exists; replace it? (y/n) ", target);
-	return fgets(answer, sizeof(answer), stdin) &&
-	       (*answer == 'y' || *answer == 'Y');
+	if (!fgets(answer, sizeof(answer), stdin)) {
+		fputc('\n', stderr);
+		return false;
+	}
+	return *answer == 'y' || *answer == 'Y';
 }
 
 static int run(const struct args *args)

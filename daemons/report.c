@@ -40,6 +40,19 @@ int report(const struct args *args, const char *object, int rc,
 	return -rc;
 }
 
+int report_as(const struct args *args, const char *object, int rc,
+	      const char *cause, const char *hint)
+{
+	const char *name = strerrorname_np(-rc);
+
+	fprintf(stderr, "%s: cannot %s %s: %s: %s (%s)\n", args->program,
+		get_deed(args), object, cause, strerror(-rc),
+		name ? name : "?");
+	if (hint)
+		fprintf(stderr, "hint: %s\n", hint);
+	return -rc;
+}
+
 /* Edits that turn a into b, of those that fit in a row of bytes. */
 static size_t distance(const char *a, const char *b)
 {

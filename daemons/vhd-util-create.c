@@ -204,6 +204,18 @@ static int link_child(const struct args *args, const char *parent, bool raw,
 	return rc;
 }
 
+static int too_deep(const struct args *args, int depth, int limit)
+{
+	char cause[96];
+
+	snprintf(cause, sizeof(cause),
+		 "the chain of its parent has %d images, and -l allows %d",
+		 depth, limit);
+	return report_as(
+		args, arg_text(args, "name"), -ENOSPC, cause,
+		"coalesce the chain, or copy it: vhd-util coalesce, copy");
+}
+
 static int snapshot(const struct args *args)
 {
 	bool raw = arg_is_set(args, "raw");
@@ -217,8 +229,10 @@ static int snapshot(const struct args *args)
 		rc = skip_empty(&parent, &raw, &err);
 	if (!rc && limit)
 		rc = depth_of(parent, raw, &depth, &err);
-	if (!rc && limit && depth >= limit)
-		rc = -ENOSPC;
+	if (!rc && limit && depth >= limit) {
+		free(parent);
+		return too_deep(args, depth, limit);
+	}
 	if (!rc)
 		rc = link_child(args, parent, raw, &err);
 	free(parent);

@@ -181,6 +181,8 @@ bad 1 foo img2qcow -S foo x b.raw
 bad 1 none qcow-create -F raw 0 x none
 bad 1 none/x qcow-create 4 none/x
 hinted 1 'format is not given' qcow-create 0 x b.raw
+grep -q -- '-F raw' "$errors" || wrong 'the hint does not say -F'
+hinted 28 'has 1 images, and -l allows 1' vhd-util snapshot -n x -p a.vhd -l 1
 
 echo '# files that are damaged'
 for verb in check 'set -f hidden -v 1' 'resize -s 8' 'modify -z' fill \
@@ -211,6 +213,7 @@ echo '# targets that are there, are the source, or have no room'
 for t in b.raw dir; do
 	hinted 1 "$t" img2qcow $t a.vhd
 	hinted 1 "$t" qcow-create 4 $t
+	grep -q -- '--force' "$errors" || wrong 'the hint does not say --force'
 done
 hinted 17 b.raw vhd-util copy -n a.vhd -N b.raw
 hinted 22 dir vhd-util copy -n a.vhd -N dir
