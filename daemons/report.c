@@ -30,10 +30,15 @@ int report(const struct args *args, const char *object, int rc,
 		object ? " " : "", object ? object : "");
 	if (message && strstr(message, cause))
 		fprintf(stderr, "%s", message);
+	else if (message)
+		/* further lines, of files with mistakes, come behind */
+		fprintf(stderr, "%.*s: %s", (int)strcspn(message, "\n"),
+			message, cause);
 	else
-		fprintf(stderr, "%s%s%s", message ? message : "",
-			message ? ": " : "", cause);
+		fprintf(stderr, "%s", cause);
 	fprintf(stderr, " (%s)\n", name ? name : "?");
+	if (message && !strstr(message, cause) && strchr(message, '\n'))
+		fprintf(stderr, "%s\n", strchr(message, '\n') + 1);
 	if (err && *blktap_error_get_hint(err))
 		fprintf(stderr, "hint: %s\n", blktap_error_get_hint(err));
 	blktap_error_destroy(err);

@@ -16,7 +16,9 @@ const char *disk_object(const struct args *args)
 	static char text[64];
 	const struct opt *o = args->command->options;
 
-	if (!strcmp(o->name, "pid"))
+	while (o->name && strcmp(o->name, "pid") != 0)
+		o++;
+	if (o->name)
 		snprintf(text, sizeof(text), "minor %d of tapdisk %d",
 			 arg_number(args, "minor", -1),
 			 arg_number(args, "pid", -1));

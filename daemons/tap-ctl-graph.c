@@ -10,8 +10,7 @@
 #define EXIT_USAGE 2
 #define EXIT_NOT_FOUND 4
 #define EXIT_BUSY 75
-#define PARAMS_MAX 48
-#define PARAM_BYTES 4200
+#define PARAMS_MAX 48 /* the definitions there can be, and others */
 
 static int exit_status(int rc)
 {
@@ -48,18 +47,27 @@ static unsigned long number_of(const char *json, const char *key)
 /* ---- parameters ------------------------------------------------------------ */
 
 struct params {
-	const char *list[PARAMS_MAX + 1];
-	char text[PARAMS_MAX][PARAM_BYTES];
+	char *list[PARAMS_MAX + 1];
 	int count;
+	bool failed; /* one is missing: nothing may be asked */
 };
 
 static void add(struct params *p, const char *key, const char *value)
 {
-	if (p->count == PARAMS_MAX)
+	char **at = &p->list[p->count];
+
+	if (p->count < PARAMS_MAX && asprintf(at, "%s=%s", key, value) >= 0) {
+		p->count++;
 		return;
-	snprintf(p->text[p->count], PARAM_BYTES, "%s=%s", key, value);
-	p->list[p->count] = p->text[p->count];
-	p->count++;
+	}
+	*at = NULL;
+	p->failed = true;
+}
+
+static void params_fini(struct params *p)
+{
+	while (p->count)
+		free(p->list[--p->count]);
 }
 
 static int add_file(struct params *p, const struct args *args)
@@ -67,8 +75,6 @@ static int add_file(struct params *p, const struct args *args)
 	char *path = realpath(arg_text(args, "file"), NULL);
 	int rc = path ? 0 : -errno;
 
-	if (path && strlen(path) + 6 > PARAM_BYTES)
-		rc = -ENAMETOOLONG;
 	if (!rc)
 		add(p, "file", path);
 	else
@@ -127,13 +133,18 @@ static int call(const struct args *args, const char *verb, struct params *p,
 	bool of_disk = args->command->options != deps_options;
 	struct blktap_control *control;
 	struct blktap_error *err = NULL;
-	int rc = open_control(args, &control);
+	int rc;
 
-	if (rc)
+	if (p->failed) {
+		report(args, NULL, -ENOMEM, NULL);
+		return EXIT_FAILED;
+	}
+	if (open_control(args, &control))
 		return EXIT_FAILED;
 	rc = blktap_control_call(control, arg_number(args, "pid", -1),
 				 of_disk ? arg_number(args, "minor", -1) : -1,
-				 verb, p->list, json, &err);
+				 verb, (const char *const *)p->list, json,
+				 &err);
 	blktap_control_destroy(control);
 	if (!rc)
 		return 0;
@@ -161,23 +172,23 @@ static int show_change(const struct args *args, char *json)
 
 static int change(const struct args *args, bool plan_only)
 {
-	struct params *p = calloc(1, sizeof(*p));
+	struct params p = { .count = 0 };
 	char *json = NULL;
-	int rc = p ? add_file(p, args) : EXIT_FAILED;
+	int rc = add_file(&p, args);
 
 	if (!rc)
-		rc = add_change(p, args);
+		rc = add_change(&p, args);
 	if (!rc && plan_only)
-		add(p, "plan", "1");
+		add(&p, "plan", "1");
 	if (!rc && arg_is_set(args, "allow-shrink"))
-		add(p, "allow-shrink", "1");
+		add(&p, "allow-shrink", "1");
 	if (!rc && arg_is_set(args, "allow-loss"))
-		add(p, "allow-loss", "1");
+		add(&p, "allow-loss", "1");
 	if (!rc)
-		add_defines(p);
+		add_defines(&p);
 	if (!rc)
-		rc = call(args, "mason-apply", p, &json);
-	free(p);
+		rc = call(args, "mason-apply", &p, &json);
+	params_fini(&p);
 	return rc ? rc : show_change(args, json);
 }
 
@@ -193,26 +204,26 @@ static int apply(const struct args *args)
 
 static int undo(const struct args *args)
 {
-	struct params *p = calloc(1, sizeof(*p));
+	struct params p = { .count = 0 };
 	char *json = NULL;
-	int rc = p ? add_change(p, args) : EXIT_FAILED;
+	int rc = add_change(&p, args);
 
 	if (!rc)
-		rc = call(args, "mason-undo", p, &json);
-	free(p);
+		rc = call(args, "mason-undo", &p, &json);
+	params_fini(&p);
 	return rc ? rc : show_change(args, json);
 }
 
 static int show(const struct args *args, const char *verb)
 {
-	struct params *p = calloc(1, sizeof(*p));
+	struct params p = { .count = 0 };
 	char *json = NULL;
-	int rc = p ? call(args, verb, p, &json) : EXIT_FAILED;
+	int rc = call(args, verb, &p, &json);
 
 	if (!rc)
 		print_member(stdout, json, "text");
 	free(json);
-	free(p);
+	params_fini(&p);
 	return rc;
 }
 
@@ -228,16 +239,16 @@ static int draw_running(const struct args *args)
 
 static int deps(const struct args *args)
 {
-	struct params *p = calloc(1, sizeof(*p));
+	struct params p = { .count = 0 };
 	char *json = NULL;
-	int rc = p ? add_file(p, args) : EXIT_FAILED;
+	int rc = add_file(&p, args);
 
 	if (!rc)
-		rc = call(args, "mason-deps", p, &json);
+		rc = call(args, "mason-deps", &p, &json);
 	if (!rc)
 		puts(json);
 	free(json);
-	free(p);
+	params_fini(&p);
 	return rc;
 }
 

@@ -43,6 +43,22 @@ echo 'disk("x") -> thortle() -> ram(1M);' >typo.mason
 # shellcheck disable=SC2086
 exits 1 tap-ctl mason apply typo.mason $disk 2>err
 contains err "typo.mason:1:14: error: there is no class 'thortle'"
+contains err '(EINVAL)'
+contains err '             ^'
+# more mistakes than fit in an answer, and a definition of any length
+{
+	cat typo.mason
+	seq 1 300 | sed 's/.*/disk("x&") -> thortle() -> ram(&M);/'
+} >typos.mason
+# shellcheck disable=SC2086
+exits 1 tap-ctl mason apply typos.mason $disk 2>err
+contains err "typos.mason:1:14: error: there is no class 'thortle'"
+[ "$(wc -l <err)" -gt 40 ] || fail "only $(wc -l <err) lines"
+contains err '...'
+# shellcheck disable=SC2086
+exits 1 tap-ctl mason apply y.mason $disk -D image="$PWD/a.raw" \
+	-D "rate=$(printf '%05000d' 7)z" 2>err
+contains err "007z"
 echo 'disk("x") -> slice(offset=0, size=64k) -> raw("'"$PWD"'/a.raw");' >s.mason
 # shellcheck disable=SC2086
 exits 1 tap-ctl mason apply s.mason $disk 2>err

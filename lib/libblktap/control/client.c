@@ -21,7 +21,6 @@
 #include "util/strbuf.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
-#define ERROR_TEXT_MAX 8192
 
 void blktap_control_options_init_sized(struct blktap_control_options *options,
 				       size_t size)
@@ -263,7 +262,7 @@ static int take_error(struct bt_session *session,
 
 	if (rc >= 0 || rc < -4095)
 		rc = -EPROTO;
-	if (response->more && response->more <= ERROR_TEXT_MAX)
+	if (response->more && response->more <= BT_WIRE_ERROR_MAX)
 		bt_session_text(session, response->more, &text, NULL);
 	if (!text)
 		text = strdup(response->text);
@@ -272,7 +271,8 @@ static int take_error(struct bt_session *session,
 		return bt_fail(err, rc, NULL, "tapdisk %d: %s",
 			       (int)session->pid, STRERROR(rc));
 	}
-	hint = strchr(text, '\n');
+	/* a message may have lines, as what is wrong with a file; a hint is one */
+	hint = strrchr(text, '\n');
 	if (hint)
 		*hint++ = '\0';
 	bt_fail(err, rc, hint && *hint ? hint : NULL, "%s", text);

@@ -10,8 +10,6 @@
 
 #include "control/server.h"
 
-#define ERROR_TEXT_MAX 4096
-
 static void on_event(struct bt_watch *watch, uint32_t events);
 static void on_timeout(struct bt_timer *timer);
 
@@ -85,6 +83,29 @@ void bt_conn_ok(struct bt_conn *conn, uint16_t type)
 	bt_conn_reply(conn, &msg, NULL, 0);
 }
 
+/* "message\nhint". Of a message that is too long the first lines, as many as there
+ * is room for, are what matters: the driver takes an error without words for
+ * that of a tapdisk that does not know the verb. */
+static void put_words(struct bt_strbuf *text, const struct blktap_error *err)
+{
+	const char *message = blktap_error_get_message(err);
+	const char *hint = blktap_error_get_hint(err);
+	size_t length = strlen(message), room = BT_WIRE_ERROR_MAX - 8, cut;
+
+	if (strlen(hint) > room / 2)
+		hint = "";
+	room -= strlen(hint);
+	if (length <= room) {
+		bt_strbuf_add(text, message, length);
+	} else {
+		for (cut = room; cut && message[cut - 1] != '\n'; cut--)
+			;
+		bt_strbuf_add(text, message, cut ? cut : room);
+		bt_strbuf_puts(text, "...");
+	}
+	bt_strbuf_printf(text, "\n%s", hint);
+}
+
 void bt_conn_error(struct bt_conn *conn, int rc, struct blktap_error *err)
 {
 	struct bt_message msg = { .type = BT_WIRE_ERROR,
@@ -93,8 +114,7 @@ void bt_conn_error(struct bt_conn *conn, int rc, struct blktap_error *err)
 	struct bt_strbuf text = BT_STRBUF_INIT;
 
 	if (err)
-		bt_strbuf_printf(&text, "%s\n%s", blktap_error_get_message(err),
-				 blktap_error_get_hint(err));
+		put_words(&text, err);
 	else
 		bt_strbuf_puts(&text, STRERROR(rc));
 	bt_log(conn->server->log, BLKTAP_LOG_WARNING, "minor %d: %s: %s",
@@ -106,8 +126,7 @@ void bt_conn_error(struct bt_conn *conn, int rc, struct blktap_error *err)
 	response->error = -rc;
 	strncpy(response->text, bt_strbuf_str(&text),
 		sizeof(response->text) - 1);
-	if (text.len <= ERROR_TEXT_MAX)
-		response->more = (uint32_t)text.len;
+	response->more = (uint32_t)text.len;
 	bt_conn_reply(conn, &msg, text.data, response->more);
 	bt_strbuf_fini(&text);
 	blktap_error_destroy(err);

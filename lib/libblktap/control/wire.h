@@ -20,6 +20,7 @@
 #define BT_WIRE_KEY_MAX 64 /* bytes of an encryption key */
 #define BT_WIRE_EXT_VERSION 1
 #define BT_WIRE_EXT_MAX 65536 /* bytes of an extension's parameters */
+#define BT_WIRE_ERROR_MAX 8192 /* bytes of the words of an error */
 #define BT_WIRE_REPLY_MAX (16u << 20) /* bytes a client takes of a trailer */
 #define BT_WIRE_ALL 0xffff /* cookie: not one minor but all */
 
