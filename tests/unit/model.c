@@ -255,6 +255,17 @@ void model_run(struct model *m, uint32_t count)
 	wait_for(m, 0);
 }
 
+void model_begin(struct model *m)
+{
+	if (m->busy < MODEL_DEPTH)
+		start(m);
+}
+
+void model_wait(struct model *m)
+{
+	wait_for(m, 0);
+}
+
 void model_verify(struct model *m)
 {
 	struct model_op *op = m->ops;

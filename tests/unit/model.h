@@ -50,6 +50,9 @@ void model_fini(struct model *m);
 uint64_t model_random(struct model *m, uint64_t below);
 /* Runs count random requests and waits for them. */
 void model_run(struct model *m, uint32_t count);
+/* Begins one where there is room for it; and waits for all that were begun. */
+void model_begin(struct model *m);
+void model_wait(struct model *m);
 /* Reads all of the disk and compares. */
 void model_verify(struct model *m);
 /* Reads MODEL_MAX bytes, or up to the end, into the first operation's data. */
