@@ -16,6 +16,7 @@
 #include "image/image.h"
 #include "util/bytes.h"
 #include "util/checked.h"
+#include "util/path.h"
 
 #define HEADER 48u
 #define LENGTH_MAX (UINT64_C(1) << 50) /* whose bits are 2 GiB */
@@ -164,7 +165,7 @@ static int replace(const char *path, const struct blktap_cbt_info *info,
 	if (!rc && rename(temporary, path) < 0)
 		rc = -errno;
 	if (!rc)
-		rc = bt_sync_directory(path);
+		rc = bt_path_sync_directory(path);
 	else
 		unlink(temporary);
 	free(temporary);

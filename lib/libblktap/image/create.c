@@ -207,23 +207,6 @@ static int open_temporary(struct making *m, struct blktap_error **err)
 	return rc;
 }
 
-/* The new name is on disk when the directory is. */
-int bt_sync_directory(const char *path)
-{
-	char *dir = NULL;
-	int fd, rc = bt_path_resolve(path, ".", &dir);
-
-	if (rc < 0)
-		return rc;
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	free(dir);
-	if (fd < 0)
-		return -errno;
-	rc = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
-	close(fd);
-	return rc;
-}
-
 static int put_in_place(struct making *m)
 {
 	const char *path = m->create.path;
@@ -248,7 +231,7 @@ static int put_in_place(struct making *m)
 		return -errno;
 	free(m->temporary);
 	m->temporary = NULL;
-	return bt_sync_directory(path);
+	return bt_path_sync_directory(path);
 }
 
 static int write_image(struct making *m, struct blktap_error **err)

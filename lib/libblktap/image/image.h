@@ -66,9 +66,6 @@ int bt_image_open_node(struct bt_node *node, uint32_t flags,
 int bt_image_grow(const char *spec, uint64_t length, bool exact,
 		  struct blktap_error **err);
 
-/* Makes the new name of a file in its directory durable. */
-int bt_sync_directory(const char *path);
-
 /* The files of a snapshot, see snapshot.c. */
 struct bt_snapshot {
 	char *path; /* the live image's file: now an empty child */

@@ -140,7 +140,7 @@ static int swap_names(const struct bt_snapshot *s, const char *child,
 
 	if (rename(child, s->path) < 0)
 		return fail_errno(s->path, -errno, err);
-	rc = bt_sync_directory(s->path);
+	rc = bt_path_sync_directory(s->path);
 	return rc < 0 ? fail_errno(s->path, rc, err) : 0;
 }
 
@@ -159,7 +159,7 @@ static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,
 		return rc;
 	}
 	/* the image has no other name soon; this directory may be another one */
-	rc = bt_sync_directory(s->name);
+	rc = bt_path_sync_directory(s->name);
 	if (rc < 0)
 		fail_errno(s->name, rc, err);
 	else
@@ -207,5 +207,5 @@ int bt_snapshot_undo(const struct bt_snapshot *s)
 		return unlink(s->name) < 0 ? -errno : 0;
 	if (rename(s->name, s->path) < 0)
 		return -errno;
-	return bt_sync_directory(s->path);
+	return bt_path_sync_directory(s->path);
 }

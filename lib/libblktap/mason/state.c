@@ -89,23 +89,6 @@ static int spill(int fd, const char *data, size_t length)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-/* The new name is on disk when the directory is. */
-static int sync_directory(const char *path)
-{
-	char *dir = NULL;
-	int fd, rc = bt_path_resolve(path, ".", &dir);
-
-	if (rc < 0)
-		return rc;
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	free(dir);
-	if (fd < 0)
-		return -errno;
-	rc = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
-	close(fd);
-	return rc;
-}
-
 static uint64_t source_of(const char *path)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
@@ -229,7 +212,7 @@ static int put_back(struct bt_run *run)
 			rc = give_name(run, STATE_NEW, STATE, rename);
 	}
 	if (!rc)
-		rc = sync_directory(run->path);
+		rc = bt_path_sync_directory(run->path);
 	run->unsettled = rc < 0;
 	return rc;
 }
@@ -261,7 +244,7 @@ int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
 	if (!rc)
 		rc = keep_old(run);
 	if (!rc)
-		rc = sync_directory(run->path);
+		rc = bt_path_sync_directory(run->path);
 	return rc < 0 ? fail(run->path, rc, err) : 0;
 }
 
@@ -272,7 +255,7 @@ int bt_state_commit(struct bt_run *run, struct blktap_error **err)
 
 	if (rc < 0)
 		return fail(run->path, rc, err);
-	rc = sync_directory(run->path);
+	rc = bt_path_sync_directory(run->path);
 	if (!rc) {
 		drop(run, STATE_OLD);
 		return 0;

@@ -3,8 +3,10 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int bt_path_resolve(const char *base, const char *name, char **out)
 {
@@ -44,6 +46,23 @@ int bt_path_relative(const char *base, const char *target, char **out)
 		memcpy(at, "../", 3);
 	memcpy(at, target + same, rest);
 	return 0;
+}
+
+int bt_path_sync_directory(const char *path)
+{
+	char *dir = NULL;
+	int fd, rc = bt_path_resolve(path, ".", &dir);
+
+	if (rc < 0)
+		return rc;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (fd < 0)
+		return -errno;
+	/* EINVAL: the file system has nothing to sync */
+	rc = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
+	close(fd);
+	return rc;
 }
 
 unsigned int bt_path_scheme(const char *name)

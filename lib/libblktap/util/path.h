@@ -17,6 +17,10 @@ int bt_path_relative(const char *base, const char *target, char **out);
 /* Whether both names, as they are written, lie in one directory. */
 bool bt_path_same_directory(const char *a, const char *b);
 
+/* What was done to the name path (made, renamed, removed) is on disk when this
+ * returns 0. Blocks. */
+int bt_path_sync_directory(const char *path);
+
 /* The scheme of "scheme:rest" (letters, digits, + - .; at least two, and no
  * slash before the colon): its length, or 0 where there is none. */
 unsigned int bt_path_scheme(const char *name);

@@ -462,7 +462,7 @@ static int commit_commit(struct bt_edit *edit, struct blktap_error **err)
 	if (rename(job->leaf_path, job->away_path) < 0)
 		return bt_fail(err, -errno, NULL, "%s: %s", job->leaf_path,
 			       bt_strerror(-errno, text));
-	rc = bt_sync_directory(job->leaf_path);
+	rc = bt_path_sync_directory(job->leaf_path);
 	if (rc < 0)
 		bt_fail(err, rc, NULL, "%s: %s", job->leaf_path,
 			bt_strerror(rc, text));
@@ -470,7 +470,7 @@ static int commit_commit(struct bt_edit *edit, struct blktap_error **err)
 		rc = bt_disk_adopt(job->disk, job->target.lower, err);
 	if (rc < 0) {
 		rename(job->away_path, job->leaf_path);
-		bt_sync_directory(job->leaf_path);
+		bt_path_sync_directory(job->leaf_path);
 		return rc;
 	}
 	job->outgoing = leaf;

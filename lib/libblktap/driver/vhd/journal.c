@@ -50,22 +50,6 @@ static void set_file(struct bt_vhdjournal *j, int fd)
 	j->f.path = j->path;
 }
 
-/* The name is on disk when its directory is. */
-static int sync_directory(const char *path)
-{
-	char *dir = NULL;
-	int fd, rc = bt_path_resolve(path, ".", &dir);
-
-	if (rc < 0)
-		return rc;
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	rc = fd < 0 || (fsync(fd) < 0 && errno != EINVAL) ? -errno : 0;
-	if (fd >= 0)
-		close(fd);
-	free(dir);
-	return rc;
-}
-
 /* ---- making one ----------------------------------------------------------- */
 
 static int write_header(struct bt_vhdjournal *j)
@@ -184,7 +168,7 @@ int bt_vhdjournal_sync(struct bt_vhdjournal *j, struct blktap_error **err)
 	if (!rc)
 		rc = bt_image_file_sync(&j->f);
 	if (!rc)
-		rc = sync_directory(j->path);
+		rc = bt_path_sync_directory(j->path);
 	j->made &= rc != 0;
 	return fail(j, rc, err);
 }
@@ -204,7 +188,8 @@ int bt_vhdjournal_end(struct bt_vhdjournal *j, struct blktap_error **err)
 		if (!rc)
 			rc = bt_image_file_sync(&j->f);
 	} else {
-		rc = unlink(j->path) < 0 ? -errno : sync_directory(j->path);
+		rc = unlink(j->path) < 0 ? -errno
+					 : bt_path_sync_directory(j->path);
 	}
 	return fail(j, rc, err);
 }
