@@ -39,6 +39,20 @@ static struct bt_value *parse_list(struct bt_parser *p)
 	return list;
 }
 
+/* a.raw, ./a.raw and dir/a.raw are several tokens. In quotes they would be relative to
+ * the directory of a tapdisk, which is not that of its user. */
+static void expected(struct bt_parser *p, const char *what)
+{
+	bool is_path = p->tok.kind == BT_TOK_DOT || p->tok.kind == BT_TOK_PATH;
+
+	p->lx.m->syntax_errors = true;
+	if (p->tok.kind != BT_TOK_BAD)
+		bt_mason_error(p->lx.m, p->tok.pos,
+			       is_path ? "write the path from '/' on" : NULL,
+			       "expected %s, found %s", what,
+			       bt_token_describe(p->lx.m, &p->tok));
+}
+
 struct bt_value *bt_parse_value(struct bt_parser *p)
 {
 	static const enum bt_value_kind kinds[] = {
@@ -53,7 +67,7 @@ struct bt_value *bt_parse_value(struct bt_parser *p)
 	if (p->tok.kind == BT_TOK_LBRACKET)
 		return parse_list(p);
 	if (p->tok.kind < BT_TOK_NAME || p->tok.kind > BT_TOK_VAR) {
-		bt_parse_expect(p, BT_TOK_NAME, "a value");
+		expected(p, "a value");
 		return NULL;
 	}
 	value = make(p, kinds[p->tok.kind]);
@@ -160,7 +174,7 @@ struct bt_inst *bt_parse_inst(struct bt_parser *p, const char *name,
 		    p->tok.kind != BT_TOK_RPAREN) {
 			if (said)
 				return NULL;
-			bt_parse_expect(p, BT_TOK_RPAREN, "',' or ')'");
+			expected(p, "',' or ')'");
 			skip_arg(p);
 		}
 		if (!bt_parse_accept(p, BT_TOK_COMMA))
