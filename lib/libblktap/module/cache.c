@@ -211,6 +211,7 @@ static void cache_limits(struct bt_node *node, struct bt_limits *limits)
 		bt_max_u64(limits->discard_granularity, BT_CACHE_BLOCK);
 	limits->size = bt_min_u64(limits->size, cache->size);
 	limits->native_fua = false;
+	limits->keeps = BT_KEEPS_ALL;
 	limits->copies = 1;
 }
 

@@ -513,6 +513,7 @@ static void cow_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->operations &= top->operations &
 			      (cow->base->lower->limits.operations | writing);
 	limits->native_fua = false;
+	limits->keeps = BT_KEEPS_ALL;
 	limits->read_only = cow->read_only || top->read_only;
 }
 

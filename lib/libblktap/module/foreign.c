@@ -112,6 +112,7 @@ static void foreign_limits(struct bt_node *node, struct bt_limits *limits)
 	struct blktap_module_limits theirs = { .size = sizeof(theirs) };
 
 	show_limits(limits, &theirs);
+	limits->keeps = BT_KEEPS_ALL; /* nobody asks it */
 	module_of(node)->get_limits(outside(node), &theirs);
 	limits->size = theirs.length;
 	limits->block_size = theirs.block_size;

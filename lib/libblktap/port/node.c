@@ -185,6 +185,8 @@ static void merge_one(struct bt_limits *out, const struct bt_port *port,
 	const struct bt_limits *lower = &port->lower->limits;
 	uint32_t flags = port->upper->cls->ports[port->desc].flags;
 
+	if (!(flags & BT_PORT_READS) && lower->keeps > out->keeps)
+		out->keeps = lower->keeps;
 	if (flags & BT_PORT_STORE)
 		return;
 	out->block_size = max_u32(out->block_size, lower->block_size);

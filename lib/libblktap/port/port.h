@@ -57,6 +57,14 @@ struct bt_env {
 /* What is left until then, for bt_loop_run_until. */
 int bt_env_open_ms(const struct bt_env *env);
 
+/* What a write that is answered leaves in this process' memory, so that it is lost
+ * with the process, until a flush. The data itself is the system's by then. */
+enum bt_keeps {
+	BT_KEEPS_NOTHING,
+	BT_KEEPS_TABLES, /* not of a write with BT_REQUEST_OUTLIVE */
+	BT_KEEPS_ALL,
+};
+
 /* What a node can take; flows up at plan time. */
 struct bt_limits {
 	uint64_t size; /* bytes */
@@ -69,6 +77,7 @@ struct bt_limits {
 	uint32_t operations; /* 1u << enum blktap_op */
 	bool read_only;
 	bool native_fua;
+	enum bt_keeps keeps;
 	uint32_t copies; /* of the data: what req->copy may ask for */
 };
 

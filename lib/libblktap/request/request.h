@@ -32,6 +32,9 @@ struct bt_port;
 
 #define BT_REQUEST_CORE \
 	0x40000u /* the core's own: not admitted, and only done is told */
+#define BT_REQUEST_OUTLIVE \
+	0x80000u /* a write, WRITE_ZEROES: what is answered is found in the image \
+		  * when this process has been killed; see bt_keeps */
 
 /* Operations that change the image. */
 #define BT_OPS_WRITING                                         \
@@ -88,7 +91,7 @@ struct bt_request {
 	bool late;
 	bool was_written; /* FUA: the write is done, the flush is not */
 	bool emulated; /* WRITE_ZEROES that is written as data */
-	bool unflushed; /* of a split request: parts of it need a flush for FUA */
+	bool unflushed; /* of a split request: parts of it need a flush */
 
 	/* The pool's. */
 	struct bt_pool *pool;

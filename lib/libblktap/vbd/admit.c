@@ -64,6 +64,19 @@ static bool is_idle_hint(const struct blktap_disk *disk,
 	       !(disk->graph_operations >> BLKTAP_OP_PREFETCH & 1u);
 }
 
+static bool is_to_outlive(const struct blktap_disk *disk,
+			  const struct bt_request *req)
+{
+	return disk->outlives && disk->limits.keeps &&
+	       (req->op == BLKTAP_OP_WRITE ||
+		req->op == BLKTAP_OP_WRITE_ZEROES);
+}
+
+void bt_vbd_set_outlive(struct blktap_disk *disk, bool on)
+{
+	disk->outlives = on;
+}
+
 void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 {
 	int rc = check(disk, req);
@@ -77,6 +90,8 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 	req->emulated = false;
 	req->unflushed = false;
 	req->admitted_ns = bt_loop_now(disk->context->loop);
+	if (bt_unlikely(is_to_outlive(disk, req)))
+		req->flags |= BT_REQUEST_OUTLIVE;
 	disk->stats.outstanding++;
 	if (disk->closing && !rc)
 		rc = -ESHUTDOWN;
@@ -110,14 +125,24 @@ void bt_admit_run(struct blktap_disk *disk, struct bt_request *req)
 		bt_port_submit(&disk->top, req);
 }
 
-/* FUA that the graph does not have of its own: one flush after the write. */
+bool bt_admit_needs_flush(const struct blktap_disk *disk,
+			  const struct bt_request *req, uint32_t flags)
+{
+	bool is_write = req->op == BLKTAP_OP_WRITE;
+
+	if (!bt_op_is_writing(req->op))
+		return false;
+	if (flags & BLKTAP_FUA && !(is_write && disk->limits.native_fua))
+		return true;
+	return flags & BT_REQUEST_OUTLIVE &&
+	       !(is_write && disk->limits.keeps < BT_KEEPS_ALL);
+}
+
 static bool needs_flush(const struct blktap_disk *disk,
 			const struct bt_request *req)
 {
-	if (!(req->flags & BLKTAP_FUA) || req->was_written || req->error ||
-	    !bt_op_is_writing(req->op) || req->pool == disk->parts)
-		return false;
-	return req->op != BLKTAP_OP_WRITE || !disk->limits.native_fua;
+	return !req->was_written && !req->error && req->pool != disk->parts &&
+	       bt_admit_needs_flush(disk, req, req->flags);
 }
 
 static void unlock(struct blktap_disk *disk, struct bt_request *req)

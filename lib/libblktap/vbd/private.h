@@ -80,6 +80,7 @@ struct blktap_disk {
 	struct bt_node *root;
 	struct bt_front front; /* in a graph that is shared; or none */
 	uint64_t size_before; /* that graph's last change */
+	bool outlives; /* see bt_vbd_set_outlive */
 	struct bt_limits
 		wants; /* of a graph that needs narrower ones, narrow.c */
 	struct bt_limits wide; /* those before */
@@ -142,6 +143,11 @@ struct blktap_disk {
 	void *event_opaque;
 	blktap_free_fn *event_free;
 };
+
+/* Whether a request that is back, of one with flags, needs a flush of the graph
+ * before it is answered: for FUA, or to outlive the process. */
+bool bt_admit_needs_flush(const struct blktap_disk *disk,
+			  const struct bt_request *req, uint32_t flags);
 
 /* admit.c */
 /* Sends an admitted request, whole or part, into the graph. */

@@ -233,11 +233,10 @@ static void flush_after(struct blktap_disk *disk, struct bt_request *parent)
 	bt_admit_run(disk, req);
 }
 
-/* All parts are back: the flush that FUA asks for, and the end. */
+/* All parts are back: the flush that they need, and the end. */
 static void conclude(struct blktap_disk *disk, struct bt_request *parent)
 {
-	if (parent->flags & BLKTAP_FUA && parent->unflushed && !parent->error &&
-	    !parent->was_written)
+	if (parent->unflushed && !parent->error && !parent->was_written)
 		flush_after(disk, parent);
 	else
 		bt_admit_finish(disk, parent, parent->error);
@@ -324,15 +323,6 @@ static void note_error(struct bt_request *parent, struct bt_request *req)
 	}
 }
 
-/* Asked when the part is back, of the graph that it went through: its brothers may
- * wait at the gate, for one that is different. */
-static bool needs_flush(const struct blktap_disk *disk,
-			const struct bt_request *req)
-{
-	return bt_op_is_writing(req->op) &&
-	       (req->op != BLKTAP_OP_WRITE || !disk->limits.native_fua);
-}
-
 static void serve_waiting(struct blktap_disk *disk)
 {
 	while (bt_pool_in_use(disk->parts) < BT_PARTS) {
@@ -383,7 +373,9 @@ void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req)
 		}
 	}
 	note_error(parent, req);
-	if (needs_flush(disk, req))
+	/* of the graph that it went through: its brothers may wait at the gate,
+	 * for one that is different */
+	if (bt_admit_needs_flush(disk, req, parent->flags))
 		parent->unflushed = true;
 	if (part->padded)
 		disk->bounces_free[disk->bounces_left++] = part->index;

@@ -33,6 +33,11 @@ void bt_vbd_pool_destroy(struct blktap_disk *disk, struct bt_pool *pool);
  * after the range that was asked for. */
 void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req);
 
+/* From now on, a write that is answered is found in the image when this process has
+ * been killed: for a frontend whose users do not hear of that and go on with another
+ * process. What a flush makes durable is not changed. */
+void bt_vbd_set_outlive(struct blktap_disk *disk, bool on);
+
 /* Ends, with error, the requests of pool that wait for a paused disk to go on or
  * for another try: for a frontend that leaves meanwhile. Those that are in the
  * image are not touched. done is called inside. */

@@ -90,6 +90,7 @@ static void get_limits(struct bt_node *node, struct bt_limits *limits)
 		limits->operations &= ~(1u << BLKTAP_OP_DISCARD);
 	limits->read_only = q->f.read_only;
 	limits->native_fua = true;
+	limits->keeps = BT_KEEPS_TABLES;
 	/* a size that no plan accepts: the plan fails, and says which node */
 	if (base && bt_pool_reserve(q->pool, base->frame_sum) < 0)
 		limits->block_size = 0;

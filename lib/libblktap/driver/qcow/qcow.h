@@ -91,6 +91,9 @@ struct bt_qcow_run {
 	struct iovec bounce;
 };
 
+/* Writes that are answered when the tables which show their data are on disk. */
+#define BT_QCOW_COMMITS (BLKTAP_FUA | BT_REQUEST_OUTLIVE)
+
 struct bt_qcow_frame {
 	struct bt_qcow_run run;
 	struct bt_request *req;
@@ -107,7 +110,7 @@ struct bt_qcow_frame {
 	int error;
 	uint8_t phase;
 	bool run_used;
-	bool needs_commit; /* FUA */
+	bool needs_commit; /* FUA, OUTLIVE */
 };
 
 /* The first member is what the pool knows of it. */

@@ -116,7 +116,7 @@ void bt_qcow_finish(struct bt_qcow_frame *frame)
 {
 	struct bt_request *req = frame->req;
 
-	if (req->op == BLKTAP_OP_WRITE && req->flags & BLKTAP_FUA &&
+	if (req->op == BLKTAP_OP_WRITE && req->flags & BT_QCOW_COMMITS &&
 	    frame->needs_commit && !frame->error) {
 		frame->commit.fn = committed;
 		bt_meta_commit(qcow_of(frame)->meta, &frame->commit);

@@ -448,7 +448,7 @@ int bt_qcow_write_mapped(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 	/* An entry that is not on disk yet needs more than its data synced. Looked
 	 * at now, not when the request came: it may have waited for whoever made
 	 * the entry. */
-	if (frame->req->flags & BLKTAP_FUA && bt_meta_is_dirty(q->meta))
+	if (frame->req->flags & BT_QCOW_COMMITS && bt_meta_is_dirty(q->meta))
 		frame->needs_commit = true;
 	if (map->kind == BT_QCOW_DATA && map->copied)
 		return write_over(frame, map);

@@ -65,6 +65,7 @@ static void vhd_get_limits(struct bt_node *node, struct bt_limits *limits)
 			limits->max_transfer, BT_VHDIMG_BOUNCE);
 	limits->read_only = img->read_only;
 	limits->native_fua = img->fixed;
+	limits->keeps = img->fixed ? BT_KEEPS_NOTHING : BT_KEEPS_TABLES;
 }
 
 /* ---- fixed disks ---------------------------------------------------------- */
@@ -171,6 +172,11 @@ static void commit(struct bt_io *io, int error)
 
 	f->commit.fn = committed;
 	bt_meta_commit(f->img->meta, &f->commit);
+}
+
+void bt_vhdimg_finish_kept(struct bt_vhdimg_frame *f)
+{
+	bt_vhdimg_restore_footer(f, commit);
 }
 
 static void flush(struct bt_vhdimg *img, struct bt_request *req)

@@ -323,7 +323,11 @@ void bt_vhdimg_go_on(struct bt_vhdimg_frame *f)
 		if (!page || !with_page(f, page))
 			return;
 	}
-	bt_vhdimg_finish(f, 0);
+	if (bt_unlikely(f->req->flags & BT_REQUEST_OUTLIVE) &&
+	    f->req->op == BLKTAP_OP_WRITE && bt_meta_is_dirty(f->img->meta))
+		bt_vhdimg_finish_kept(f);
+	else
+		bt_vhdimg_finish(f, 0);
 }
 
 void bt_vhdimg_start(struct bt_vhdimg *img, struct bt_request *req)
