@@ -334,6 +334,16 @@ START_TEST(handover_of_a_paused_disk_leaves_its_requests_to_the_heir)
 }
 END_TEST
 
+START_TEST(writes_are_to_outlive_the_process_while_another_may_come)
+{
+	serve("ram:4M");
+	ck_assert(bt_vbd_get_outlive(disk));
+	ck_assert_int_eq(blktap_ring_destroy(ring, BLKTAP_RING_END_FORCE), 0);
+	ring = NULL;
+	ck_assert(!bt_vbd_get_outlive(disk));
+}
+END_TEST
+
 START_TEST(handover_is_refused_where_requests_would_fail)
 {
 	fake.info.recovery_ms = 0;
@@ -341,6 +351,7 @@ START_TEST(handover_is_refused_where_requests_would_fail)
 	ck_assert_int_eq(blktap_ring_destroy(ring, BLKTAP_RING_END_KEEP),
 			 -ENOTSUP);
 	ck_assert_int_eq(run(0, 0, BLKTAP_REQ_READ, 0, 0, 4096), 4096);
+	ck_assert(!bt_vbd_get_outlive(disk));
 }
 END_TEST
 
@@ -479,6 +490,8 @@ int main(void)
 	tcase_add_test(tc, handover_answers_what_is_out_and_leaves_the_device);
 	tcase_add_test(
 		tc, handover_of_a_paused_disk_leaves_its_requests_to_the_heir);
+	tcase_add_test(
+		tc, writes_are_to_outlive_the_process_while_another_may_come);
 	tcase_add_test(tc, handover_is_refused_where_requests_would_fail);
 	tcase_add_test(tc, resumed_disk_that_grew_resizes_the_device);
 	tcase_add_test(tc, device_in_use_is_not_taken_away_unless_forced);

@@ -77,6 +77,11 @@ void bt_vbd_set_outlive(struct blktap_disk *disk, bool on)
 	disk->outlives = on;
 }
 
+bool bt_vbd_get_outlive(const struct blktap_disk *disk)
+{
+	return disk->outlives;
+}
+
 void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 {
 	int rc = check(disk, req);

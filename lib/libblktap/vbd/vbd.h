@@ -37,6 +37,7 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req);
  * been killed: for a frontend whose users do not hear of that and go on with another
  * process. What a flush makes durable is not changed. */
 void bt_vbd_set_outlive(struct blktap_disk *disk, bool on);
+bool bt_vbd_get_outlive(const struct blktap_disk *disk);
 
 /* Ends, with error, the requests of pool that wait for a paused disk to go on or
  * for another try: for a frontend that leaves meanwhile. Those that are in the
