@@ -574,7 +574,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("vhd-crash");
+	Suite *suite = suite_create("format-crash");
 	TCase *tc = tcase_create("cuts");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
