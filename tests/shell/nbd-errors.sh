@@ -94,7 +94,9 @@ END
 		timeout 250 perl -I"$srcdir/tests/shell" errors.pl "$socket" \
 			$structured "$faults" "$seed" a.raw "${2:-}" ||
 			fail "with kind $structured of reply: $1"
-		tap-ctl destroy -p "$pid" -m "$minor"
+		# the close flushes, too, and tells where that fails
+		tap-ctl destroy -p "$pid" -m "$minor" 2>err ||
+			contains err 'the last flush failed'
 		seed=$((seed + 1))
 	done
 }
