@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "flat.h"
+#include "seed.h"
 
 #define TOP_SIZE "size=3M"
 #define BASE_SIZE "size=512k"
@@ -218,7 +219,7 @@ static void one_cut(uint64_t seed, const char *args)
 START_TEST(a_power_cut_leaves_what_was_flushed)
 {
 	const char *more = getenv("BLKTAP_TEST_LONG");
-	uint64_t seed, count = more && *more ? 20000 : 60;
+	uint64_t seed, count = more && *more ? 20000 : seed_rounds(60);
 
 	for (seed = 1; seed <= count; seed++)
 		one_cut(seed, seed & 1 ? "grain=512" : "");

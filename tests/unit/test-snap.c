@@ -230,7 +230,8 @@ START_TEST(a_power_cut_leaves_the_image_whole_and_what_was_flushed)
 	close_snap();
 	now = platters.now;
 	for (at = first; at <= last;
-	     at += all ? 1 : 1 + platter_random((last - first) / 100)) {
+	     at +=
+	     all ? 1 : 1 + platter_random((last - first) / seed_rounds(100))) {
 		platters.now = now;
 		check_cut(at,
 			  (enum platter_model)platter_random(PLATTER_MODELS));
