@@ -2,10 +2,11 @@
 /*
  * The memory a ring shares with its daemon.
  *
- * Ordinary pages, each with a reference of ours and one per user mapping:
- * that makes O_DIRECT from a slot work, and makes it safe to let go of the
- * area while somebody else still uses a page. Pages come zeroed and go back
- * to the system; none ever passes from one daemon to the next.
+ * Ordinary pages, in compounds of up to 16, each compound with a reference of
+ * ours and one per user mapping of a page of it: that makes O_DIRECT from a slot
+ * work, and makes it safe to let go of the area while somebody else still uses a
+ * page. Pages come zeroed and go back to the system; none ever passes from one
+ * daemon to the next.
  */
 #include <linux/gfp.h>
 #include <linux/log2.h>
@@ -60,12 +61,14 @@ void bt_layout_of(struct bt_layout *l, const struct blktap_create *par)
 }
 
 /*
- * Runs of pages where they are to be had: fewer segments when user space
- * does O_DIRECT from a slot.
+ * Compounds where they are to be had: fewer segments when user space does
+ * O_DIRECT from a slot, and since 6.12 gup_fast takes no single page that has no
+ * mapping, for it might be secret.
  */
 static int fill(struct bt_area *a, unsigned long want)
 {
-	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN;
+	const gfp_t gfp =
+		GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | __GFP_COMP;
 	unsigned int order = 4, i;
 	struct page *page;
 
@@ -82,7 +85,6 @@ static int fill(struct bt_area *a, unsigned long want)
 				return -ENOMEM;
 			continue;
 		}
-		split_page(page, order);
 		for (i = 0; i < 1U << order; i++)
 			a->pages[a->nr++] = page + i;
 		cond_resched();
@@ -107,7 +109,10 @@ int bt_area_create(struct bt_area **out, const struct bt_layout *l)
 	a->pages = kvcalloc(want, sizeof(*a->pages), GFP_KERNEL);
 	if (!a->pages)
 		goto destroy;
-	err = fill(a, want);
+	/* no compound reaches from one part into the other */
+	err = fill(a, a->ring_nr);
+	if (!err)
+		err = fill(a, want);
 	if (err)
 		goto destroy;
 	a->map = vmap(a->pages, a->nr, VM_MAP, PAGE_KERNEL);
@@ -133,13 +138,15 @@ void bt_area_unmap(struct bt_area *a)
 
 void bt_area_destroy(struct bt_area *a)
 {
-	unsigned long i;
+	unsigned long i, n;
 
 	if (!a)
 		return;
 	vunmap(a->map);
-	for (i = 0; i < a->nr; i++)
+	for (i = 0; i < a->nr; i += n) {
+		n = compound_nr(a->pages[i]); /* while it is ours */
 		put_page(a->pages[i]);
+	}
 	atomic_long_sub(a->nr, &pages_used);
 	kvfree(a->pages);
 	kfree(a);
@@ -153,7 +160,7 @@ bool bt_area_is_pinned(const struct bt_area *a)
 {
 	unsigned long i;
 
-	for (i = a->ring_nr; i < a->nr; i++)
+	for (i = a->ring_nr; i < a->nr; i += compound_nr(a->pages[i]))
 		if (page_count(a->pages[i]) > 1)
 			return true;
 	return false;
