@@ -227,6 +227,32 @@ START_TEST(mark_tells_what_was_open)
 }
 END_TEST
 
+/* Else a mirror, say, would go on with one leg, and nobody would know. */
+START_TEST(upgrade_refuses_what_no_mark_holds)
+{
+	char spec[] = "raw:/a";
+	struct bt_mark mark = { true, BT_WIRE_SECONDARY, 120, spec, NULL };
+	struct blktap_control_options options;
+	struct blktap_control *control;
+	struct blktap_error *err = NULL;
+	char path[64];
+	pid_t pid;
+	int fd = open_mark();
+
+	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
+	close(fd);
+	snprintf(path, sizeof(path), "%s/run", top);
+	blktap_control_options_init(&options);
+	options.rundir = path;
+	ck_assert_int_eq(blktap_control_create(&options, &control, NULL), 0);
+	ck_assert_int_eq(blktap_control_upgrade(control, 0, &pid, &err),
+			 -ENOTSUP);
+	ck_assert_ptr_nonnull(strstr(blktap_error_get_message(err), "-2"));
+	blktap_error_destroy(err);
+	blktap_control_destroy(control);
+}
+END_TEST
+
 START_TEST(mark_that_is_cut_or_foreign_tells_nothing_wrong)
 {
 	static const char cut[] = "what\n=\nring=1\nargs=raw:/cu";
@@ -360,6 +386,7 @@ static Suite *make_suite(void)
 	tcase_add_test(minors, all_minors_taken_is_no_space);
 	tcase_add_test(minors, strange_files_among_the_marks_do_no_harm);
 	tcase_add_test(minors, mark_tells_what_was_open);
+	tcase_add_test(minors, upgrade_refuses_what_no_mark_holds);
 	tcase_add_test(minors, mark_that_is_cut_or_foreign_tells_nothing_wrong);
 	suite_add_tcase(suite, minors);
 

@@ -44,6 +44,12 @@ static int read_mark(struct blktap_control *control, int minor,
 	else if (!mark->spec)
 		rc = bt_fail(err, -ENODATA, "open one: tap-ctl open",
 			     "minor %d: no image was open", minor);
+	else if (mark->flags & BT_MARK_PARTIAL)
+		rc = bt_fail(err, -ENOTSUP,
+			     "tap-ctl spawn, attach, and open with the same",
+			     "minor %d: was opened with -2, -C, -e or -E, of "
+			     "which the next tapdisk would not know",
+			     minor);
 	if (rc)
 		bt_mark_fini(mark);
 	return rc;

@@ -9,6 +9,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "control/wire.h"
+
+/* Flags of an open that took a file or a key which no mark holds: nobody can
+ * repeat it but who knows them. */
+#define BT_MARK_PARTIAL                                            \
+	(BT_WIRE_ADD_LOG | BT_WIRE_REUSE_PRT | BT_WIRE_SECONDARY | \
+	 BT_WIRE_OPEN_ENCRYPTED)
+
 struct bt_mark {
 	bool ring; /* the kernel module has it, too */
 	uint32_t flags; /* BT_WIRE_*, as it was opened */

@@ -106,16 +106,27 @@ static int record(struct bt_tap *tap, const struct bt_wire_params *params,
 		  : 0;
 }
 
-/* A device whose tapdisk died is somebody's disk: it takes no other image. */
-static int check_heir(const struct bt_tap *tap, const char *spec,
+/* A device whose tapdisk died is somebody's disk: it takes no other image, and not
+ * the same one without what else was written to or read. */
+static int check_heir(const struct bt_tap *tap,
+		      const struct bt_wire_params *params,
 		      struct blktap_error **err)
 {
-	if (!tap->mark.spec || !strcmp(tap->mark.spec, spec))
+	if (!tap->mark.spec)
 		return 0;
-	return bt_fail(err, -EEXIST,
-		       "open that again, or detach and free the minor",
-		       "minor %d: its tapdisk died with %s open", tap->minor,
-		       tap->mark.spec);
+	if (strcmp(tap->mark.spec, params->path) != 0)
+		return bt_fail(err, -EEXIST,
+			       "open that again, or detach and free the minor",
+			       "minor %d: its tapdisk died with %s open",
+			       tap->minor, tap->mark.spec);
+	if ((tap->mark.flags ^ params->flags) & BT_MARK_PARTIAL)
+		return bt_fail(err, -EEXIST,
+			       "give the same options again, or detach and "
+			       "free the minor",
+			       "minor %d: its tapdisk died with other options "
+			       "of -2, -C, -e and -E",
+			       tap->minor);
+	return 0;
 }
 
 static int serve_ring(struct bt_tap *tap, struct blktap_error **err)
@@ -189,7 +200,7 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 			       "minor %d: %s is open: %s", tap->minor,
 			       blktap_disk_get_spec(tap->disk),
 			       STRERROR(-EALREADY));
-	rc = check_heir(tap, params->path, err);
+	rc = check_heir(tap, params, err);
 	if (!rc)
 		rc = open_disk(server, tap, params, trailer, length, err);
 	if (rc)
