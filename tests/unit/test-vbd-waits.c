@@ -335,6 +335,7 @@ struct swap {
 	struct bt_edit edit;
 	struct bt_node *node, *old;
 	struct op *op; /* begun while the gate is held; or NULL */
+	uint32_t flags; /* its */
 	bool done;
 };
 
@@ -363,6 +364,19 @@ static void without_fua(struct bt_node *node, struct bt_limits *limits)
 	limits->native_fua = false;
 }
 
+static void keeps_all(struct bt_node *node, struct bt_limits *limits)
+{
+	with_fua(node, limits);
+	limits->keeps = BT_KEEPS_ALL;
+}
+
+static const struct blktap_class keeper_class = {
+	.name = "keeper",
+	.operations = BT_OPS_ALL,
+	.get_limits = keeps_all,
+	.submit = counter_submit,
+};
+
 static const struct blktap_class flusher_class = {
 	.name = "flusher",
 	.operations = BT_OPS_ALL,
@@ -385,7 +399,7 @@ static int put_node(struct bt_edit *edit, struct blktap_error **err)
 	s->old = disk->root;
 	if (s->op)
 		submit(s->op, BLKTAP_OP_WRITE, 10, data, sizeof(data),
-		       BLKTAP_FUA);
+		       s->flags);
 	return bt_disk_adopt(disk, s->node, err);
 }
 
@@ -397,10 +411,12 @@ static void node_is_in(struct bt_edit *edit, int error,
 	bt_container_of(edit, struct swap, edit)->done = true;
 }
 
-static void swap_for(const struct blktap_class *cls, struct op *op)
+static void swap_for(const struct blktap_class *cls, struct op *op,
+		     uint32_t flags)
 {
 	struct swap s = { .edit = { .commit = put_node, .done = node_is_in },
-			  .op = op };
+			  .op = op,
+			  .flags = flags };
 
 	s.node = make_node(&context->env, cls, cls->name, NULL);
 	bt_edit_start(disk, &s.edit);
@@ -416,9 +432,27 @@ START_TEST(fua_of_a_split_write_outlives_a_change_of_the_graph)
 	struct op op;
 
 	open_disk(NULL);
-	swap_for(other, NULL);
+	swap_for(other, NULL, 0);
 	volatile_writes = 0;
-	swap_for(_i ? &flusher_class : &fua_class, &op);
+	swap_for(_i ? &flusher_class : &fua_class, &op, BLKTAP_FUA);
+	turns();
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, 0);
+	ck_assert_uint_eq(volatile_writes, 0);
+	close_disk(0);
+}
+END_TEST
+
+/* The image that it was meant for kept nothing in memory, the one it met does. */
+START_TEST(write_that_outlives_the_process_does_so_over_a_change_of_the_graph)
+{
+	struct op op;
+
+	open_disk(NULL);
+	bt_vbd_set_outlive(disk, true);
+	swap_for(&fua_class, NULL, 0);
+	volatile_writes = 0;
+	swap_for(&keeper_class, &op, 0);
 	turns();
 	ck_assert_uint_eq(op.calls, 1);
 	ck_assert_int_eq(op.error, 0);
@@ -448,6 +482,9 @@ int main(void)
 		padded_write_at_the_gate_outlives_a_change_to_smaller_blocks);
 	tcase_add_loop_test(
 		tc, fua_of_a_split_write_outlives_a_change_of_the_graph, 0, 2);
+	tcase_add_test(
+		tc,
+		write_that_outlives_the_process_does_so_over_a_change_of_the_graph);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -64,12 +64,12 @@ static bool is_idle_hint(const struct blktap_disk *disk,
 	       !(disk->graph_operations >> BLKTAP_OP_PREFETCH & 1u);
 }
 
+/* Whatever the graph keeps now: the write may wait at a gate for another graph. */
 static bool is_to_outlive(const struct blktap_disk *disk,
 			  const struct bt_request *req)
 {
-	return disk->outlives && disk->limits.keeps &&
-	       (req->op == BLKTAP_OP_WRITE ||
-		req->op == BLKTAP_OP_WRITE_ZEROES);
+	return disk->outlives && (req->op == BLKTAP_OP_WRITE ||
+				  req->op == BLKTAP_OP_WRITE_ZEROES);
 }
 
 void bt_vbd_set_outlive(struct blktap_disk *disk, bool on)
@@ -140,7 +140,8 @@ bool bt_admit_needs_flush(const struct blktap_disk *disk,
 	if (flags & BLKTAP_FUA && !(is_write && disk->limits.native_fua))
 		return true;
 	return flags & BT_REQUEST_OUTLIVE &&
-	       !(is_write && disk->limits.keeps < BT_KEEPS_ALL);
+	       disk->limits.keeps >=
+		       (is_write ? BT_KEEPS_ALL : BT_KEEPS_TABLES);
 }
 
 static bool needs_flush(const struct blktap_disk *disk,
