@@ -227,6 +227,32 @@ START_TEST(mark_tells_what_was_open)
 }
 END_TEST
 
+/* As a kill leaves it between the writing of the lines and the cutting of the file. */
+START_TEST(what_is_left_of_a_longer_mark_is_not_believed)
+{
+	char old_spec[] = "qcow2:/the/old/image", tcp[] = "[2001:db8::1]:10809";
+	char spec[] = "raw:/b", text[512];
+	struct bt_mark mark = { true, 3, 120, old_spec, tcp }, back;
+	int fd = open_mark();
+	ssize_t was, is;
+
+	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
+	was = pread(fd, text, sizeof(text), 0);
+	mark.spec = spec;
+	mark.tcp = NULL;
+	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
+	is = lseek(fd, 0, SEEK_END);
+	ck_assert_int_lt(is, was);
+	ck_assert_int_eq(pwrite(fd, text + is, (size_t)(was - is), is),
+			 was - is);
+	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
+	ck_assert_str_eq(back.spec, spec);
+	ck_assert_ptr_null(back.tcp);
+	bt_mark_fini(&back);
+	close(fd);
+}
+END_TEST
+
 /* Else a mirror, say, would go on with one leg, and nobody would know. */
 START_TEST(upgrade_refuses_what_no_mark_holds)
 {
@@ -386,6 +412,7 @@ static Suite *make_suite(void)
 	tcase_add_test(minors, all_minors_taken_is_no_space);
 	tcase_add_test(minors, strange_files_among_the_marks_do_no_harm);
 	tcase_add_test(minors, mark_tells_what_was_open);
+	tcase_add_test(minors, what_is_left_of_a_longer_mark_is_not_believed);
 	tcase_add_test(minors, upgrade_refuses_what_no_mark_holds);
 	tcase_add_test(minors, mark_that_is_cut_or_foreign_tells_nothing_wrong);
 	suite_add_tcase(suite, minors);

@@ -12,6 +12,8 @@
 #include "util/strbuf.h"
 
 #define MARK_MAX 4096
+/* What stands behind it is of an older, longer mark. */
+#define MARK_END "end"
 
 static int set_text(char **to, const char *value)
 {
@@ -52,6 +54,8 @@ int bt_mark_read(int fd, struct bt_mark *mark)
 	/* What has no newline was not written to its end. */
 	while (!rc && strchr(rest, '\n')) {
 		line = strsep(&rest, "\n");
+		if (!strcmp(line, MARK_END))
+			break;
 		rc = take_line(mark, line);
 	}
 	if (rc)
@@ -80,6 +84,8 @@ int bt_mark_write(int fd, const struct bt_mark *mark)
 				 (unsigned int)mark->timeout_s);
 	put_text(&sb, "tcp", mark->tcp);
 	put_text(&sb, "args", mark->spec);
+	if (sb.len)
+		bt_strbuf_puts(&sb, MARK_END "\n");
 	if (sb.failed)
 		rc = -ENOMEM;
 	else if (sb.len > MARK_MAX)
