@@ -122,6 +122,11 @@ int blktap_control_upgrade(struct blktap_control *control, int minor,
 	}
 	if (old >= 0)
 		rc = hand_over(control, old, minor, err);
+	/* a job that ended meanwhile made another image of it */
+	if (!rc && old >= 0) {
+		bt_mark_fini(&mark);
+		rc = read_mark(control, minor, &mark, err);
+	}
 	if (!rc)
 		rc = open_again(control, new, minor, &mark, err);
 	if (rc)

@@ -50,8 +50,8 @@ static int start(struct bt_conn *conn, struct bt_tap *tap,
 	if (!rc)
 		rc = read_number(conn, "rate", &options.rate, err);
 	if (!rc)
-		rc = blktap_job_start(tap->disk, &options, NULL, NULL, &job,
-				      err);
+		rc = blktap_job_start(tap->disk, &options, bt_tap_job_ended,
+				      tap, &job, err);
 	if (rc < 0)
 		return rc;
 	/* the one before has ended, or this one would have been refused */

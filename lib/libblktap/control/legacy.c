@@ -431,6 +431,14 @@ int bt_legacy_make(struct bt_legacy *l, const struct bt_rundir *dir, int minor,
 	return *spec || rc ? rc : bt_fail(err, -ENOMEM, NULL, "out of memory");
 }
 
+uint32_t bt_legacy_flags(const struct bt_legacy *l)
+{
+	return (l->secondary ? BT_WIRE_SECONDARY : 0) |
+	       (l->log ? BT_WIRE_ADD_LOG : 0) |
+	       (l->parent ? BT_WIRE_REUSE_PRT : 0) |
+	       (*l->key ? BT_WIRE_OPEN_ENCRYPTED : 0);
+}
+
 void bt_legacy_drop(struct bt_legacy *l)
 {
 	free(l->image);

@@ -30,6 +30,8 @@ int bt_legacy_resume(struct bt_legacy *legacy, const struct bt_legacy *old,
 /* What to open: a new string. A graph is written to its file. */
 int bt_legacy_make(struct bt_legacy *legacy, const struct bt_rundir *dir,
 		   int minor, char **spec, struct blktap_error **err);
+/* Which BT_WIRE_* flags what is in use now would be asked for with. */
+uint32_t bt_legacy_flags(const struct bt_legacy *legacy);
 /* Frees, and removes the file. Harmless where all is zero. */
 void bt_legacy_fini(struct bt_legacy *legacy);
 /* The same, but for the file and the key, which another one has. */

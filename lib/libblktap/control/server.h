@@ -188,6 +188,8 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 /* Offers the open disk on "HOST:PORT" too. */
 int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 		     struct blktap_error **err);
+/* For blktap_job_start; opaque is the tap. */
+void bt_tap_job_ended(void *opaque, int error, const char *message);
 /* Closes the disk and leaves its block device, with the requests that come, to
  * the tapdisk that opens it next. Waits. */
 int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err);

@@ -99,11 +99,24 @@ static int record(struct bt_tap *tap, const struct bt_wire_params *params,
 		tap->mark.flags = params->flags;
 		tap->mark.timeout_s = params->req_timeout;
 	}
+	tap->mark.flags &= ~BT_MARK_PARTIAL;
+	tap->mark.flags |= bt_legacy_flags(&tap->legacy);
 	if (tap->mark.ring && !rc)
 		rc = bt_mark_write(tap->lock_fd, &tap->mark);
 	return rc ? bt_fail(err, rc, NULL, "minor %d: its mark: %s", tap->minor,
 			    STRERROR(rc))
 		  : 0;
+}
+
+void bt_tap_job_ended(void *opaque, int error, const char *message)
+{
+	struct bt_tap *tap = opaque;
+
+	(void)error;
+	(void)message;
+	/* what is committed is another image from now on */
+	if (tap->mark.spec)
+		record(tap, NULL, blktap_disk_get_spec(tap->disk), NULL);
 }
 
 /* A device whose tapdisk died is somebody's disk: it takes no other image, and not
