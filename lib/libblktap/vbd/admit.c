@@ -9,6 +9,8 @@
 
 #include <errno.h>
 
+/* NBD's document asks for these two: a write past the end is lack of space, any
+ * other request past the end is invalid. */
 static int check_range(const struct blktap_disk *disk, enum blktap_op op,
 		       uint64_t offset, uint64_t length)
 {
@@ -33,12 +35,16 @@ int bt_vbd_check(const struct blktap_disk *disk, enum blktap_op op,
 		return -ENOTSUP;
 	if (op == BLKTAP_OP_FLUSH)
 		return 0;
+	/* limits.operations has zeroing always, since data can stand for it; but
+	 * that is what FAST_ONLY says no to. */
 	if (flags & BLKTAP_FAST_ONLY && op == BLKTAP_OP_WRITE_ZEROES &&
 	    !(disk->graph_operations >> op & 1u))
 		return -ENOTSUP;
 	return check_range(disk, op, offset, length);
 }
 
+/* What a frontend got wrong. From here on length, range and memory are believed:
+ * no node below looks at them again. */
 static int check(const struct blktap_disk *disk, const struct bt_request *req)
 {
 	int rc = bt_vbd_check(disk, req->op, req->flags, req->offset,
@@ -94,10 +100,13 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 	req->was_written = false;
 	req->emulated = false;
 	req->unflushed = false;
+	/* The loop's time, not the clock's: one reading a turn serves all of a
+	 * batch. */
 	req->admitted_ns = bt_loop_now(disk->context->loop);
 	if (bt_unlikely(is_to_outlive(disk, req)))
 		req->flags |= BT_REQUEST_OUTLIVE;
 	disk->stats.outstanding++;
+	/* A wrong request gets its own error also while the disk closes. */
 	if (disk->closing && !rc)
 		rc = -ESHUTDOWN;
 	if (bt_unlikely(rc < 0 || is_idle_hint(disk, req)))
@@ -144,6 +153,7 @@ bool bt_admit_needs_flush(const struct blktap_disk *disk,
 		       (is_write ? BT_KEEPS_ALL : BT_KEEPS_TABLES);
 }
 
+/* Not for a part: one flush behind the last part serves all of them (split.c). */
 static bool needs_flush(const struct blktap_disk *disk,
 			const struct bt_request *req)
 {
@@ -151,6 +161,8 @@ static bool needs_flush(const struct blktap_disk *disk,
 	       bt_admit_needs_flush(disk, req, req->flags);
 }
 
+/* The job is told while the range is held: a commit that looks at the range after
+ * its unlock must find it marked. */
 static void unlock(struct blktap_disk *disk, struct bt_request *req)
 {
 	bt_list_del(&req->life);
@@ -169,6 +181,8 @@ void bt_admit_done(struct bt_port *port, struct bt_request *req)
 {
 	struct blktap_disk *disk = port->opaque;
 
+	/* A flush of a pause or edit, or a job's request: it was never admitted,
+	 * so there is no range, no place in life and nothing to count. */
 	if (bt_unlikely(req->flags & BT_REQUEST_CORE)) {
 		req->done(req);
 		return;
@@ -190,6 +204,8 @@ void bt_admit_done(struct bt_port *port, struct bt_request *req)
 		return;
 	}
 	unlock(disk, req);
+	/* The parts lock anew. Another write of the same bytes may come in
+	 * between: both are under way at once, and either order is right. */
 	if (bt_unlikely(falls_back(req))) {
 		req->error = 0;
 		req->failed = NULL;
@@ -213,6 +229,7 @@ void bt_admit_finish(struct blktap_disk *disk, struct bt_request *req,
 	req->done(req);
 }
 
+/* A part belongs to whom its parent belongs to: the pool of parts is the disk's. */
 static bool is_of(const struct blktap_disk *disk, const struct bt_request *req,
 		  const struct bt_pool *pool)
 {

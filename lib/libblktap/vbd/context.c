@@ -45,6 +45,7 @@ static int allocate(struct blktap_context **out, struct blktap_error **err)
 	return 0;
 }
 
+/* A context that was begun is destroyed by the same code as one that has lived. */
 static int finish(struct blktap_context *context, int rc,
 		  struct blktap_context **out)
 {
@@ -111,6 +112,8 @@ void blktap_context_set_modules(struct blktap_context *context,
 
 static void end_disk(struct blktap_disk *disk)
 {
+	/* Each client takes itself off the list; the next one is looked for anew,
+	 * since one may take others with it. */
 	while (!bt_list_empty(&disk->clients)) {
 		struct bt_list *first = disk->clients.next;
 		struct bt_vbd_client *client =

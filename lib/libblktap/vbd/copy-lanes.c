@@ -44,6 +44,8 @@ static void fail(struct blktap_copy *copy, int error, const char *verb,
 
 /* ---- requests ------------------------------------------------------------- */
 
+/* Through the same door as everybody's requests: a copy needs no more of a disk
+ * than its users have, and its locks, pauses and errors are theirs. */
 static int submit(struct blktap_copy *copy, struct blktap_disk *disk,
 		  struct blktap_io *io)
 {
@@ -266,6 +268,8 @@ static void window_told(void *opaque, int error)
 	bt_copy_go_on(copy);
 }
 
+/* As much as 1 GiB at once: a sparse source answers it with few extents, and a
+ * full one with a single one. */
 static void ask_window(struct blktap_copy *copy)
 {
 	struct blktap_io io = {
@@ -339,6 +343,8 @@ static bool rate_allows(struct blktap_copy *copy, uint64_t length)
 		return false;
 	}
 	ns = length * NS_PER_S / copy->options.rate;
+	/* The time that this chunk takes at the rate begins where the last one's
+	 * ended; time that went unused before now is not made up for. */
 	copy->free_at_ns = bt_max_u64(copy->free_at_ns, now) + ns;
 	return true;
 }
@@ -369,6 +375,7 @@ static bool feed_one(struct blktap_copy *copy)
 	return true;
 }
 
+/* The callback may destroy the copy. */
 static void end(struct blktap_copy *copy)
 {
 	blktap_copy_fn *fn = copy->fn;
@@ -440,6 +447,8 @@ static void serve_full(struct blktap_copy *copy)
 	}
 }
 
+/* The one place that decides what comes next; every completion and timer ends
+ * here, and it may be called when there is nothing to do. */
 void bt_copy_go_on(struct blktap_copy *copy)
 {
 	if (copy->finished || copy->flushing)

@@ -46,6 +46,7 @@ static void begin(struct bt_work *work)
 
 /* ---- life ----------------------------------------------------------------- */
 
+/* Fills in what was left out, and checks against both disks as they are now. */
 static int check(struct blktap_copy *copy, struct blktap_error **err)
 {
 	struct blktap_copy_options *o = &copy->options;
@@ -77,6 +78,8 @@ static int check(struct blktap_copy *copy, struct blktap_error **err)
 			       copy->target->name,
 			       (unsigned long long)copy->target->limits.size,
 			       (unsigned long long)(o->offset + o->length));
+	/* An nbd target that lost its server answers well again later: see
+	 * check_losses. */
 	copy->losses = bt_port_losses(&copy->target->top);
 	copy->next = o->offset;
 	copy->end = o->offset + o->length;

@@ -72,6 +72,8 @@ void bt_disk_take_limits(struct blktap_disk *disk, const struct bt_node *root)
 	disk->limits = root->limits;
 	if (disk->front.run)
 		bt_front_round(&disk->limits);
+	/* Before what is emulated is added: split.c and FAST_ONLY ask what the
+	 * graph can itself. */
 	disk->graph_operations = root->limits.operations;
 	/* zeroes can always be written as data */
 	if (disk->graph_operations & (1u << BLKTAP_OP_WRITE))
@@ -81,6 +83,8 @@ void bt_disk_take_limits(struct blktap_disk *disk, const struct bt_node *root)
 		disk->limits.operations &= ~BT_OPS_WRITING;
 }
 
+/* The pools that have grown keep their room where a later one fails: more than
+ * needed is no harm. */
 int bt_disk_reserve(struct blktap_disk *disk, const struct bt_node *root)
 {
 	struct bt_list *pos;
@@ -163,6 +167,9 @@ void blktap_disk_options_init_sized(struct blktap_disk_options *options,
 	bt_options_fill(options, size, &all, sizeof(all));
 }
 
+/* An older caller's struct is shorter: what it does not know of stays at its
+ * default. A longer one may ask for what this library does not do, so it is
+ * refused. */
 static int copy_options(struct blktap_disk_options *out,
 			const struct blktap_disk_options *in,
 			struct blktap_error **err)
@@ -176,6 +183,8 @@ static int copy_options(struct blktap_disk_options *out,
 	return 0;
 }
 
+/* A disk that was only begun comes by here, too: all of these take what init_disk
+ * made. */
 static void free_disk(struct blktap_disk *disk)
 {
 	bt_io_fini(disk);
@@ -224,6 +233,7 @@ static void init_disk(struct blktap_disk *disk, struct blktap_context *context,
 	bt_gate_init(&disk->gate, &context->env);
 }
 
+/* Before the graph is adopted: its frames are made room for in these. */
 static int make_pools(struct blktap_disk *disk, uint32_t depth)
 {
 	int rc = bt_vbd_pool_create(disk, 1, sizeof(struct bt_request),
@@ -296,6 +306,8 @@ int blktap_disk_open(struct blktap_context *context, const char *spec,
 		free_disk(disk);
 		return rc;
 	}
+	/* The last step: who walks the context's disks meets none that is half
+	 * open. */
 	bt_list_add_tail(&context->disks, &disk->link);
 	*out = disk;
 	return 0;
@@ -348,6 +360,7 @@ int blktap_disk_close(struct blktap_disk *disk)
 	if (!disk)
 		return 0;
 	loop = disk->context->loop;
+	/* A close waits, and the loop cannot turn inside of itself. */
 	if (bt_loop_is_running(loop))
 		return -EDEADLK;
 	if (!bt_list_empty(&disk->clients))
@@ -361,6 +374,8 @@ int blktap_disk_close(struct blktap_disk *disk)
 	bt_vbd_shut(disk);
 	if (disk->root) {
 		bt_graph_leaving(disk);
+		/* Its error is the answer of the close, which takes place all the
+		 * same: who closes has nobody to try again for him. */
 		bt_pause_flush(disk, BT_REQUEST_LAST, note_flush);
 		bt_loop_run_until(loop, is_flushed, disk, -1);
 		bt_port_link(&disk->top, NULL);
@@ -479,6 +494,7 @@ static enum blktap_log_level level_of(enum blktap_event_type type)
 	}
 }
 
+/* The event and its texts live on the stack: a callback copies what it keeps. */
 void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
 		   int error, const struct bt_request *req, const char *node,
 		   const char *fmt, ...)

@@ -16,6 +16,8 @@
 
 static void step(struct bt_work *work);
 
+/* The edit is its owner's again from done on; not a field of it is touched behind
+ * that. */
 static void end(struct blktap_disk *disk)
 {
 	struct bt_edit *edit = disk->edit;
@@ -26,6 +28,7 @@ static void end(struct blktap_disk *disk)
 	edit->done(edit, edit->error, edit->err);
 }
 
+/* With or without a commit: what waited goes down into the graph as it is now. */
 static void release(struct blktap_disk *disk)
 {
 	disk->state = BT_VBD_RUNNING;
@@ -45,6 +48,8 @@ static void flushed(struct bt_request *req)
 	bt_loop_defer(disk->context->loop, &disk->edit_work);
 }
 
+/* The commit is never called from here: a node that completed the last request is
+ * on the stack, and it may be the one that goes. */
 static void drained(struct bt_gate *gate, int error)
 {
 	struct blktap_disk *disk = gate->opaque;
@@ -65,6 +70,8 @@ static void drained(struct bt_gate *gate, int error)
 		bt_loop_defer(disk->context->loop, &disk->edit_work);
 }
 
+/* timeout_ms 0 waits for ever: an edit of the core's own has no deadline of a
+ * user's. */
 static void hold(struct blktap_disk *disk)
 {
 	struct bt_edit *edit = disk->edit;
@@ -101,6 +108,8 @@ static void step(struct bt_work *work)
 	}
 }
 
+/* A pause goes before edits that were asked for earlier: it is a user who waits
+ * for it, and edits go on when the disk is resumed. */
 void bt_edit_next(struct blktap_disk *disk)
 {
 	if (disk->edit || disk->state != BT_VBD_RUNNING)
@@ -114,6 +123,7 @@ void bt_edit_next(struct blktap_disk *disk)
 	}
 }
 
+/* From the loop even where nothing waits, so that done never runs inside of this. */
 void bt_edit_start(struct blktap_disk *disk, struct bt_edit *edit)
 {
 	edit->disk = disk;
@@ -144,6 +154,7 @@ void bt_edit_init(struct blktap_disk *disk)
 
 /* ---- the chain ------------------------------------------------------------ */
 
+/* Of a chain of images each node has one port: what it stands on. */
 static struct bt_node *below(const struct bt_node *node)
 {
 	return node->port_count ? node->ports[0].lower : NULL;
@@ -168,6 +179,9 @@ struct bt_node *bt_chain_at(const struct blktap_disk *disk, uint32_t n)
 	return node;
 }
 
+/* Limits go upwards from what is new to the leaf, and only then to the disk;
+ * frames may be deeper, for which the requests there are get room, too. All of
+ * that fails before anything has changed for a request. */
 int bt_chain_relink(struct blktap_disk *disk, uint32_t n, struct bt_node *node,
 		    struct blktap_error **err)
 {

@@ -34,6 +34,8 @@ void bt_front_round(struct bt_limits *limits)
 	limits->max_unmap = bt_min_u64(limits->max_unmap, 16u << 20);
 }
 
+/* Growing is told to who uses the disk (bt_front_done); shrinking takes away what
+ * it may be using. */
 static int check_size(const struct blktap_disk *disk,
 		      const struct bt_limits *now, uint32_t flags,
 		      struct blktap_error **err)
@@ -48,6 +50,8 @@ static int check_size(const struct blktap_disk *disk,
 		(unsigned long long)now->size);
 }
 
+/* A guest asks once what its disk can do. Prefetching alone may go: it is a hint,
+ * and then does nothing (is_idle_hint in admit.c). */
 static int check_operations(const struct blktap_disk *disk,
 			    const struct bt_node *root, bool read_only,
 			    struct blktap_error **err)
@@ -93,6 +97,7 @@ static int check_blocks(struct blktap_disk *disk, const struct bt_node *root,
 		       disk->front.name, root->name, now.block_size);
 }
 
+/* All that can fail of a swing to root; bt_front_commit does not. */
 int bt_front_prepare(struct bt_front *front, const struct bt_node *root,
 		     bool read_only, uint32_t flags, struct blktap_error **err)
 {
@@ -108,6 +113,7 @@ int bt_front_prepare(struct bt_front *front, const struct bt_node *root,
 	return rc < 0 ? bt_fail(err, rc, NULL, "out of memory") : 0;
 }
 
+/* The edges are held (mason/apply.c), so no request sees half of it. */
 void bt_front_commit(struct bt_front *front, struct bt_node *root)
 {
 	struct blktap_disk *disk = disk_of(front);

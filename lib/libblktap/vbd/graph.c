@@ -39,6 +39,7 @@ static bool is_mason(const char *spec)
 	return !strncmp(spec, "mason", 5) && (spec[5] == ':' || spec[5] == '(');
 }
 
+/* Its path is resolved (enter), so links and ./ lead to one run. */
 static struct bt_run *find_run(struct blktap_context *context, const char *path)
 {
 	struct bt_list *pos;
@@ -102,6 +103,7 @@ static int start_run(struct blktap_context *context, const char *path,
 	return 0;
 }
 
+/* The last disk has left: files are closed, and their locks given up. */
 static void drop_unused(struct bt_run *run)
 {
 	if (bt_list_empty(&run->fronts))
@@ -154,6 +156,7 @@ int bt_graph_open(struct blktap_disk *disk, const char *spec,
 	return rc;
 }
 
+/* The top edge leads to the node by now; the run says to which of its upper ends. */
 void bt_graph_linked(struct blktap_disk *disk)
 {
 	if (disk->front.run)

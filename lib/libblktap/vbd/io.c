@@ -22,6 +22,8 @@ static struct user *user_of(struct bt_list *node)
 			       struct user, req);
 }
 
+/* Only here does code of the embedder run: nothing of the request is touched
+ * behind it. */
 static void call_back(struct user *user)
 {
 	blktap_io_fn *callback = user->callback;
@@ -83,12 +85,17 @@ static bool has_memory(const struct blktap_io *io)
 	return !left;
 }
 
+/* An embedder hears of its own mistakes at once, and by the return value;
+ * callbacks tell only of requests that were taken. */
 static int check(const struct blktap_disk *disk, const struct blktap_io *io)
 {
 	if (disk->closing)
 		return -ESHUTDOWN;
+	/* The first version's fields, up to opaque, have to be there. */
 	if (io->size < offsetof(struct blktap_io, opaque) + sizeof(void *))
 		return -EINVAL;
+	/* The bits above are the core's own (BT_REQUEST_*), and nobody's from
+	 * outside. */
 	if (io->flags & ~(BLKTAP_FUA | BLKTAP_MAY_UNMAP | BLKTAP_FAST_ONLY))
 		return -EINVAL;
 	if (!has_memory(io))
@@ -127,6 +134,8 @@ int blktap_disk_submit(struct blktap_disk *disk, const struct blktap_io *io)
 	user->opaque = io->opaque;
 	user->extent_count = io->extent_count;
 	user->disk = disk;
+	/* Callbacks wait meanwhile: an embedder that locks around its submit must
+	 * not be called back under its own lock. */
 	disk->submitting = true;
 	bt_vbd_submit(disk, req);
 	disk->submitting = false;

@@ -45,6 +45,7 @@ void bt_job_unlink(struct blktap_job *job)
 
 /* ---- which images --------------------------------------------------------- */
 
+/* Names differ by links and ./; a file is its device and inode. */
 static bool same_file(const char *a, const char *b)
 {
 	struct stat sa, sb;
@@ -192,6 +193,7 @@ int bt_job_check(struct blktap_job *job, struct blktap_error **err)
 
 /* ---- edits ---------------------------------------------------------------- */
 
+/* The longest of the job's pauses is the one that is shown. */
 static void edit_done(struct bt_edit *edit, int error, struct blktap_error *err)
 {
 	struct blktap_job *job = bt_container_of(edit, struct blktap_job, edit);
@@ -233,6 +235,8 @@ static void fail_with(struct blktap_job *job, int rc, struct blktap_error *err)
 	bt_job_wake(job);
 }
 
+/* A driver without locks (a block device of the kernel's, ram) has nothing to
+ * give up. */
 static int relock(struct bt_node *node, enum bt_lock_mode mode,
 		  struct blktap_error **err)
 {
@@ -273,6 +277,8 @@ static int commit_writer(struct bt_edit *edit, struct blktap_error **err)
 	return bt_chain_relink(job->disk, n, job->incoming, err);
 }
 
+/* A stream reads and writes through the disk itself; the others through edges of
+ * their own to the images that they are about. */
 static void begin_copy(struct blktap_job *job)
 {
 	struct blktap_disk *disk = job->disk;
@@ -299,6 +305,7 @@ static void begin_copy(struct blktap_job *job)
 	bt_job_wake(job);
 }
 
+/* The reader is destroyed outside of the edit: closing a file may take a while. */
 static void writer_is_in(struct blktap_job *job, int error)
 {
 	struct bt_node *reader = job->outgoing;
@@ -334,6 +341,8 @@ void bt_job_prepare(struct blktap_job *job)
 		return;
 	}
 	reader = bt_chain_at(job->disk, target_of(job));
+	/* Another program that comes in between keeps the writer out, and the job
+	 * is refused. */
 	relock(reader, BT_LOCK_NONE, NULL);
 	rc = open_again(job, reader, 0, &job->incoming, &err);
 	if (rc < 0) {
@@ -346,6 +355,7 @@ void bt_job_prepare(struct blktap_job *job)
 
 /* ---- UNDO ----------------------------------------------------------------- */
 
+/* Without a reader the writer stays; it gives up the writer's lock all the same. */
 static void reader_is_in(struct blktap_job *job, int error)
 {
 	struct bt_node *node;
@@ -402,6 +412,8 @@ static const char *name_for(const struct bt_node *child,
 		       : path;
 }
 
+/* The leaf's header first: where it cannot be written, the chain is as it was. It
+ * is synced by set_parent, so a crash finds a leaf that needs nothing below base. */
 static int commit_stream(struct bt_edit *edit, struct blktap_error **err)
 {
 	struct blktap_job *job = bt_container_of(edit, struct blktap_job, edit);
@@ -438,6 +450,8 @@ static int set_parent(struct blktap_job *job, struct bt_node *child,
 	return rc;
 }
 
+/* The header first, as in a stream: all that the image to be left out had is in
+ * the lower one, and flushed. */
 static int commit_coalesce(struct bt_edit *edit, struct blktap_error **err)
 {
 	struct blktap_job *job = bt_container_of(edit, struct blktap_job, edit);
@@ -479,6 +493,8 @@ static int commit_commit(struct bt_edit *edit, struct blktap_error **err)
 	return 0;
 }
 
+/* Where the last edit failed the chain is the old one, and the job goes back to
+ * COPY, from where its failure leads it to UNDO. */
 static void finished(struct blktap_job *job, int error)
 {
 	struct bt_node *reader = job->incoming;
@@ -546,6 +562,7 @@ static int prepare_commit(struct blktap_job *job, struct blktap_error **err)
 	return 0;
 }
 
+/* What may fail and takes time is done before the gate is held. */
 void bt_job_finish(struct blktap_job *job)
 {
 	struct blktap_error *err = NULL;

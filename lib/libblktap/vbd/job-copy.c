@@ -51,6 +51,7 @@ static void put_bits(struct blktap_job *job, uint64_t from, uint64_t to,
 	}
 }
 
+/* Rounded outwards: a grain of which a byte has changed is looked at again. */
 static void mark(struct blktap_job *job, uint64_t from, uint64_t to)
 {
 	if (from < to)
@@ -64,6 +65,7 @@ void bt_job_mark_all(struct blktap_job *job)
 	job->cursor = 0;
 }
 
+/* The place comes from a file, and may be anything. */
 uint64_t bt_job_skip(struct blktap_job *job, uint64_t place)
 {
 	if (place > job->size)
@@ -80,6 +82,7 @@ uint64_t bt_job_reached(const struct blktap_job *job)
 	return bt_min_u64(job->cursor << BT_JOB_GRAIN_BITS, job->size);
 }
 
+/* A stream sees clients' writes by its locks, and a coalesce is below them. */
 void bt_job_wrote(struct blktap_disk *disk, uint64_t offset, uint64_t length)
 {
 	struct blktap_job *job = disk->job;
@@ -101,6 +104,8 @@ static bool find_bit(const struct blktap_job *job, uint64_t *at)
 
 /* ---- requests ------------------------------------------------------------- */
 
+/* The pool has one for each lane, for the window and for a flush: it is never
+ * empty. */
 static struct bt_request *take(struct blktap_job *job, enum blktap_op op,
 			       void (*done)(struct bt_request *req),
 			       void *opaque)
@@ -152,6 +157,8 @@ static void lane_submit(struct bt_job_lane *lane, struct bt_port *port,
 
 /* ---- lanes ---------------------------------------------------------------- */
 
+/* The lock goes when the data are in the image: a client's write that waited
+ * comes down after them. */
 static void lane_idle(struct bt_job_lane *lane)
 {
 	struct blktap_job *job = lane->job;
@@ -292,6 +299,9 @@ static enum interest judge(const struct blktap_job *job,
 	}
 }
 
+/* Data may be copied with a little more around it, which is the same in both
+ * images then; zeroing more than was asked for would destroy what is there. So
+ * zeroes that do not fit the target's blocks go as data. */
 static void add_run(struct blktap_job *job, uint64_t from, uint64_t to,
 		    bool zero)
 {
@@ -351,6 +361,7 @@ static void set_runs(struct blktap_job *job, uint32_t count)
 		job->stirred = true;
 }
 
+/* An error here is not the job's end: what is not known is taken for data. */
 static void told(struct bt_request *req)
 {
 	struct blktap_job *job = req->opaque;
@@ -362,6 +373,8 @@ static void told(struct bt_request *req)
 	bt_job_copy_go(job);
 }
 
+/* The bits are cleared before the look: what is written from now on sets them
+ * again. */
 static void ask(struct blktap_job *job, uint64_t first)
 {
 	uint64_t last = first, most = first + WINDOW_GRAINS;
@@ -506,6 +519,8 @@ void bt_job_unlock_whole(struct blktap_job *job)
 
 /* ---- taking back ---------------------------------------------------------- */
 
+/* Requests that wait at a gate were not begun, so they can be taken back
+ * unfinished. */
 static void take_held(struct blktap_job *job, struct bt_port *port)
 {
 	struct bt_list *pos, *tmp;
@@ -521,6 +536,8 @@ static void take_held(struct blktap_job *job, struct bt_port *port)
 	}
 }
 
+/* The graph is drained: a lane that is busy has its request at a gate, or waits
+ * for its lock. All that was handed out and not done is marked as to be done. */
 void bt_job_copy_abort(struct blktap_job *job)
 {
 	uint32_t i;

@@ -30,6 +30,8 @@
 
 /* ---- what the images are --------------------------------------------------- */
 
+/* By ctime, which nobody can set back, and not by mtime. The target's is left out
+ * where the job itself writes to it between two looks. */
 static void put_image(struct bt_strbuf *out, const char *path, bool target)
 {
 	struct stat st;
@@ -121,6 +123,8 @@ void bt_job_disk_opening(struct blktap_disk *disk, const char *spec)
 
 /* ---- a file ---------------------------------------------------------------- */
 
+/* Anything that is not exactly what write_place wrote is no place: from the
+ * start, then. */
 static uint64_t read_place(const char *path, const char *images)
 {
 	size_t length = strlen(images);
@@ -150,6 +154,8 @@ static char *describe(const struct blktap_job *job)
 	return images;
 }
 
+/* After a pause the map in memory is better than the file, where the images are
+ * the same. */
 bool bt_job_place(struct blktap_job *job)
 {
 	char *images;
@@ -169,6 +175,8 @@ bool bt_job_place(struct blktap_job *job)
 	return false;
 }
 
+/* By a new name and a rename, so that the file is always whole. It is not synced:
+ * one that a crash lost costs time, and no data. */
 static int write_place(const char *path, const char *images, uint64_t place)
 {
 	char *temporary = NULL, *text = NULL;
@@ -219,6 +227,9 @@ static void place_flushed(struct bt_request *req)
 	bt_job_copy_go(job);
 }
 
+/* Only in the first pass, and with nothing left behind the cursor: then "all
+ * below the place is done" is true. The lanes run empty and the target is flushed
+ * before. */
 bool bt_job_must_save(struct blktap_job *job)
 {
 	uint64_t place = bt_job_reached(job);

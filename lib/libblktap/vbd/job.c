@@ -47,6 +47,8 @@ const char *blktap_job_state_name(enum blktap_job_state state)
 
 /* ---- the end -------------------------------------------------------------- */
 
+/* The first reason stands. The job goes no further; what is under way comes back
+ * first, and then step() leads it to the end. */
 void bt_job_fail(struct blktap_job *job, int error, const char *fmt, ...)
 {
 	va_list ap;
@@ -92,6 +94,8 @@ static void fill_info(const struct blktap_job *job,
 							: BLKTAP_JOB_RUNNING;
 }
 
+/* Nothing of the job's is in the graph any more. The struct stays for who started
+ * it, to be asked how it ended; the disk forgets it. */
 void bt_job_end(struct blktap_job *job)
 {
 	struct blktap_disk *disk = job->disk;
@@ -179,6 +183,9 @@ static void settle(struct blktap_job *job)
 	}
 }
 
+/* What was copied is durable, and the chain may be changed to rely on it. A
+ * target whose server came back without some of the writes says "flushed", too:
+ * see losses. */
 static void flushed(struct bt_request *req)
 {
 	struct blktap_job *job = req->opaque;
@@ -199,6 +206,7 @@ static void flushed(struct bt_request *req)
 	bt_job_wake(job);
 }
 
+/* Up to `ready` nothing was opened for writing, so there is nothing to undo. */
 static void give_up(struct blktap_job *job)
 {
 	bt_job_unlock_whole(job);
@@ -268,6 +276,9 @@ bool bt_job_flush_target(struct blktap_job *job,
 	return true;
 }
 
+/* The images are about to be closed. What the job has not finished it marks as to
+ * be done again; whether the map is worth anything when the disk comes back
+ * depends on the files being the same then (job-resume.c). */
 void bt_job_disk_paused(struct blktap_disk *disk)
 {
 	struct blktap_job *job = disk->job;
@@ -296,6 +307,7 @@ void bt_job_disk_resumed(struct blktap_disk *disk)
 	bt_job_wake(disk->job);
 }
 
+/* Closing, so that the undo does not open an image anew that is closed next. */
 void bt_job_close(struct blktap_disk *disk)
 {
 	if (!disk->job)
@@ -393,6 +405,8 @@ int blktap_job_start(struct blktap_disk *disk,
 	job = calloc(1, sizeof(*job));
 	if (!job)
 		return bt_fail(err, -ENOMEM, NULL, "out of memory");
+	/* The strings in it are the caller's, and copied below before this
+	 * returns. */
 	memcpy(&job->options, options, options->size);
 	init_job(job, disk, fn, opaque);
 	rc = check_options(job, err);
@@ -442,6 +456,8 @@ void blktap_job_set_rate(struct blktap_job *job, uint64_t rate)
 	bt_job_wake(job);
 }
 
+/* What is under way comes to its end; nothing new is begun. While the whole disk
+ * is locked against writers (SETTLE) the job goes on, since they wait for it. */
 void blktap_job_pause(struct blktap_job *job)
 {
 	job->paused = true;

@@ -10,6 +10,7 @@ static uint64_t due(const struct blktap_disk *disk,
 	return req->admitted_ns + disk->deadline_ns;
 }
 
+/* Once for each request: late is reset by its next admission. */
 static void report(struct blktap_disk *disk, struct bt_request *req,
 		   uint64_t now)
 {
@@ -53,6 +54,8 @@ void bt_late_init(struct blktap_disk *disk)
 	bt_timer_init(&disk->sweep, sweep);
 }
 
+/* The timer is armed for the oldest request; it finds out itself who is next. So
+ * the data path arms it at most once a deadline. */
 void bt_late_watch(struct blktap_disk *disk)
 {
 	struct bt_loop *loop = disk->context->loop;

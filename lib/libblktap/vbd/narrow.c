@@ -22,6 +22,7 @@ bool bt_narrow_is_needed(const struct blktap_disk *disk,
 	       limits->max_unmap < disk->limits.max_unmap;
 }
 
+/* Whole requests and parts alike: whatever was admitted, and is not over. */
 static bool all_fit(void *opaque)
 {
 	const struct blktap_disk *disk = opaque;
@@ -34,6 +35,10 @@ static bool all_fit(void *opaque)
 	return true;
 }
 
+/* The three by which requests are cut; size and operations are promises, and
+ * stay. */
+/* The three by which requests are cut; size and operations are promises, and
+ * stay. */
 static void set(struct blktap_disk *disk, const struct bt_limits *from)
 {
 	disk->limits.block_size = from->block_size;

@@ -30,6 +30,7 @@ static void end(struct blktap_disk *disk, int error, const char *message)
 		fn(disk->pause_opaque, error, message);
 }
 
+/* The pause is off: what waited at the gate goes down, into the graph of before. */
 static void give_up(struct blktap_disk *disk, int error, const char *message)
 {
 	disk->state = BT_VBD_RUNNING;
@@ -40,6 +41,8 @@ static void give_up(struct blktap_disk *disk, int error, const char *message)
 	bt_edit_next(disk);
 }
 
+/* The job first: it takes back what waits at its edges of the images. The edge is
+ * cut before the nodes go, so that nothing leads to freed memory. */
 static void close_image(struct blktap_disk *disk)
 {
 	struct bt_node *root = disk->root;
@@ -61,6 +64,8 @@ static void swing(struct blktap_disk *disk)
 		end(disk, 0, "");
 		return;
 	}
+	/* Paused it stays, with its requests at the gate, until somebody resumes
+	 * it. */
 	if (blktap_disk_resume(disk, NULL, NULL) < 0)
 		bt_disk_event(disk, BLKTAP_EVENT_PAUSED, rc, NULL, "",
 			      "neither the new image nor the old one opens");
@@ -77,6 +82,8 @@ static void target_flushed(struct bt_request *req)
 	bt_loop_defer(disk->context->loop, &disk->close_work);
 }
 
+/* BT_REQUEST_LAST: each format has marked its image clean by now, or says why
+ * not. */
 static void flushed(struct bt_request *req)
 {
 	struct blktap_disk *disk = req->opaque;
@@ -91,6 +98,8 @@ static void flushed(struct bt_request *req)
 	bt_loop_defer(disk->context->loop, &disk->close_work);
 }
 
+/* An image that could not be flushed stays open: closing it would lose what it
+ * still holds, and a pause that has failed can be tried again. */
 static void close_after_flush(struct bt_work *work)
 {
 	struct blktap_disk *disk =
@@ -120,6 +129,8 @@ void bt_pause_init(struct blktap_disk *disk)
 void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 		    void (*done)(struct bt_request *req))
 {
+	/* The pool has one, and one user at a time: a pause, an edit and a close
+	 * exclude each other. */
 	struct bt_request *req = bt_pool_take(disk->internal);
 
 	req->op = BLKTAP_OP_FLUSH;
@@ -130,6 +141,8 @@ void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 }
 
 /* Who keeps the graph from draining. */
+/* The oldest request that is in a node: it is the likeliest to have stopped the
+ * others. */
 void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
 			 size_t size)
 {
@@ -147,6 +160,8 @@ void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
 		 (unsigned long long)left);
 }
 
+/* Nothing is between the gate and the leaves any more, or the deadline passed
+ * (error). */
 static void drained(struct bt_gate *gate, int error)
 {
 	struct blktap_disk *disk = gate->opaque;
@@ -190,6 +205,8 @@ int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 {
 	int rc = 0;
 
+	/* A change of the graph holds edges of this disk as well (mason/apply.c);
+	 * a pause in the middle of it would close what it is about to link. */
 	if (disk->front.run && disk->front.run->busy)
 		return -EBUSY;
 	if (disk->pause_waits || (disk->state != BT_VBD_RUNNING && !disk->edit))
@@ -246,6 +263,8 @@ static int check_held(struct blktap_disk *disk, const struct bt_limits *limits,
 		spec, limits->block_size, disk->limits.block_size);
 }
 
+/* Nothing of the disk has changed where it fails: the caller may try another
+ * image. */
 static int open_again(struct blktap_disk *disk, const char *spec,
 		      struct blktap_error **err)
 {
@@ -255,6 +274,7 @@ static int open_again(struct blktap_disk *disk, const char *spec,
 
 	if (rc < 0)
 		return rc;
+	/* A guest does not ask for the size again: it would write past the end. */
 	if (root->limits.size < size)
 		rc = bt_fail(err, -EINVAL,
 			     "grow the image, or close the disk and open it "

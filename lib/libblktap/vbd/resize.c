@@ -29,6 +29,7 @@ static bool is_done(void *opaque)
 	return ((struct wait *)opaque)->done;
 }
 
+/* The loop turns in here; other disks of the context are served meanwhile. */
 static int pause_and_wait(struct blktap_disk *disk, uint32_t timeout_ms,
 			  struct blktap_error **err)
 {
@@ -84,7 +85,10 @@ int blktap_disk_resize(struct blktap_disk *disk, uint64_t length,
 	rc = pause_and_wait(disk, timeout_ms, err);
 	if (rc < 0)
 		return rc;
+	/* By its name and through the same code as the tools: what is open has
+	 * tables of the old size in memory. */
 	rc = bt_image_grow(disk->spec, length, false, err);
+	/* Also where it could not be grown: the image is as it was. */
 	back = blktap_disk_resume(disk, NULL, &resume_err);
 	if (back < 0) {
 		bt_disk_event(disk, BLKTAP_EVENT_PAUSED, back, NULL, "",

@@ -13,6 +13,8 @@
 #define FIRST_WAIT_NS (5 * BT_NS_PER_MS)
 #define LONGEST_WAIT_NS (1000 * BT_NS_PER_MS)
 
+/* Errors of the request itself (EINVAL, ENOTSUP, EPERM) are the same the next
+ * time. */
 static bool is_passing(const struct blktap_disk *disk, int error)
 {
 	switch (error) {
@@ -30,6 +32,7 @@ static bool is_passing(const struct blktap_disk *disk, int error)
 	}
 }
 
+/* 5 ms, 10 ms, ... 1 s: soon where it was a moment's lack, seldom where it lasts. */
 static uint64_t wait_ns(uint32_t attempts)
 {
 	return bt_min_u64(FIRST_WAIT_NS << bt_min_u64(attempts, 20),
@@ -43,9 +46,13 @@ bool bt_retry_take(struct blktap_disk *disk, struct bt_request *req)
 
 	if (!is_passing(disk, req->error) || disk->closing)
 		return false;
+	/* The deadline is the request's from its admission: a guest gives up on
+	 * it by then itself. */
 	due = now + wait_ns(req->attempts);
 	if (due - req->admitted_ns > disk->deadline_ns)
 		return false;
+	/* One timer for all: those that are due later are tried too soon, which
+	 * costs a try. */
 	if (!disk->unpark.loop || due < disk->unpark.due_ns)
 		if (bt_timer_arm(loop, &disk->unpark, due) < 0)
 			return false;
@@ -54,6 +61,8 @@ bool bt_retry_take(struct blktap_disk *disk, struct bt_request *req)
 			      req->failed ? req->failed->name : "",
 			      "requests wait to be tried again");
 	req->attempts++;
+	/* What failed may be the flush behind a write, and a failed flush may
+	 * have dropped that very write: both are done again. */
 	req->was_written = false;
 	disk->stats.retries++;
 	bt_list_add_tail(&disk->parked, &req->link);
@@ -67,6 +76,8 @@ static void submit_again(struct bt_timer *timer)
 	struct bt_list again, *node;
 
 	bt_list_init(&again);
+	/* Those that fail at once are parked anew, and must not be met in this
+	 * walk. */
 	bt_list_splice_tail(&again, &disk->parked);
 	while ((node = bt_list_pop(&again))) {
 		struct bt_request *req =

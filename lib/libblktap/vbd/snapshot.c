@@ -46,6 +46,7 @@ static bool is_done(void *opaque)
 	return ((struct swing *)opaque)->done;
 }
 
+/* The loop turns in here until the edit is over; I/O goes on meanwhile. */
 static int run(struct blktap_disk *disk, struct swing *swing,
 	       struct blktap_error **err)
 {
@@ -100,6 +101,8 @@ static int open_child(struct blktap_disk *disk, struct bt_node **out,
 	return rc;
 }
 
+/* The flush is the old image's last: from the swing on nothing is written to it,
+ * so it has all that was answered before. */
 static int swing_to_child(struct blktap_disk *disk, uint32_t timeout_ms,
 			  uint64_t *pause_ns, struct blktap_error **err)
 {
@@ -136,6 +139,8 @@ static int open_old(struct blktap_disk *disk, const struct bt_snapshot *files,
 
 	bt_strbuf_printf(&spec, "%s:%s", old->cls->name, files->name);
 	if (!spec.failed)
+		/* FORCE, since the lock that stands in the way is this disk's
+		 * own. */
 		rc = bt_image_open_like(
 			&disk->context->env, bt_strbuf_str(&spec),
 			disk->open_flags | BLKTAP_OPEN_READ_ONLY |

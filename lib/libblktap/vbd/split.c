@@ -21,6 +21,8 @@ static struct bt_part *part_of(struct bt_request *req)
 	return bt_container_of(req, struct bt_part, req);
 }
 
+/* Either it is known that the graph has no zeroing, or it said so when it was
+ * asked (req->emulated, see note_error). */
 static bool is_emulated(const struct blktap_disk *disk,
 			const struct bt_request *req)
 {
@@ -40,6 +42,7 @@ static uint64_t part_limit(const struct blktap_disk *disk,
 	return disk->limits.max_transfer;
 }
 
+/* FLUSH has no range, BLOCK_STATUS and PREFETCH take any. */
 bool bt_split_is_needed(const struct blktap_disk *disk,
 			const struct bt_request *req)
 {
@@ -67,6 +70,8 @@ int bt_split_set_block_size(struct blktap_disk *disk, uint32_t block_size)
 
 	if (disk->bounces && block_size <= disk->bounce_size)
 		return 0;
+	/* Parts that are out point into the old blocks, so those are kept until
+	 * none is out; only one old set is kept. */
 	if (disk->old_bounces && bt_pool_in_use(disk->parts))
 		return -EBUSY; /* they may be out still */
 	if (block_size > 1 &&
@@ -111,6 +116,8 @@ static struct bt_sgl parent_data(const struct bt_part *part)
 	return sgl;
 }
 
+/* The part reads and writes the frontend's own memory: what is copied is heads
+ * and tails alone. */
 static void set_data(struct blktap_disk *disk, struct bt_part *part)
 {
 	struct bt_request *req = &part->req;
@@ -124,6 +131,7 @@ static void set_data(struct blktap_disk *disk, struct bt_part *part)
 }
 
 /* A padded part: the whole block, through its bounce block. */
+/* A bounce block is free whenever a part is: there are as many. */
 static void pad(struct blktap_disk *disk, struct bt_part *part)
 {
 	uint32_t block = disk->limits.block_size;
@@ -153,6 +161,9 @@ static void part_locked(struct bt_range *range)
 }
 
 /* A padded write begins as a read, under the lock of its block. */
+/* Exclusive, from before the read until after the write: a write of the other
+ * bytes of the block in between would be taken back by the old bytes that were
+ * read. */
 static void send_padded_write(struct blktap_disk *disk, struct bt_part *part)
 {
 	struct bt_request *req = &part->req;
@@ -160,6 +171,7 @@ static void send_padded_write(struct blktap_disk *disk, struct bt_part *part)
 	bt_list_add_tail(&disk->life, &req->life);
 	bt_late_watch(disk);
 	req->op = BLKTAP_OP_READ;
+	/* It is a read until write_back, and gets it again there. */
 	req->flags &= ~BLKTAP_FUA;
 	req->range.owner = disk;
 	if (bt_range_lock(&disk->ranges, &req->range, req->offset, req->length,
@@ -167,6 +179,7 @@ static void send_padded_write(struct blktap_disk *disk, struct bt_part *part)
 		bt_port_submit(&disk->top, req);
 }
 
+/* The part's deadline counts from the parent's admission. */
 static void send_part(struct blktap_disk *disk, struct bt_request *parent,
 		      struct bt_part *part, uint64_t bytes, bool padded)
 {
@@ -213,6 +226,8 @@ static bool advance(struct blktap_disk *disk, struct bt_request *parent)
 	return false;
 }
 
+/* FUA of a split write: its parts are written without, and then flushed once.
+ * Parts that the graph wrote through itself (native_fua) do not ask for this. */
 static void flush_after(struct blktap_disk *disk, struct bt_request *parent)
 {
 	struct bt_request *req = bt_pool_take(disk->parts);
@@ -234,6 +249,7 @@ static void flush_after(struct blktap_disk *disk, struct bt_request *parent)
 }
 
 /* All parts are back: the flush that they need, and the end. */
+/* was_written says that the flush has been sent: its end comes by here again. */
 static void conclude(struct blktap_disk *disk, struct bt_request *parent)
 {
 	if (parent->unflushed && !parent->error && !parent->was_written)
@@ -247,6 +263,8 @@ static void settle(struct blktap_disk *disk, struct bt_request *parent)
 {
 	if (--parent->pending)
 		return;
+	/* Some of its parts may be zeroed already; zeroes over them as data are
+	 * right, too. */
 	if (parent->attempts && !parent->emulated) {
 		parent->error = 0;
 		parent->failed = NULL;
@@ -261,6 +279,8 @@ static void settle(struct blktap_disk *disk, struct bt_request *parent)
 		conclude(disk, parent);
 }
 
+/* The parent is on no list here; it goes to the end of splits where it has to
+ * wait. */
 static void go_on(struct blktap_disk *disk, struct bt_request *parent)
 {
 	/* a part that completes at once must not end the parent meanwhile */
@@ -270,6 +290,7 @@ static void go_on(struct blktap_disk *disk, struct bt_request *parent)
 	settle(disk, parent);
 }
 
+/* Behind those that wait: a small request must not pass a large one for ever. */
 void bt_split_start(struct blktap_disk *disk, struct bt_request *req)
 {
 	req->cursor = 0;
@@ -283,6 +304,7 @@ void bt_split_start(struct blktap_disk *disk, struct bt_request *req)
 }
 
 /* A padded write whose block has been read: put the bytes in, write it back. */
+/* The lock is held since before the read, so the rest of the block is as it was. */
 static void write_back(struct blktap_disk *disk, struct bt_part *part)
 {
 	struct bt_request *req = &part->req;
@@ -310,6 +332,8 @@ static void copy_read(struct bt_part *part)
 	bt_sgl_copy_in(&to, (char *)part->bounce.iov_base + at, part->bytes);
 }
 
+/* The first error stands; parts that are out still come back, and no more are
+ * sent. */
 static void note_error(struct bt_request *parent, struct bt_request *req)
 {
 	if (!req->error)
@@ -323,6 +347,7 @@ static void note_error(struct bt_request *parent, struct bt_request *req)
 	}
 }
 
+/* A part is free: those that wait, in order, as long as there are parts. */
 static void serve_waiting(struct blktap_disk *disk)
 {
 	while (bt_pool_in_use(disk->parts) < BT_PARTS) {
@@ -359,6 +384,9 @@ void bt_split_cancel(struct blktap_disk *disk, const struct bt_pool *pool,
 	}
 }
 
+/* A part is back from the graph, or fails in the admission (fail_one). The part
+ * is given back before its parent is told, so that the parent's next part finds
+ * one. */
 void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req)
 {
 	struct bt_part *part = part_of(req);

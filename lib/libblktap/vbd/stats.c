@@ -19,6 +19,8 @@ static const char *const op_names[BLKTAP_OP_COUNT] = {
 	[BLKTAP_OP_PREFETCH] = "prefetch",
 };
 
+/* Bucket n holds what took less than 2^n ns, and at least half of that; the last
+ * one all that took longer than 2^38 ns, four and a half minutes. */
 void bt_stats_count(struct blktap_disk *disk, const struct bt_request *req)
 {
 	struct blktap_disk_stats *stats = &disk->stats;
@@ -55,6 +57,8 @@ static void put_pair(struct bt_json *json, const char *key, uint64_t read,
 	bt_json_array_end(json);
 }
 
+/* A class that has nothing to say has "status": null, as callers of the old
+ * one expect. */
 static void put_status(struct bt_json *json, struct bt_node *node, bool legacy)
 {
 	if (node->cls->get_status)
@@ -63,6 +67,8 @@ static void put_status(struct bt_json *json, struct bt_node *node, bool legacy)
 		bt_json_null(json, "status");
 }
 
+/* The keys and types that tap-ctl's callers have parsed since 2.0: sectors, and
+ * type as a number. */
 static void put_legacy_image(struct bt_json *json, struct bt_node *node)
 {
 	const struct bt_node_stats *s = &node->stats;
