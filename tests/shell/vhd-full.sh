@@ -82,3 +82,32 @@ whole d.vhd
 tapdisk --run 'qemu-img convert -n -f raw -O raw a.raw "$uri" &&
 	qemu-img compare -q -f raw -F raw a.raw "$uri"' "vhd:$tmp/d.vhd"
 whole d.vhd
+
+echo '# the footer of an image whose tapdisk was killed: where there is no space for it'
+# held IMAGE COMMAND: COMMAND with a disk whose file may not grow
+held()
+{
+	held_blocks=$(($(stat -c %s "$1") / 512))
+	sh -c "ulimit -f $held_blocks"'; trap "" XFSZ; exec "$@"' sh \
+		tapdisk --run "$2" "vhd:$tmp/$1" 2>err
+}
+# shellcheck disable=SC2016
+over='qemu-io -f raw -c "write -P 3 0 64k" -c flush -c "read -P 3 0 64k" "$uri"'
+# behind half a block that no table names, which makes room for it
+cp c.vhd half.vhd
+truncate -s -512 half.vhd
+end=$(stat -c %s half.vhd)
+truncate -s +8k half.vhd
+held half.vhd "$over"
+vhd-util check -n half.vhd -b
+equal "$(stat -c %s half.vhd)" $((end + 512))
+# behind the last block: the copy at the start goes on
+cp c.vhd last.vhd
+truncate -s -512 last.vhd
+held last.vhd "$over"
+contains err 'the copy at its start serves'
+exits 22 vhd-util check -n last.vhd >out 2>&1
+vhd-util check -n last.vhd -i -b
+# and when there is space, it is back
+tapdisk --run "$over" "vhd:$tmp/last.vhd" 2>err
+vhd-util check -n last.vhd -b

@@ -38,6 +38,8 @@ int bt_image_file_fail(const char *path, int rc, struct blktap_error **err)
 		hint = "open it read-only, or as a user who may write it";
 	else if (rc == -EISDIR || rc == -EMEDIUMTYPE)
 		hint = "name a regular file or a block device";
+	else if (rc == -ENOSPC || rc == -EDQUOT)
+		hint = "make room on its file system, or open it read-only";
 	return bt_fail(err, rc, hint, "%s: %s", path, bt_strerror(rc, text));
 }
 

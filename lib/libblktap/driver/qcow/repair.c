@@ -211,6 +211,18 @@ static int cover(struct scan *s)
 	return rc;
 }
 
+static int fail(const struct bt_qcow *q, int rc, struct blktap_error **err)
+{
+	bool is_full = rc == -ENOSPC || rc == -EDQUOT;
+
+	return bt_fail(err, rc,
+		       is_full ? "make room on its file system: counts that a "
+				 "crash left behind need space"
+			       : "repair it with qemu-img check -r all",
+		       "%s: its tables cannot be set right: %s", q->f.path,
+		       bt_errno_name(rc));
+}
+
 int bt_qcow_scan(struct bt_qcow *q, bool repair, uint64_t *used_end,
 		 struct blktap_error **err)
 {
@@ -246,8 +258,5 @@ int bt_qcow_scan(struct bt_qcow *q, bool repair, uint64_t *used_end,
 	free(s.counts);
 	free(s.table);
 	free(s.piece);
-	return rc < 0 ? bt_fail(err, rc, "repair it with qemu-img check -r all",
-				"%s: its tables cannot be set right: %s",
-				q->f.path, bt_errno_name(rc))
-		      : 0;
+	return rc < 0 ? fail(q, rc, err) : 0;
 }

@@ -117,7 +117,7 @@ static void enter_table(struct bt_vhdimg_frame *f)
 
 /* ---- the writes ----------------------------------------------------------- */
 
-static bool is_no_space(int error)
+bool bt_vhdimg_is_no_space(int error)
 {
 	return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
 }
@@ -137,7 +137,7 @@ static void settle_end(struct bt_vhdimg *img)
 	struct bt_list *pos;
 	bool any = !img->f.is_device && !img->footer_lost;
 
-	if (img->footer_lost && is_no_space(img->footer_error))
+	if (img->footer_lost && bt_vhdimg_is_no_space(img->footer_error))
 		fail_batch(img, img->footer_error);
 
 	bt_list_for_each (pos, &img->grow)

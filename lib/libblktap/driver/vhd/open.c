@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -143,23 +144,69 @@ static int make_maps(struct bt_vhdimg *img, struct blktap_error **err)
 	return 0;
 }
 
+/* The footer that was lost, in space that the file has: behind the last block, over
+ * what no table names. */
+static int footer_nearer(struct bt_vhdimg *img, uint64_t end)
+{
+	off_t size = (off_t)(end + BT_VHD_FOOTER_SIZE);
+	int rc = bt_image_file_write(&img->f, end, img->footer_bytes,
+				     BT_VHD_FOOTER_SIZE);
+
+	if (!rc)
+		rc = bt_image_file_sync(&img->f);
+	if (!rc && ftruncate(img->f.file.fd, size) < 0)
+		rc = -errno;
+	if (!rc)
+		img->data_end = end;
+	return rc;
+}
+
+/* Blocks end at `end`. Where there is no space even for a footer, the copy at offset
+ * 0 goes on standing for it, as it has done, until a flush finds space. */
+static int put_lost_footer(struct bt_vhdimg *img, uint64_t end)
+{
+	int rc = bt_image_file_write(&img->f, img->data_end, img->footer_bytes,
+				     BT_VHD_FOOTER_SIZE);
+
+	if (!rc)
+		rc = bt_image_file_sync(&img->f);
+	if (!bt_vhdimg_is_no_space(rc))
+		return rc;
+	if (end < img->data_end)
+		rc = footer_nearer(img, end);
+	if (!bt_vhdimg_is_no_space(rc))
+		return rc;
+	img->footer_lost = true;
+	img->footer_error = rc;
+	bt_log(img->node->env->log, BLKTAP_LOG_WARNING,
+	       "%s: there is no space for the footer at its end; the copy at "
+	       "its start serves",
+	       img->f.path);
+	return 0;
+}
+
 /* Both copies, where they were not the same: the one at offset 0 has to be
  * there before anything is appended. */
 static int repair_footers(struct bt_vhdimg *img,
 			  const struct bt_vhd_footer_choice *choice,
-			  struct blktap_error **err)
+			  uint64_t end, struct blktap_error **err)
 {
-	uint64_t tail = img->f.is_device ? img->limit : img->data_end;
+	bool lost = choice->place == BT_VHD_FOOTER_COPY;
 	int rc;
 
-	if (!choice->differ && choice->place != BT_VHD_FOOTER_COPY)
+	if (!choice->differ && !lost)
 		return 0;
 	bt_log(img->node->env->log, BLKTAP_LOG_WARNING,
 	       "%s: was not closed; its footer is written anew", img->f.path);
-	rc = bt_image_file_write(&img->f, tail, img->footer_bytes,
-				 BT_VHD_FOOTER_SIZE);
-	if (!rc)
-		rc = bt_image_file_sync(&img->f);
+	if (lost && !img->f.is_device) {
+		rc = put_lost_footer(img, end);
+	} else {
+		rc = bt_image_file_write(
+			&img->f, img->f.is_device ? img->limit : img->data_end,
+			img->footer_bytes, BT_VHD_FOOTER_SIZE);
+		if (!rc)
+			rc = bt_image_file_sync(&img->f);
+	}
 	if (!rc)
 		rc = bt_image_file_write(&img->f, 0, img->footer_bytes,
 					 BT_VHD_FOOTER_SIZE);
@@ -195,13 +242,16 @@ static int prepare_writing(struct bt_vhdimg *img,
 
 	if (rc < 0)
 		return rc;
+	end = bt_align_down(bt_max_u64(end, img->blocks.metadata_end) +
+				    BT_VHD_SECTOR - 1,
+			    BT_VHD_SECTOR);
 	if (img->f.is_device) {
 		img->limit = img->data_end;
-		img->data_end = bt_max_u64(end, img->blocks.metadata_end);
+		img->data_end = end;
 	} else {
 		img->limit = UINT64_MAX;
 	}
-	return repair_footers(img, choice, err);
+	return repair_footers(img, choice, end, err);
 }
 
 static int open_blocks(struct bt_vhdimg *img,

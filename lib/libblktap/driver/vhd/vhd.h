@@ -159,6 +159,8 @@ bool bt_vhdimg_write_run(struct bt_vhdimg_frame *f);
 bool bt_vhdimg_unmap_run(struct bt_vhdimg_frame *f);
 bool bt_vhdimg_grow(struct bt_vhdimg_frame *f);
 
+/* Of an errno: nothing was written, and the file is as it was. */
+bool bt_vhdimg_is_no_space(int error);
 /* Puts a lost footer back in its place, and calls done(f->io) then or at once. */
 void bt_vhdimg_restore_footer(struct bt_vhdimg_frame *f,
 			      void (*done)(struct bt_io *io, int error));
