@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common.h"
 
@@ -171,9 +172,15 @@ static int coalesce(const struct args *args)
 {
 	const char *child = arg_text(args, "child");
 	struct blktap_error *err = NULL;
-	int rc = blktap_cbt_coalesce(arg_text(args, "parent"), child, &err);
+	const char *parent = arg_text(args, "parent");
+	int rc = blktap_cbt_coalesce(parent, child, &err);
 
-	return rc ? failed(args, child, rc, err) : 0;
+	if (!rc)
+		return 0;
+	/* the one that is missing */
+	return failed(args,
+		      rc == -ENOENT && access(parent, F_OK) ? parent : child,
+		      rc, err);
 }
 
 #define COMMAND(verb, what)                                                \

@@ -186,7 +186,9 @@ static int look_at_target(struct job *job, bool *is_device)
 	if (c->overwrite)
 		return 0;
 	return refuse_target(job, -EEXIST, "it is there already",
-			     "choose another name, or --force to replace it");
+			     c->may_force ? "choose another name, or --force "
+					    "to replace it"
+					  : "choose another name");
 }
 
 static int create_target(struct job *job)

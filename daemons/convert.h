@@ -19,6 +19,7 @@ struct convert {
 	void *opaque;
 	int *error; /* gets the errno of what failed; or NULL */
 	bool overwrite;
+	bool may_force; /* there is an option --force */
 	bool json;
 	const char
 		*progress; /* a descriptor's number, "" for stderr; or NULL */

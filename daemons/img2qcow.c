@@ -30,6 +30,7 @@ static int run(const struct args *args)
 		.target_format = arg_text(args, "format"),
 		.create = &create,
 		.overwrite = arg_is_set(args, "force"),
+		.may_force = true,
 		.json = arg_is_set(args, "json"),
 		.progress = arg_text(args, "progress"),
 	};

@@ -9,7 +9,6 @@
 #include "vhd-util.h"
 
 #define MIB 1048576u
-#define MAX_MIB (2040l << 10)
 
 static const struct opt repair_options[] = {
 	{ 'n', "name", OPT_TEXT, "FILE", "the image", OPT_REQUIRED, 0 },
@@ -48,8 +47,11 @@ static int modify(const struct args *args)
 	const char *parent = arg_text(args, "parent");
 	struct blktap_error *err = NULL;
 	struct blktap_vhd *vhd;
-	int rc = blktap_vhd_open(name, BLKTAP_VHD_WRITE, &vhd, &err);
+	int rc;
 
+	if (arg_is_set(args, "raw") && !parent)
+		return misuse(args, NULL, "-m goes with -p alone");
+	rc = blktap_vhd_open(name, BLKTAP_VHD_WRITE, &vhd, &err);
 	if (rc) {
 		printf("error opening %s: %d\n", name, rc);
 		return report(args, name, rc, err);
@@ -69,7 +71,7 @@ static int modify(const struct args *args)
 static const struct opt resize_options[] = {
 	{ 'n', "name", OPT_TEXT, "FILE", "the image", OPT_REQUIRED, 0 },
 	{ 's', "size", OPT_NUMBER, "MIB", "its size from now on", OPT_REQUIRED,
-	  MAX_MIB },
+	  0 },
 	{ 'j', "journal", OPT_TEXT, "FILE",
 	  "keep there what is changed, until it is done", 0, 0 },
 	{ 'f', "fast", OPT_FLAG, NULL, "only what the tables have room for", 0,
@@ -82,8 +84,11 @@ static int resize(const struct args *args)
 	const char *name = arg_text(args, "name");
 	struct blktap_error *err = NULL;
 	struct blktap_vhd *vhd;
-	int rc = blktap_vhd_open(name, BLKTAP_VHD_WRITE, &vhd, &err);
+	int rc = check_mib(args, "size");
 
+	if (rc)
+		return rc;
+	rc = blktap_vhd_open(name, BLKTAP_VHD_WRITE, &vhd, &err);
 	if (rc) {
 		printf("error opening %s: %d\n", name, rc);
 		return report(args, name, rc, err);

@@ -3,19 +3,40 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vhd-util.h"
 #include "work.h"
 
 #define MIB 1048576u
-#define MAX_MIB (2040l << 10)
+#define MAX_MIB (2040 << 10)
+
+bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_ino == y.st_ino &&
+	       x.st_dev == y.st_dev;
+}
+
+int check_mib(const struct args *args, const char *option)
+{
+	char cause[96];
+
+	if (arg_number(args, option, 0) <= MAX_MIB)
+		return 0;
+	snprintf(cause, sizeof(cause),
+		 "--%s '%s': a VHD holds at most %d MiB, which are 2040 GiB",
+		 option, arg_text(args, option), MAX_MIB);
+	return report_as(args, arg_text(args, "name"), -EINVAL, cause,
+			 "make the disk smaller, or use qcow2");
+}
 
 static const struct opt create_options[] = {
 	{ 'n', "name", OPT_TEXT, "FILE", "the new image", OPT_REQUIRED, 0 },
-	{ 's', "size", OPT_NUMBER, "MIB", "size of the disk", OPT_REQUIRED,
-	  MAX_MIB },
+	{ 's', "size", OPT_NUMBER, "MIB", "size of the disk", OPT_REQUIRED, 0 },
 	{ 'S', "max-size", OPT_NUMBER, "MIB",
-	  "leave room in the tables to grow to this", 0, MAX_MIB },
+	  "leave room in the tables to grow to this", 0, 0 },
 	{ 'r', "reserve", OPT_FLAG, NULL, "a fixed disk, its space taken", 0,
 	  0 },
 	WORK_PROGRESS,
@@ -29,8 +50,12 @@ static int create(const struct args *args)
 	struct blktap_error *err = NULL;
 	struct work work;
 	char extra[64];
-	int rc = work_begin(&work, args, false);
+	int rc = check_mib(args, "size");
 
+	if (!rc)
+		rc = check_mib(args, "max-size");
+	if (!rc)
+		rc = work_begin(&work, args, false);
 	if (rc)
 		return rc;
 
@@ -58,7 +83,7 @@ static const struct opt snapshot_options[] = {
 	{ 'p', "parent", OPT_TEXT, "FILE", "what it stands on", OPT_REQUIRED,
 	  0 },
 	{ 'S', "max-size", OPT_NUMBER, "MIB",
-	  "leave room in the tables to grow to this", 0, MAX_MIB },
+	  "leave room in the tables to grow to this", 0, 0 },
 	{ 'l', "limit", OPT_NUMBER, "N", "refuse a longer chain", 0, 0 },
 	{ 'm', "raw", OPT_FLAG, NULL, "the parent is a raw image", 0, 0 },
 	{ 'e', "empty", OPT_FLAG, NULL,
@@ -113,8 +138,10 @@ static int same_key(const char *a, const char *b, bool b_is_raw, bool *same,
 }
 
 /* Parents that hold nothing are stepped over, down to one that does, or to one
- * from which the child would get another key. */
-static int skip_empty(char **parent, bool *raw, struct blktap_error **err)
+ * from which the child would get another key; but not the one that the child would
+ * replace, which others may stand on. */
+static int skip_empty(const char *child, char **parent, bool *raw,
+		      struct blktap_error **err)
 {
 	for (;;) {
 		struct blktap_vhd_info info = { .struct_size = sizeof(info) };
@@ -122,7 +149,7 @@ static int skip_empty(char **parent, bool *raw, struct blktap_error **err)
 		char *next;
 		int rc;
 
-		if (*raw)
+		if (*raw || same_file(child, *parent))
 			return 0;
 		rc = blktap_vhd_get_info(*parent, &info, err);
 		if (rc || info.type != BLKTAP_VHD_DIFFERENCING ||
@@ -222,11 +249,16 @@ static int snapshot(const struct args *args)
 	char *parent = strdup(arg_text(args, "parent"));
 	struct blktap_error *err = NULL;
 	int limit = arg_number(args, "limit", 0), depth = 0;
-	int rc = parent ? 0 : -ENOMEM;
+	int rc = check_mib(args, "max-size");
 
+	if (rc) {
+		free(parent);
+		return rc;
+	}
+	rc = parent ? 0 : -ENOMEM;
 	work_catch_signals(); /* so that an end leaves nothing behind */
 	if (!rc && !arg_is_set(args, "empty"))
-		rc = skip_empty(&parent, &raw, &err);
+		rc = skip_empty(arg_text(args, "name"), &parent, &raw, &err);
 	if (!rc && limit)
 		rc = depth_of(parent, raw, &depth, &err);
 	if (!rc && limit && depth >= limit) {

@@ -8,6 +8,8 @@
 
 #include "vhd-util.h"
 
+#define WRONG_KEY (-EXDEV) /* which no image's error is */
+
 static const struct opt options[] = {
 	{ 'C', "compute", OPT_FLAG, NULL, "print the hash of a key (-k)", 0,
 	  0 },
@@ -125,7 +127,7 @@ static int on_image(const struct args *args, const char **object,
 		memcpy(other.nonce, hash.nonce, sizeof(other.nonce));
 		rc = hash_file(key, &other, err);
 		if (!rc && memcmp(other.hash, hash.hash, sizeof(hash.hash)))
-			rc = -EINVAL;
+			rc = WRONG_KEY;
 	}
 	blktap_vhd_close(vhd);
 	return rc;
@@ -147,6 +149,19 @@ static int compute(const struct args *args, struct blktap_error **err)
 	return rc;
 }
 
+/* With the error told of. */
+static bool is_no_hex(const struct args *args, const char *option)
+{
+	const char *text = arg_text(args, option);
+	uint8_t bytes[32];
+
+	if (!text || !read_hex(text, bytes))
+		return false;
+	misuse(args, NULL, "--%s '%s' is not 64 hexadecimal digits", option,
+	       text);
+	return true;
+}
+
 static int key(const struct args *args)
 {
 	const char *name = arg_text(args, "name");
@@ -166,10 +181,16 @@ static int key(const struct args *args)
 	if ((arg_is_set(args, "compute") || arg_is_set(args, "check")) &&
 	    !has_key)
 		return misuse(args, NULL, "option '--key' is missing");
+	if (is_no_hex(args, "nonce") || is_no_hex(args, "hash"))
+		return EINVAL;
 	if (arg_is_set(args, "compute"))
 		rc = compute(args, &err);
 	else
 		rc = on_image(args, &object, &err);
+	if (rc == WRONG_KEY)
+		return report_as(args, object, -EINVAL,
+				 "is not the key of this image",
+				 "compare hashes: vhd-util key -p and key -C");
 	return rc ? report(args, object, rc, err) : 0;
 }
 

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "chain.h"
 #include "vhd-util.h"
@@ -38,8 +37,6 @@ static int fill_table(const struct args *args, struct work *work,
 	struct blktap_vhd *vhd;
 	int rc;
 
-	if (first >= sectors || last < first)
-		return -ERANGE;
 	if (last >= sectors)
 		last = sectors - 1;
 	rc = blktap_vhd_open(arg_text(args, "name"), BLKTAP_VHD_WRITE, &vhd,
@@ -90,6 +87,21 @@ static int fill_all(const struct args *args, struct work *work,
 	return rc ? rc : closed;
 }
 
+/* With the error told of. */
+static bool is_no_range(const struct args *args, uint64_t sectors)
+{
+	uint64_t first = (uint64_t)arg_long(args, "from", 0);
+	char cause[96];
+
+	if (first < sectors &&
+	    first <= (uint64_t)arg_long(args, "to", LONG_MAX))
+		return false;
+	snprintf(cause, sizeof(cause),
+		 "-f to -t is no range of its %" PRIu64 " sectors", sectors);
+	report_as(args, arg_text(args, "name"), -ERANGE, cause, NULL);
+	return true;
+}
+
 static int fill(const struct args *args)
 {
 	const char *name = arg_text(args, "name");
@@ -105,6 +117,8 @@ static int fill(const struct args *args)
 	if (rc)
 		return rc;
 	rc = blktap_vhd_get_info(name, &info, &err);
+	if (!rc && is_no_range(args, info.length / SECTOR))
+		return work_end(&work, ERANGE);
 	if (rc)
 		printf("error opening %s: %d\n", name, rc);
 	else if (table)
@@ -159,13 +173,7 @@ static int coalesce_one(const struct args *args, const char *name,
 	return rc;
 }
 
-static bool same_file(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_ino == y.st_ino &&
-	       x.st_dev == y.st_dev;
-}
+#define NOT_BELOW (-EXDEV) /* which no image's error is */
 
 /* From the ancestor's child up to name, so that what is above is written last.
  * One level a call; chains are tens of images deep. *raw: the ancestor is. */
@@ -184,12 +192,12 @@ static int coalesce_down(const struct args *args, const char *name,
 		return rc;
 	if (!parent || depth == 1024) {
 		free(parent);
-		return -ENOENT;
+		return NOT_BELOW;
 	}
 	if (same_file(parent, ancestor))
 		*raw = info.parent_is_raw;
 	else if (info.parent_is_raw)
-		rc = -ENOENT;
+		rc = NOT_BELOW;
 	else
 		rc = coalesce_down(args, parent, ancestor, depth + 1, raw, work,
 				   sectors, err);
@@ -197,6 +205,20 @@ static int coalesce_down(const struct args *args, const char *name,
 	return rc ? rc
 		  : coalesce_one(args, name, ancestor, *raw, work, sectors,
 				 err);
+}
+
+static int not_below(const struct args *args, const char *ancestor)
+{
+	const char *name = arg_text(args, "name");
+	char *cause;
+	int rc;
+
+	if (asprintf(&cause, "does not stand on %s", ancestor) < 0)
+		return report(args, name, -ENOMEM, NULL);
+	rc = report_as(args, name, -ENOENT, cause,
+		       "vhd-util scan -p -a shows its chain");
+	free(cause);
+	return rc;
 }
 
 static int coalesce(const struct args *args)
@@ -222,6 +244,10 @@ static int coalesce(const struct args *args)
 	else
 		rc = coalesce_one(args, name, NULL, false, &work, &sectors,
 				  &err);
+	if (rc == NOT_BELOW) {
+		printf("error coalescing: %d\n", -ENOENT);
+		return work_end(&work, not_below(args, ancestor));
+	}
 	if (rc)
 		printf("error coalescing: %d\n", rc);
 	else

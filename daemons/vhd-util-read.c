@@ -421,14 +421,19 @@ static int show(struct look *l, const struct piece *piece)
 /* Where the library has nothing to say, the number that was asked for does. */
 static int fail(const struct look *l, const struct piece *piece, int rc)
 {
-	char *object = NULL;
+	char *object = NULL, cause[96] = "it is a fixed disk: no blocks";
 	int status;
 
-	if (l->err || piece->once ||
+	if (l->err || piece->once || (rc != -ERANGE && rc != -EINVAL) ||
 	    asprintf(&object, "%s, --%s %s", l->name, piece->option,
 		     arg_text(l->args, piece->option)) < 0)
 		return report(l->args, l->name, rc, l->err);
-	status = report(l->args, object, rc, NULL);
+	if (rc == -ERANGE)
+		snprintf(cause, sizeof(cause),
+			 "past the end of the disk, which has %" PRIu64
+			 " sectors",
+			 l->info.length / SECTOR);
+	status = report_as(l->args, object, rc, cause, NULL);
 	free(object);
 	return status;
 }

@@ -51,6 +51,8 @@ printf '\002' | dd of=k bs=1 seek=48 conv=notrunc status=none
 "$c" coalesce -p l -c k
 equal "$("$c" get -n k -b | od -An -tx1 -N 2)" ' 83 00'
 exits 22 "$c" coalesce -p k -c l 2>err
+exits 2 "$c" coalesce -p nope -c k 2>err
+contains err 'Failed to open log file nope. No such file or directory'
 # a size: bits past the end go, and come back clear
 "$c" set -n k -s 262144
 equal "$("$c" get -n k -b | od -An -tx1)" ' 03'

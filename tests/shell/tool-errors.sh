@@ -96,12 +96,23 @@ for n in -1 1x '' 99999999999999999999 2088961; do
 	bad 22 "'$n'" vhd-util create -n x -s "$n"
 	bad 22 "'$n'" vhd-util resize -n a.vhd -s "$n"
 done
+for verb in 'create -n x' 'create -n x -s 4 -S' 'snapshot -n x -p a.vhd -S' \
+	'resize -n a.vhd'; do
+	case $verb in *S) ;; *) verb="$verb -s" ;; esac
+	# shellcheck disable=SC2086 # words
+	hinted 22 '2040 GiB' vhd-util $verb 2088961
+done
 bad 22 "'256'" vhd-util set -n a.vhd -f hidden -v 256
 bad 22 "one of -C, -s, -c and -p" vhd-util key -n a.vhd
 bad 22 "-k and -E" vhd-util copy -n a.vhd -N x -k key -E
 bad 22 "-a and -o" vhd-util coalesce -n c.vhd -a a.vhd -o x
 bad 22 '-B goes with' vhd-util check -n a.vhd -B -s
 bad 22 '-f' vhd-util fill -n a.vhd -f 1
+bad 34 'its 8192 sectors' vhd-util fill -n a.vhd -b -f 8192
+bad 34 'its 8192 sectors' vhd-util fill -n a.vhd -b -f 2 -t 1
+bad 22 '-m goes with' vhd-util modify -n c.vhd -m
+bad 22 "'zz'" vhd-util key -C -k key -N zz
+bad 22 "'zz'" vhd-util key -s -n a.vhd -H zz
 bad 22 "'-Q' is unknown" td-util create vhd -Q 1 x
 bad 22 "'--name' is missing" td-util create vhd 4
 bad 22 "'extra'" td-util query vhd -v a.vhd extra
@@ -204,7 +215,11 @@ bad 2 orphan.vhd vhd-util copy -n orphan.vhd -N x
 bad 22 'no parent' vhd-util coalesce -n a.vhd
 bad 22 fixed vhd-util read -n fix.vhd -b 0
 bad 34 2 vhd-util read -n a.vhd -b 2
-bad 34 8192 vhd-util read -n a.vhd -r 8192
+for what in -r -t -i -e; do
+	bad 34 'which has 8192 sectors' vhd-util read -n a.vhd $what 8192
+done
+bad 22 fixed vhd-util read -n fix.vhd -e 0
+hinted 2 'does not stand on fix.vhd' vhd-util coalesce -n c.vhd -a fix.vhd
 hinted 95 'no batmap' vhd-util set -n fix.vhd -f marker -v 1
 hinted 22 "'hiden'" vhd-util set -n a.vhd -f hiden -v 1
 bad 126 key vhd-util key -c -n a.vhd -k key
@@ -216,6 +231,7 @@ for t in b.raw dir; do
 	grep -q -- '--force' "$errors" || wrong 'the hint does not say --force'
 done
 hinted 17 b.raw vhd-util copy -n a.vhd -N b.raw
+! grep -q force "$errors" || wrong 'vhd-util has no --force'
 hinted 22 dir vhd-util copy -n a.vhd -N dir
 hinted 1 b.raw img2qcow b.raw b.raw
 hinted 1 b.raw img2qcow --force b.raw b.raw
@@ -228,6 +244,7 @@ hinted 22 a.vhd vhd-util snapshot -n a.vhd -p a.vhd
 hinted 22 a.vhd vhd-util snapshot -n a.vhd -p c.vhd -e
 hinted 1 a.qcow2 qcow-create --force -f qcow2 -F qcow2 0 a.qcow2 a.qcow2
 hinted 22 a.vhd vhd-util modify -n a.vhd -p a.vhd
+hinted 40 c.vhd vhd-util modify -n c.vhd -p c.vhd
 hinted 17 log vhd-util resize -n a.vhd -s 8 -j log
 
 [ ! -e "$tmp/wrong" ] || fail "$(cat "$tmp/wrong")"

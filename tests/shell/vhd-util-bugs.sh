@@ -105,3 +105,21 @@ esac
 echo nonsense >state
 equal "$("$u" coalesce -n top.vhd --resume state)" 'Coalesced 256 sectors'
 "$u" check -n base.vhd -b >/dev/null
+
+echo '# a snapshot with the name of an empty parent replaced what others stand on'
+"$u" create -n low.vhd -s 4
+"$u" snapshot -n mid.vhd -p low.vhd -e
+"$u" snapshot -n high.vhd -p mid.vhd -e
+exits 22 "$u" snapshot -n mid.vhd -p mid.vhd 2>err
+contains err 'would replace what it is to stand on'
+exits 22 "$u" snapshot -n mid.vhd -p high.vhd 2>err
+"$u" check -n high.vhd -p >/dev/null
+
+echo '# a chain without an end could be made'
+exits 40 "$u" modify -n mid.vhd -p high.vhd 2>err
+contains err 'high.vhd: stands on the image itself'
+exits 40 "$u" modify -n mid.vhd -p mid.vhd 2>err
+contains err 'mid.vhd: is the image itself'
+exits 2 "$u" modify -n mid.vhd -p nope.vhd 2>err
+exits 22 "$u" modify -n mid.vhd -m 2>err
+equal "$("$u" query -n mid.vhd -pu)" ./low.vhd

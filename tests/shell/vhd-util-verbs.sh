@@ -191,6 +191,7 @@ equal "$("$u" key -C -k key)" "$hash"
 "$u" key -c -n k.vhd -k key
 head -c 32 /dev/urandom >other
 exits 22 "$u" key -c -n k.vhd -k other 2>err
+contains err 'other: is not the key of this image'
 exits 17 "$u" key -s -n k.vhd -k other 2>err
 "$u" scan -M -m k.vhd >out
 contains out "keyhash=$hash"

@@ -101,7 +101,10 @@ static int check_sizes(struct merge *m, struct blktap_error **err)
 {
 	if (m->child->size <= m->size)
 		return 0;
-	return bt_fail(err, -ENOSPC, "grow it first: vhd-util resize",
+	return bt_fail(err, -ENOSPC,
+		       m->has_raw ? "grow it first: truncate -s, or a larger "
+				    "device"
+				  : "grow it first: vhd-util resize",
 		       "%s: has %" PRIu64 " bytes, less than the %" PRIu64
 		       " of its child",
 		       m->file->path, m->size, m->child->size);

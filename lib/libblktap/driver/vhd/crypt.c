@@ -316,9 +316,11 @@ int bt_vhdimg_open_cipher(struct bt_vhdimg *img, const struct bt_args *args,
 			       "%s: keyhash cookie is %u: only 1 is known",
 			       img->f.path, cookie);
 	if (cookie && !ref)
-		return bt_fail(err, -ENOKEY,
-			       "give its key: vhd(\"...\", key=\"file:/path\")",
-			       "%s: the image is encrypted", img->f.path);
+		return bt_fail(
+			err, -ENOKEY,
+			"give its key: vhd(\"...\", key=\"file:/path\"); "
+			"vhd-util copy takes it with --source-key",
+			"%s: the image is encrypted", img->f.path);
 	if (cookie)
 		return take_key(img, &batmap.keyhash, ref, err);
 	/* what it stands on may be encrypted, or what stands on it */

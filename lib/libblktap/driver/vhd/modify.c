@@ -101,6 +101,8 @@ int blktap_vhd_repair(const char *path, uint32_t flags,
 
 /* ---- the parent ----------------------------------------------------------- */
 
+#define LEVELS_MAX 65536u /* of a chain that is looked at for a loop */
+
 struct naming {
 	struct bt_vhdmove move;
 	uint8_t text[PARENT_LOCATORS][BT_VHD_LOCATOR_LEN_MAX];
@@ -171,18 +173,46 @@ static bool is_itself(const struct blktap_vhd *vhd, const char *path)
 	       a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
+/* A chain that goes on for ever could not be opened. What else is wrong further
+ * down may be mended later. */
+static int check_end(const struct blktap_vhd *vhd, const char *parent, bool raw,
+		     struct blktap_error **err)
+{
+	char *at = strdup(parent), *next = NULL;
+	unsigned int depth;
+	bool loop = false;
+
+	for (depth = 0; at && !loop && depth < LEVELS_MAX; depth++) {
+		struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+
+		loop = is_itself(vhd, at);
+		next = NULL;
+		if (!loop && !raw && !blktap_vhd_get_info(at, &info, NULL))
+			blktap_vhd_get_parent(at, false, &next, NULL);
+		raw = info.parent_is_raw;
+		free(at);
+		at = next;
+	}
+	free(at);
+	return loop ? bt_fail(err, -ELOOP,
+			      "name an image that does not stand on it",
+			      depth == 1 ? "%s: is the image itself"
+					 : "%s: stands on the image itself",
+			      parent)
+		    : 0;
+}
+
 static int name_parent(struct blktap_vhd *vhd, const char *parent, bool raw,
 		       struct naming *n, struct blktap_error **err)
 {
-	char *absolute = realpath(parent, NULL);
 	char *child = realpath(vhd->img->f.path, NULL);
+	char *absolute = child ? realpath(parent, NULL) : NULL;
 	char *relative = NULL;
 	struct bt_fault fault = { 0 };
-	int rc = absolute && child ? 0 : -errno;
+	int rc = absolute ? 0 : -errno;
 
-	if (!rc && is_itself(vhd, absolute))
-		rc = bt_fault_set(&fault, -ELOOP, "parent", 0,
-				  "it is the image itself", NULL);
+	if (!rc)
+		rc = check_end(vhd, absolute, raw, err);
 	if (!rc)
 		rc = bt_path_relative(child, absolute, &relative);
 	if (!rc)
