@@ -287,6 +287,126 @@ START_TEST(zeroes_replace_and_a_discard_brings_nothing_back)
 }
 END_TEST
 
+/* The origin is a server that ends and is there again with what it had flushed. */
+static void lose_unflushed(void)
+{
+	static unsigned char left[SIZE];
+
+	platter_cut(0, platters.now, PLATTER_NOTHING, left);
+	memcpy(platters.bytes[0], left, SIZE);
+	bt_node_lose(bt_node_port(rig.root, 0, 0)->lower);
+}
+
+START_TEST(what_a_lost_server_had_not_flushed_is_written_back_again)
+{
+	must_open("mode=writeback dirty=100% bypass=0");
+	platter_begin();
+	fill(6, 0, 128u << 10);
+	if (_i & 1)
+		ck_assert_int_eq(rig_flush(&rig), 0);
+	pass_time(2 * NS_PER_S);
+	ck_assert_uint_eq(value("dirty"), 0);
+	lose_unflushed();
+	ck_assert_int_eq(platters.bytes[0][0], 0);
+	ck_assert_int_eq(rig_flush(&rig), 0);
+	if (_i & 2) {
+		close_cache();
+	} else {
+		drop_cache();
+		must_open("mode=writeback dirty=100% bypass=0");
+		expect(6, 0, 128u << 10);
+		close_cache();
+	}
+	ck_assert_int_eq(platters.bytes[0][0], 6);
+	ck_assert_int_eq(platters.bytes[0][(128u << 10) - 1], 6);
+}
+END_TEST
+
+START_TEST(what_is_written_back_keeps_its_slot_until_a_flush)
+{
+	uint32_t i;
+
+	must_open("mode=writeback dirty=100% bypass=0");
+	platter_begin();
+	fill(6, 0, SLOTS * (64u << 10));
+	pass_time(NS_PER_S);
+	pass_time(NS_PER_S);
+	ck_assert_uint_eq(value("dirty"), 0);
+	platters.fault = (struct platter_fault){
+		.op = BLKTAP_OP_FLUSH, .leaf = 0, .times = 1000, .error = -EIO
+	};
+	for (i = SLOTS; i < 16; i++)
+		expect(0, i * (64u << 10), 64u << 10);
+	settle();
+	lose_unflushed();
+	platters.fault.op = -1;
+	ck_assert_int_eq(rig_flush(&rig), 0);
+	expect(6, 0, SLOTS * (64u << 10));
+	close_cache();
+	ck_assert_int_eq(platters.bytes[0][(SLOTS << 16) - 1], 6);
+}
+END_TEST
+
+/* Each event of writing back, and of the flush, is a moment at which it goes. */
+START_TEST(a_server_lost_at_any_moment_loses_nothing_of_a_cache)
+{
+	bool done = false;
+	struct bt_request *req;
+	int i, turns = _i / 2;
+
+	must_open("mode=writeback dirty=100% bypass=0");
+	platter_begin();
+	fill(6, 0, 8192);
+	fill(7, 16384, 8192);
+	fill(8, 64u << 10, 8192);
+	bt_loop_advance(rig.env.loop, NS_PER_S);
+	platters.hold = true;
+	while (bt_loop_turn(rig.env.loop, 0) > 0)
+		;
+	req = bt_pool_take(rig.pool);
+	req->op = BLKTAP_OP_FLUSH;
+	req->flags = _i & 1 ? BT_REQUEST_LAST : 0;
+	req->opaque = &done;
+	for (i = 0; i < turns && !done; i++) {
+		if (i == 3)
+			bt_port_submit(&rig.top, req);
+		platter_turn();
+		bt_loop_turn(rig.env.loop, 0);
+	}
+	lose_unflushed();
+	if (turns <= 3)
+		bt_port_submit(&rig.top, req);
+	guest_wait(&rig, &done);
+	ck_assert_int_eq(req->error, 0);
+	bt_pool_give(req);
+	drop_cache();
+	must_open("mode=writeback dirty=100% bypass=0");
+	expect(6, 0, 8192);
+	expect(7, 16384, 8192);
+	expect(8, 64u << 10, 8192);
+	close_cache();
+	ck_assert_int_eq(platters.bytes[0][64u << 10], 8);
+}
+END_TEST
+
+START_TEST(with_the_store_lost_as_well_a_flush_tells)
+{
+	must_open("mode=writeback dirty=100% bypass=0");
+	platter_begin();
+	fill(6, 0, 4096);
+	pass_time(NS_PER_S);
+	platters.fault = (struct platter_fault){
+		.op = BLKTAP_OP_READ, .leaf = 1, .times = 1, .error = -EIO
+	};
+	expect(6, 0, 4096); /* the origin has it */
+	ck_assert(has_state("lost"));
+	lose_unflushed();
+	ck_assert_int_eq(rig_flush(&rig), -EIO);
+	ck_assert_int_eq(rig_flush(&rig), 0);
+	close_cache();
+}
+END_TEST
+
 static struct blktap_extent ask(uint64_t offset, uint64_t length)
 {
 	struct blktap_extent extents[4] = { { 0 } };
@@ -458,6 +578,14 @@ int main(void)
 	tcase_add_test(all, a_long_run_passes_by);
 	tcase_add_test(all,
 		       what_was_dirty_is_not_evicted_before_that_is_durable);
+	tcase_add_loop_test(
+		all, what_a_lost_server_had_not_flushed_is_written_back_again,
+		0, 4);
+	tcase_add_test(all, what_is_written_back_keeps_its_slot_until_a_flush);
+	tcase_add_loop_test(
+		all, a_server_lost_at_any_moment_loses_nothing_of_a_cache, 0,
+		24);
+	tcase_add_test(all, with_the_store_lost_as_well_a_flush_tells);
 	tcase_add_test(all, zeroes_replace_and_a_discard_brings_nothing_back);
 	tcase_add_test(all, what_is_dirty_is_data);
 	tcase_add_test(all, a_prefetch_makes_it_warm);

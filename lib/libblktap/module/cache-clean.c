@@ -73,7 +73,10 @@ static void job_written(struct bt_task *task)
 		fail_job(job, job->cache->origin);
 		return;
 	}
-	bt_cache_set_clean(job->cache, job->slot, job->bits);
+	/* a part of it may have been lost while the rest was written */
+	bt_cache_look_lost(job->cache);
+	if (job->doubts == job->cache->doubts)
+		bt_cache_set_clean(job->cache, job->slot, job->bits);
 	if (!job->cache->draining)
 		job->cache->clean_error = 0;
 	end_job(job);
@@ -112,6 +115,8 @@ static void job_read(struct bt_task *task)
 		bt_cache_lose(job->cache, task->error, false);
 		fail_job(job, job->cache->store);
 	} else {
+		bt_cache_look_lost(job->cache);
+		job->doubts = job->cache->doubts;
 		move(job, job->cache->origin, BLKTAP_OP_WRITE, job_written);
 	}
 }

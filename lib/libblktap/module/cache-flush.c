@@ -6,7 +6,9 @@
  *
  * Data, then map: the table calls dirty what is flushed into its slots, and clean
  * what is flushed in the origin. Where the origin's flush fails, what was written
- * back since the last one is dirty again, and the table stays as it was.
+ * back since the last one is dirty again, and the table stays as it was. Where the
+ * origin says that it lost what it had not flushed, that is dirty again as well, and
+ * the round begins anew: its flush covers less than it was to.
  *
  * A last flush writes everything back before (DRAINING), so that the origin is whole
  * without its cache, puts into the table what is valid, and marks the store clean. */
@@ -18,6 +20,7 @@
 #include "util/checked.h"
 
 static void begin_round(struct bt_cache *cache);
+static void send_round(struct bt_cache *cache);
 
 /* ---- the end ---------------------------------------------------------------- */
 
@@ -81,9 +84,19 @@ static void marked_clean(struct bt_header_writer *writer, int error)
 	end_last(cache, 0);
 }
 
+/* What the round covers is dirty again, in part. */
+static bool is_in_doubt(const struct bt_cache *cache)
+{
+	return cache->round_doubts != cache->doubts && !cache->spoiled;
+}
+
 static void committed(struct bt_cache *cache)
 {
 	bt_cache_staged(cache);
+	if (is_in_doubt(cache)) {
+		send_round(cache);
+		return;
+	}
 	if (!cache->last || cache->lost || cache->dirty_blocks ||
 	    cache->marked || cache->state != BT_CACHE_RUNNING) {
 		end_last(cache, 0);
@@ -121,7 +134,15 @@ static void joined(struct bt_cache *cache)
 	}
 	if (cache->store_error)
 		bt_cache_lose(cache, cache->store_error, true);
-	if (cache->spoiled) {
+	bt_cache_look_lost(cache);
+	if (cache->gone) {
+		cache->gone = false;
+		bt_cache_unstage(cache, true);
+		end_round(cache, -EIO, cache->origin->lower);
+	} else if (is_in_doubt(cache)) {
+		bt_cache_unstage(cache, true);
+		send_round(cache);
+	} else if (cache->spoiled) {
 		bt_cache_unstage(cache, false);
 		end_last(cache, -EIO);
 	} else if (cache->with_store && !cache->store_error) {
@@ -156,6 +177,7 @@ static void go(struct bt_cache *cache)
 	bool all = cache->last && !cache->lost && !cache->dirty_blocks &&
 		   cache->state == BT_CACHE_RUNNING;
 
+	cache->round_doubts = cache->doubts;
 	bt_cache_stage(cache, all);
 	cache->with_store = all || cache->dirty_blocks || cache->marked;
 	cache->origin_error = 0;
@@ -207,6 +229,13 @@ static void begin_round(struct bt_cache *cache)
 	cache->tidy = false;
 	bt_list_splice_tail(&cache->round, &cache->flushes);
 	cache->last = is_last(cache);
+	send_round(cache);
+}
+
+/* A last one is sent when nothing is dirty any more. */
+static void send_round(struct bt_cache *cache)
+{
+	bt_cache_look_lost(cache);
 	if (!cache->last) {
 		go(cache);
 		return;

@@ -10,7 +10,9 @@
  * A hand goes round (CLOCK) and takes slots that were not used since it passed and
  * in which nothing is dirty. It passes those that the table on disk calls dirty,
  * though they are not any more ("marked"): filled with another chunk, they would be
- * taken for the old one's data after a crash. The next flush frees them. */
+ * taken for the old one's data after a crash. And it passes those that were written
+ * back since the origin's last flush, since an origin may lose that and go on. The
+ * next flush frees both. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,17 +111,22 @@ static void remove_slot(struct bt_cache *cache, uint32_t slot)
 	memset(s, 0, sizeof(*s));
 }
 
+static bool needs_flush(const struct bt_cache_slot *s)
+{
+	return s->marked || s->cleaned || s->covered;
+}
+
 uint32_t bt_cache_take(struct bt_cache *cache, uint64_t chunk)
 {
-	bool marked = false;
+	bool wanted = false;
 	uint32_t i, at;
 
 	for (i = 0; i < STEPS; i++) {
 		struct bt_cache_slot *s = &cache->slots[at = cache->hand];
 
 		cache->hand = (cache->hand + 1) % cache->slot_count;
-		if (s->busy || s->dirty || s->marked) {
-			marked |= s->marked && !s->dirty;
+		if (s->busy || s->dirty || needs_flush(s)) {
+			wanted |= !s->dirty && needs_flush(s);
 			continue;
 		}
 		if (s->chunk && s->used) {
@@ -130,7 +137,7 @@ uint32_t bt_cache_take(struct bt_cache *cache, uint64_t chunk)
 		bt_cache_insert(cache, at, chunk);
 		return at;
 	}
-	if (marked)
+	if (wanted)
 		bt_cache_tidy(cache);
 	return BT_CACHE_NONE;
 }
@@ -195,20 +202,29 @@ void bt_cache_drop_clean(struct bt_cache *cache)
 		cache->slots[i].valid = cache->slots[i].dirty;
 }
 
-/* What was written back to the one that went may not be in the one that came. */
-static void forget_origin(struct bt_cache *cache)
+/* What was written back since the last flush may not be there. */
+static void doubt_written(struct bt_cache *cache)
 {
 	uint32_t i;
 
+	cache->doubts++;
 	for (i = 0; i < cache->slot_count; i++) {
 		struct bt_cache_slot *s = &cache->slots[i];
-		uint16_t back = (s->cleaned | s->covered) & s->valid;
+		uint16_t written = s->cleaned | s->covered;
+		uint16_t back = written & s->valid;
 
+		/* of a store that failed; with it this cannot be mended */
+		cache->gone |= written != back;
 		if (back)
 			bt_cache_set_dirty(cache, i, back);
 	}
-	bt_cache_drop_clean(cache);
 	bt_cache_clean_kick(cache);
+}
+
+static void forget_origin(struct bt_cache *cache)
+{
+	doubt_written(cache);
+	bt_cache_drop_clean(cache);
 	bt_log(cache->node->env->log, BLKTAP_LOG_INFO,
 	       "%s: the origin is another one now; what was read from it is "
 	       "dropped",
@@ -224,6 +240,26 @@ void bt_cache_look_below(struct bt_cache *cache)
 	cache->below = below;
 	if (changed)
 		forget_origin(cache);
+}
+
+void bt_cache_look_lost(struct bt_cache *cache)
+{
+	const struct bt_env *env = cache->node->env;
+	uint64_t losses;
+
+	if (bt_likely(cache->lost_all == env->losses))
+		return;
+	cache->lost_all = env->losses;
+	losses = bt_port_losses(cache->origin);
+	if (losses == cache->losses)
+		return;
+	cache->losses = losses;
+	doubt_written(cache);
+	bt_log(env->log, BLKTAP_LOG_WARNING,
+	       "%s: '%s' may have lost what it had not flushed: %llu bytes are "
+	       "dirty now and will be written back again",
+	       cache->node->name, cache->origin->lower->name,
+	       (unsigned long long)cache->dirty_blocks * BT_CACHE_BLOCK);
 }
 
 void bt_cache_lose(struct bt_cache *cache, int error, bool spoiled)

@@ -190,6 +190,8 @@ static int cache_open(struct bt_node *node, const struct bt_args *args,
 		return rc;
 	}
 	bt_cache_look_below(cache);
+	cache->losses = bt_port_losses(cache->origin);
+	cache->lost_all = node->env->losses;
 	cache_reconfigure(node, args);
 	return 0;
 }

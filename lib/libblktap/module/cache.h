@@ -53,6 +53,7 @@ struct bt_cache_job { /* a chunk on its way to the origin */
 	struct bt_range range;
 	uint32_t slot;
 	uint16_t bits;
+	uint64_t doubts; /* of the cache, when it was written */
 	char *buffer;
 	bool busy;
 };
@@ -80,6 +81,11 @@ struct bt_cache {
 	uint64_t epoch; /* what was read below in another one is not kept */
 	uint64_t below; /* what the origin stands on */
 	uint64_t links; /* the env's, when that was looked at */
+	uint64_t losses; /* the origin's, as last looked at, */
+	uint64_t lost_all; /* and the env's */
+	bool gone; /* it lost what the store has not got any more */
+	uint64_t
+		doubts; /* how often what was written back became dirty again */
 	bool lost; /* the store failed: nothing new goes there */
 	bool spoiled; /* a flush of the store failed: dirty data is in doubt */
 	enum bt_cache_state state;
@@ -105,6 +111,7 @@ struct bt_cache {
 	bool tidy; /* a round is wanted, to free slots */
 	bool last;
 	bool with_store; /* the round's */
+	uint64_t round_doubts; /* when its flushes went out */
 	uint32_t flush_out;
 	int origin_error, store_error, result;
 	struct bt_node *failed;
@@ -180,6 +187,8 @@ void bt_cache_drop(struct bt_cache *cache, uint32_t slot, uint16_t bits);
 void bt_cache_drop_clean(struct bt_cache *cache);
 /* Whether the origin is still what it was; else nothing read from it is. */
 void bt_cache_look_below(struct bt_cache *cache);
+/* Whether the origin lost what it had not flushed: that is dirty again then. */
+void bt_cache_look_lost(struct bt_cache *cache);
 bool bt_cache_is_sequential(struct bt_cache *cache,
 			    const struct bt_request *req);
 /* The store failed: says so once. */
