@@ -154,6 +154,80 @@ START_TEST(a_disk_closes_though_a_node_of_it_is_stopped)
 }
 END_TEST
 
+#define SHARED(above, node)                                        \
+	"a :: disk(\"a\") -> " above " -> f :: fault(rules="       \
+	"[\"write 0..128k EIO p=100%%\"], @on_error=" node ") -> " \
+	"r :: ram(1M);\n"                                          \
+	"b :: disk(\"b\") -> t :: slice(offset=64k, size=64k) -> f;\n"
+#define SLICE "s :: slice(offset=0, size=64k)"
+static bool is_waiting(const struct blktap_disk *disk)
+{
+	struct blktap_disk_stats stats = { .size = sizeof(stats) };
+
+	blktap_disk_get_stats(disk, &stats);
+	return stats.outstanding == 1;
+}
+
+START_TEST(a_disk_that_closes_gives_up_no_request_of_another)
+{
+	static const char *const texts[] = { SHARED(SLICE, "stop"),
+					     SHARED(SLICE, "retry") };
+	struct blktap_disk *a, *b;
+	struct sent of_a, of_b;
+	char back[4096];
+
+	put("x.mason", texts[_i]);
+	a = open_disk("x.mason", "a");
+	b = open_disk("x.mason", "b");
+	send(a, &of_a, BLKTAP_OP_WRITE);
+	if (!_i)
+		wait_for_stop(a);
+	send(b, &of_b, BLKTAP_OP_WRITE);
+	ck_assert_int_ge(blktap_context_run(context, 20), 0);
+	ck_assert_int_eq(blktap_disk_close(a), 0);
+	ck_assert_int_eq(of_a.error, -EIO);
+	ck_assert_int_ge(blktap_context_run(context, 20), 0);
+	ck_assert(is_waiting(b));
+	ck_assert(_i || is_stopped(b));
+	must_apply(b,
+		   "b :: disk(\"b\") -> t :: slice(offset=64k, size=64k) "
+		   "-> r :: ram(1M);",
+		   "removed");
+	ck_assert_int_eq(end_of(&of_b), 0);
+	ck_assert_int_eq(io(b, BLKTAP_OP_READ, 0, back, 4096), 0);
+	ck_assert_int_eq(back[0], 5);
+	ck_assert_int_eq(blktap_disk_close(b), 0);
+}
+END_TEST
+
+/* And where two disks share the node whose children wait, none waits for ever. */
+START_TEST(a_disk_closes_though_a_shared_node_waits)
+{
+	struct blktap_disk *a, *b;
+	struct sent of_a, of_b;
+
+	put("x.mason",
+	    "a :: disk(\"a\") -> s :: slice(offset=0, size=64k) -> m;\n"
+	    "b :: disk(\"b\") -> t :: slice(offset=64k, size=64k) -> m;\n"
+	    "m :: mirror() => (p :: slice(offset=0, size=512k) -> f), "
+	    "(q :: slice(offset=512k, size=512k) -> f);\n"
+	    "f :: fault(rules=[\"write EIO times=4\"], @on_error=stop) -> "
+	    "r :: ram(1M);");
+	a = open_disk("x.mason", "a");
+	b = open_disk("x.mason", "b");
+	send(a, &of_a, BLKTAP_OP_WRITE);
+	wait_for_stop(a);
+	ck_assert_int_eq(blktap_disk_close(a), 0);
+	ck_assert_int_eq(of_a.error, -EIO);
+	/* it is stopped still, and no longer gives up */
+	send(b, &of_b, BLKTAP_OP_WRITE);
+	ck_assert_int_ge(blktap_context_run(context, 20), 0);
+	ck_assert_int_eq(of_b.error, 1);
+	ck_assert_int_eq(blktap_disk_close(b), 0);
+	ck_assert_int_eq(of_b.error, 0);
+}
+END_TEST
+
 START_TEST(retry_sends_a_request_again_until_it_succeeds)
 {
 	struct blktap_disk *disk =
@@ -372,6 +446,9 @@ int main(void)
 	tcase_add_test(tc, another_node_in_its_place_gets_what_waited);
 	tcase_add_test(tc, what_stops_again_waits_again_and_nothing_is_lost);
 	tcase_add_test(tc, a_disk_closes_though_a_node_of_it_is_stopped);
+	tcase_add_loop_test(
+		tc, a_disk_that_closes_gives_up_no_request_of_another, 0, 2);
+	tcase_add_test(tc, a_disk_closes_though_a_shared_node_waits);
 	tcase_add_test(tc, retry_sends_a_request_again_until_it_succeeds);
 	tcase_add_test(
 		tc, what_errors_lead_to_changes_while_requests_are_in_flight);

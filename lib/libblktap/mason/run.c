@@ -297,15 +297,38 @@ void bt_run_leaving(struct bt_front *front)
 	free(live);
 }
 
+/* What the front reaches alone has children for it alone. Without memory that is
+ * left to bt_run_give_up_shared. */
 void bt_run_give_up(struct bt_front *front)
 {
 	struct bt_run *run = front->run;
 	uint32_t i, count = run->file->graph->count;
+	bool *live = calloc(count, sizeof(*live));
 
+	front->top->gives_up = true;
+	if (live)
+		bt_run_reach(run, front, run->file->graph, live);
+	for (i = 0; live && i < count; i++)
+		if (run->nodes[i] && !live[i])
+			run->nodes[i]->gives_up = true;
+	free(live);
+	bt_env_unpark(run->env);
+}
+
+void bt_run_give_up_shared(struct bt_front *front)
+{
+	struct bt_run *run = front->run;
+	uint32_t i, count = run->file->graph->count;
+	bool *mine = calloc(count, sizeof(*mine));
+
+	if (mine) {
+		mine[front->index] = true;
+		reach_down(run->file->graph, mine);
+	}
 	for (i = 0; i < count; i++)
-		if (run->nodes[i] &&
-		    run->nodes[i]->on_error != BT_ON_ERROR_DEGRADE)
-			bt_node_set_on_error(run->nodes[i], BT_ON_ERROR_REPORT);
+		if (run->nodes[i] && (!mine || mine[i]))
+			run->nodes[i]->gives_up = true;
+	free(mine);
 	bt_env_unpark(run->env);
 }
 
@@ -339,7 +362,7 @@ void bt_run_leave(struct bt_front *front)
 		if (!node)
 			continue;
 		if (is_wanted(node)) {
-			bt_core_set(g, node);
+			node->gives_up = false;
 			continue;
 		}
 		run->nodes[g->index] = NULL;

@@ -107,9 +107,12 @@ void bt_run_link(struct bt_front *front);
 void bt_run_leaving(struct bt_front *front);
 /* The run's fronts know it no more. */
 void bt_run_forget(struct bt_front *front);
-/* The front goes, and what waits for a stopped node is to fail: until then what it
- * reaches reports its errors. */
+/* The front goes, and what it sent does not wait for a node that is stopped or tried
+ * again: it goes down once more and ends. What others sent waits on. */
 void bt_run_give_up(struct bt_front *front);
+/* The same, and what nodes that others reach as well send on their own account, for
+ * whomever: where the front's requests wait for that. */
+void bt_run_give_up_shared(struct bt_front *front);
 /* Closes what only this front reached. Its top leads nowhere, and nothing is in
  * flight. The run itself stays. */
 void bt_run_leave(struct bt_front *front);

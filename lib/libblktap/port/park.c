@@ -7,7 +7,8 @@
  *
  * A request that waits has left the node and its edge, so a gate drains over it,
  * and where the edge is swung to another node it goes there. The core's own
- * flushes never wait: who sends them wants the answer. */
+ * flushes never wait: who sends them wants the answer. Nor does what a disk sent
+ * that is being closed, while what others sent through the same edge waits on. */
 #include "port/port.h"
 
 #include <errno.h>
@@ -88,11 +89,31 @@ static void init(struct bt_env *env)
 	bt_timer_init(&env->unpark, due);
 }
 
-void bt_port_wait(struct bt_port *port, struct bt_request *req)
+/* Whoever sent it, a disk or the node whose child it is, goes. req is above port. */
+static bool is_given_up(const struct bt_port *port,
+			const struct bt_request *req)
+{
+	const struct bt_frame *frame;
+
+	for (frame = req->top; frame; frame = frame->prev)
+		port = frame->port;
+	return port->upper ? port->upper->gives_up : port->gives_up;
+}
+
+static void hold(struct bt_port *port, struct bt_request *req)
 {
 	bt_list_add_tail(&port->held, &req->link);
 	if (bt_list_empty(&port->parked))
 		bt_list_add_tail(&port->env->parked, &port->parked);
+}
+
+bool bt_port_wait(struct bt_port *port, struct bt_request *req)
+{
+	if (is_given_up(port, req))
+		return false;
+	init(port->env);
+	hold(port, req);
+	return true;
 }
 
 /* The wait of an edge grows while requests of it fail, and begins anew after a
@@ -130,7 +151,7 @@ static void stop(struct bt_node *node, const struct bt_request *req)
 bool bt_port_park(struct bt_port *port, struct bt_node *node,
 		  struct bt_request *req)
 {
-	if (!is_worth_it(req, node->on_error))
+	if (!is_worth_it(req, node->on_error) || is_given_up(port, req))
 		return false;
 	init(port->env);
 	if (node->on_error == BT_ON_ERROR_STOP)
@@ -140,7 +161,7 @@ bool bt_port_park(struct bt_port *port, struct bt_node *node,
 	req->error = 0;
 	req->failed = NULL;
 	req->extent_count = 0;
-	bt_port_wait(port, req);
+	hold(port, req);
 	return true;
 }
 

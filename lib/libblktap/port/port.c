@@ -220,10 +220,9 @@ void bt_port_submit(struct bt_port *port, struct bt_request *req)
 			bt_list_add_tail(&port->held, &req->link);
 			return;
 		}
-		if (bt_unlikely(port->lower->stopped)) {
-			bt_port_wait(port, req);
+		if (bt_unlikely(port->lower->stopped) &&
+		    bt_port_wait(port, req))
 			return;
-		}
 	}
 	enter(port, req, flow);
 }

@@ -289,6 +289,7 @@ struct bt_port {
 	struct bt_gate *gate; /* the one that holds it, or NULL */
 	uint64_t written; /* writes completed; starts at 1 */
 	uint64_t flushed; /* value of written that the last flush covers */
+	bool gives_up; /* a top edge: park.c holds nothing that came by it */
 	/* top edges: the request is out of the graph */
 	void (*done)(struct bt_port *port, struct bt_request *req);
 	void *opaque;
@@ -309,6 +310,7 @@ struct bt_node {
 	bool is_open;
 	enum bt_on_error on_error;
 	bool stopped; /* by on_error; nothing enters it */
+	bool gives_up; /* park.c holds nothing that is its child */
 	enum bt_stats_level stats_level;
 	/* It goes on when the graph above it ends: it sees no BT_REQUEST_LAST. */
 	bool stays;
@@ -421,8 +423,9 @@ void bt_request_complete(struct bt_request *req, int error);
  * false where it is to go up. */
 bool bt_port_park(struct bt_port *port, struct bt_node *node,
 		  struct bt_request *req);
-/* It waits for a node that is stopped. */
-void bt_port_wait(struct bt_port *port, struct bt_request *req);
+/* It waits for a node that is stopped; false where it is not to wait, see
+ * gives_up. */
+bool bt_port_wait(struct bt_port *port, struct bt_request *req);
 /* The port's requests have gone elsewhere, or it goes itself. */
 void bt_port_forget(struct bt_port *port);
 /* From now on; it is not stopped any more. Then bt_env_unpark. */

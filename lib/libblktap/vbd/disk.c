@@ -16,6 +16,7 @@
 #define DEFAULT_DEADLINE_MS 120000u
 #define MIN_FRAME_BYTES 1024u
 #define BUSY_STEP_MS 20
+#define GIVE_UP_NS (500 * BT_NS_PER_MS)
 
 /* ---- pools ---------------------------------------------------------------- */
 
@@ -192,6 +193,7 @@ static void free_disk(struct blktap_disk *disk)
 	bt_vbd_pool_destroy(disk, disk->internal);
 	bt_timer_cancel(&disk->sweep);
 	bt_timer_cancel(&disk->unpark);
+	bt_timer_cancel(&disk->give_up);
 	bt_gate_release(&disk->gate);
 	bt_work_cancel(&disk->close_work);
 	bt_work_cancel(&disk->edit_work);
@@ -206,6 +208,8 @@ static void free_disk(struct blktap_disk *disk)
 	free(disk->name);
 	free(disk);
 }
+
+static void give_up_shared(struct bt_timer *timer);
 
 static void init_disk(struct blktap_disk *disk, struct blktap_context *context,
 		      const struct blktap_disk_options *options)
@@ -226,6 +230,7 @@ static void init_disk(struct blktap_disk *disk, struct blktap_context *context,
 	bt_retry_init(disk);
 	bt_pause_init(disk);
 	bt_edit_init(disk);
+	bt_timer_init(&disk->give_up, give_up_shared);
 	bt_rangelock_init(&disk->ranges);
 	bt_port_init(&disk->top, &context->env, NULL, "top");
 	disk->top.done = bt_admit_done;
@@ -340,12 +345,33 @@ static void note_flush(struct bt_request *req)
 	bt_pool_give(req);
 }
 
+/* Its requests wait in a node that another disk uses as well, for what that node
+ * sends on: whose it is cannot be told. */
+static void give_up_shared(struct bt_timer *timer)
+{
+	struct blktap_disk *disk =
+		bt_container_of(timer, struct blktap_disk, give_up);
+
+	if (disk->front.run && !(is_idle(disk) && is_flushed(disk)))
+		bt_run_give_up_shared(&disk->front);
+}
+
+static void give_up(struct blktap_disk *disk)
+{
+	struct bt_loop *loop = disk->context->loop;
+
+	bt_run_give_up(&disk->front);
+	if (bt_timer_arm(loop, &disk->give_up, bt_loop_now(loop) + GIVE_UP_NS) <
+	    0)
+		bt_run_give_up_shared(&disk->front);
+}
+
 /* Everything that waits for something the disk will not get any more. */
 void bt_vbd_shut(struct blktap_disk *disk)
 {
 	disk->closing = true;
 	if (disk->front.run)
-		bt_run_give_up(&disk->front);
+		give_up(disk);
 	bt_retry_fail_all(disk, -ESHUTDOWN);
 	bt_edit_fail_all(disk, -ESHUTDOWN);
 	if (disk->state == BT_VBD_PAUSED)

@@ -93,6 +93,7 @@ struct blktap_disk {
 	enum bt_vbd_state state;
 	bool closing;
 	int close_error; /* of the last flush */
+	struct bt_timer give_up; /* when a close waits for others' nodes */
 
 	struct bt_list life; /* admitted requests, oldest first */
 	struct bt_timer sweep; /* looks for late ones */
