@@ -116,8 +116,9 @@ void bt_image_file_close(struct bt_image_file *f)
 	close(fd);
 }
 
-int bt_image_file_stamp(const struct bt_image_file *f, struct bt_stamp *stamp)
+int bt_image_file_stamp(const struct bt_node *node, struct bt_stamp *stamp)
 {
+	const struct bt_image_file *f = node->data;
 	struct stat st;
 
 	if (fstat(f->file.fd, &st) < 0)
@@ -130,16 +131,17 @@ int bt_image_file_stamp(const struct bt_image_file *f, struct bt_stamp *stamp)
 	return 0;
 }
 
-int bt_image_file_relock(struct bt_image_file *f, enum bt_lock_mode mode,
+int bt_image_file_relock(struct bt_node *node, enum bt_lock_mode mode,
 			 struct blktap_error **err)
 {
+	struct bt_image_file *f = node->data;
 	int fd = f->file.fd, rc;
 
 	bt_image_unlock(fd);
 	if (mode == BT_LOCK_NONE)
 		return 0;
 	rc = bt_image_lock(fd, mode == BT_LOCK_EXCLUSIVE, f->path,
-			   f->node->env->log, err);
+			   node->env->log, err);
 	if (rc < 0)
 		bt_image_unlock(fd);
 	return rc;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The file below a driver: opened, locked, and handed to the engine. Only the
- * drivers include this.
+ * drivers include this. What a driver keeps of a node begins with its
+ * bt_image_file, so relock and get_stamp of their classes are the two below.
  *
  * The blocking calls are for opening and closing an image; they take any offset
  * and length, with O_DIRECT too. */
@@ -25,11 +26,11 @@ struct bt_image_file {
 int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 		       const char *path, uint32_t flags, bool read_only,
 		       struct blktap_error **err);
-/* See the class's relock. */
-int bt_image_file_relock(struct bt_image_file *f, enum bt_lock_mode mode,
+/* The class's relock. */
+int bt_image_file_relock(struct bt_node *node, enum bt_lock_mode mode,
 			 struct blktap_error **err);
-/* See the class's get_stamp. */
-int bt_image_file_stamp(const struct bt_image_file *f, struct bt_stamp *stamp);
+/* The class's get_stamp. */
+int bt_image_file_stamp(const struct bt_node *node, struct bt_stamp *stamp);
 /* Nothing is in flight. */
 void bt_image_file_close(struct bt_image_file *f);
 

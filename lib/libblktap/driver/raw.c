@@ -22,12 +22,14 @@
 #include "util/json.h"
 
 struct raw {
+	struct bt_image_file file; /* first, see driver/file.h */
 	struct bt_node *node;
-	struct bt_image_file file;
 	bool discard;
 	bool no_zero_range; /* the file system said so */
 	int flush_error;
 };
+
+_Static_assert(!offsetof(struct raw, file), "driver/file.h says so");
 
 struct raw_frame {
 	struct bt_io io;
@@ -275,21 +277,6 @@ static int raw_grow(struct bt_node *node, uint64_t size,
 	return 0;
 }
 
-static int raw_relock(struct bt_node *node, enum bt_lock_mode mode,
-		      struct blktap_error **err)
-{
-	struct raw *raw = node->data;
-
-	return bt_image_file_relock(&raw->file, mode, err);
-}
-
-static int raw_get_stamp(const struct bt_node *node, struct bt_stamp *stamp)
-{
-	const struct raw *raw = node->data;
-
-	return bt_image_file_stamp(&raw->file, stamp);
-}
-
 static int raw_create(const struct bt_create *create, struct blktap_error **err)
 {
 	off_t size = (off_t)create->size;
@@ -321,7 +308,7 @@ const struct blktap_class bt_raw_class = {
 	.submit = raw_submit,
 	.get_status = raw_get_status,
 	.create = raw_create,
-	.relock = raw_relock,
+	.relock = bt_image_file_relock,
 	.grow = raw_grow,
-	.get_stamp = raw_get_stamp,
+	.get_stamp = bt_image_file_stamp,
 };

@@ -397,3 +397,9 @@ const char *bt_node_path(const struct bt_node *node)
 
 	return text ? text : node->name;
 }
+
+int bt_node_relock(struct bt_node *node, enum bt_lock_mode mode,
+		   struct blktap_error **err)
+{
+	return node->cls->relock ? node->cls->relock(node, mode, err) : 0;
+}

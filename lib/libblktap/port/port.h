@@ -391,6 +391,9 @@ uint64_t bt_port_losses(const struct bt_port *port);
 /* What the node stands for: its first argument, e.g. the path of a file; its name
  * where it has none. The node's. */
 const char *bt_node_path(const struct bt_node *node);
+/* See the class's relock; 0 where it has no files. */
+int bt_node_relock(struct bt_node *node, enum bt_lock_mode mode,
+		   struct blktap_error **err);
 
 /* ---- ports ---------------------------------------------------------------- */
 

@@ -171,8 +171,8 @@ static int demote(struct blktap_disk *disk, const struct bt_snapshot *files,
 		*pause_ns = swing.pause_ns;
 	/* lower nodes are shared, and stay */
 	bt_node_destroy(rc < 0 ? swing.node : old);
-	if (!rc && swing.node->cls->relock)
-		rc = swing.node->cls->relock(swing.node, BT_LOCK_SHARED, err);
+	if (!rc)
+		rc = bt_node_relock(swing.node, BT_LOCK_SHARED, err);
 	return rc;
 }
 
@@ -180,7 +180,6 @@ static void demote_or_log(struct blktap_disk *disk,
 			  const struct bt_snapshot *files, uint64_t *pause_ns)
 {
 	struct blktap_error *err = NULL;
-	struct bt_node *old;
 
 	if (!demote(disk, files, pause_ns, &err))
 		return;
@@ -188,9 +187,7 @@ static void demote_or_log(struct blktap_disk *disk,
 	       "%s: %s stays open for writing: %s", disk->name, files->name,
 	       err ? blktap_error_get_message(err) : "");
 	blktap_error_destroy(err);
-	old = bt_chain_at(disk, 1);
-	if (old->cls->relock)
-		old->cls->relock(old, BT_LOCK_SHARED, NULL);
+	bt_node_relock(bt_chain_at(disk, 1), BT_LOCK_SHARED, NULL);
 }
 
 /* ---- all of it ------------------------------------------------------------ */

@@ -152,20 +152,7 @@ static void get_status(struct bt_node *node, struct bt_json *json, bool legacy)
 	bt_json_object_end(json);
 }
 
-static int relock(struct bt_node *node, enum bt_lock_mode mode,
-		  struct blktap_error **err)
-{
-	struct bt_qcow *q = node->data;
-
-	return bt_image_file_relock(&q->f, mode, err);
-}
-
-static int get_stamp(const struct bt_node *node, struct bt_stamp *stamp)
-{
-	const struct bt_qcow *q = node->data;
-
-	return bt_image_file_stamp(&q->f, stamp);
-}
+_Static_assert(!offsetof(struct bt_qcow, f), "driver/file.h says so");
 
 const struct blktap_class bt_qcow_class = {
 	.name = "qcow",
@@ -184,10 +171,10 @@ const struct blktap_class bt_qcow_class = {
 	.complete = complete,
 	.get_status = get_status,
 	.create = bt_qcow_create_v1,
-	.relock = relock,
+	.relock = bt_image_file_relock,
 	.set_parent = bt_qcow_set_parent,
 	.grow = bt_qcow_resize,
-	.get_stamp = get_stamp,
+	.get_stamp = bt_image_file_stamp,
 };
 
 const struct blktap_class bt_qcow2_class = {
@@ -207,8 +194,8 @@ const struct blktap_class bt_qcow2_class = {
 	.complete = complete,
 	.get_status = get_status,
 	.create = bt_qcow_create_v2,
-	.relock = relock,
+	.relock = bt_image_file_relock,
 	.set_parent = bt_qcow_set_parent,
 	.grow = bt_qcow_resize,
-	.get_stamp = get_stamp,
+	.get_stamp = bt_image_file_stamp,
 };

@@ -211,8 +211,8 @@ struct bt_qcow_guard {
 };
 
 struct bt_qcow {
+	struct bt_image_file f; /* first, see driver/file.h */
 	struct bt_node *node;
-	struct bt_image_file f;
 	struct bt_qcow_header header;
 	struct bt_qcow_geometry geo;
 	struct bt_meta *meta;

@@ -238,20 +238,7 @@ static void vhd_get_status(struct bt_node *node, struct bt_json *json,
 	bt_json_object_end(json);
 }
 
-static int vhd_relock(struct bt_node *node, enum bt_lock_mode mode,
-		      struct blktap_error **err)
-{
-	struct bt_vhdimg *img = node->data;
-
-	return bt_image_file_relock(&img->f, mode, err);
-}
-
-static int vhd_get_stamp(const struct bt_node *node, struct bt_stamp *stamp)
-{
-	const struct bt_vhdimg *img = node->data;
-
-	return bt_image_file_stamp(&img->f, stamp);
-}
+_Static_assert(!offsetof(struct bt_vhdimg, f), "driver/file.h says so");
 
 const struct blktap_class bt_vhd_class = {
 	.name = "vhd",
@@ -270,8 +257,8 @@ const struct blktap_class bt_vhd_class = {
 	.complete = vhd_complete,
 	.get_status = vhd_get_status,
 	.create = bt_vhdimg_create,
-	.relock = vhd_relock,
+	.relock = bt_image_file_relock,
 	.set_parent = bt_vhdimg_set_parent,
 	.grow = bt_vhdimg_grow_disk,
-	.get_stamp = vhd_get_stamp,
+	.get_stamp = bt_image_file_stamp,
 };

@@ -33,8 +33,8 @@ enum bt_vhdimg_kind { BT_VHDIMG_BITMAP, BT_VHDIMG_BAT, BT_VHDIMG_KINDS };
 #define BT_VHDIMG_BOUNCE 131072u
 
 struct bt_vhdimg {
+	struct bt_image_file f; /* first, see driver/file.h */
 	struct bt_node *node;
-	struct bt_image_file f;
 	struct bt_vhd_footer footer;
 	struct bt_vhd_footer_choice choice;
 	struct bt_vhd_header header;
