@@ -43,6 +43,10 @@ int bt_image_open_like(struct bt_env *env, const char *spec, uint32_t flags,
 		       const struct bt_node *child, struct bt_node **out,
 		       struct blktap_error **err);
 
+/* How the open image node is opened by itself: with the arguments that it has from
+ * what stood on it. A new string; NULL where memory lacks. */
+char *bt_image_spec_of(const struct bt_node *node);
+
 /* blktap_image_create for an image in whose chain there are some that do not record
  * the format of what they stand on; below is that, or NULL. */
 int bt_image_create_over(const char *format, const char *path,

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "port/args.h"
 #include "util/checked.h"
+#include "util/strbuf.h"
 
 /* A file that is in the chain already, to find a loop by. */
 struct link {
@@ -46,17 +47,41 @@ static int inherit(struct bt_args *args, const struct blktap_class *cls,
 /* The key that was given for an image is that of those below it as well, as the
  * tools that make encrypted chains have it. So is the format of what stands below
  * images that record none. */
+static const char *const inherited[] = { "key", "backing_format" };
+
 static int inherit_all(const struct bt_node *child, struct bt_args *args,
 		       const struct blktap_class *cls)
 {
-	static const char *const names[] = { "key", "backing_format" };
 	uint32_t i;
 	int rc = 0;
 
-	for (i = 0; child && i < BT_ARRAY_SIZE(names) && !rc; i++)
-		rc = inherit(args, cls, names[i],
-			     bt_args_string(child->args, names[i]));
+	for (i = 0; child && i < BT_ARRAY_SIZE(inherited) && !rc; i++)
+		rc = inherit(args, cls, inherited[i],
+			     bt_args_string(child->args, inherited[i]));
 	return rc;
+}
+
+char *bt_image_spec_of(const struct bt_node *node)
+{
+	struct bt_strbuf spec = BT_STRBUF_INIT;
+	const char *path = bt_node_path(node), *value;
+	uint32_t i, given = 0;
+
+	bt_strbuf_printf(&spec, "%s(", node->cls->name);
+	bt_strbuf_quote(&spec, path, strlen(path));
+	for (i = 0; i < BT_ARRAY_SIZE(inherited); i++) {
+		value = bt_args_string(node->args, inherited[i]);
+		if (!value || !bt_args_is_set(node->args, inherited[i]))
+			continue;
+		given++;
+		bt_strbuf_printf(&spec, ", %s=", inherited[i]);
+		bt_strbuf_quote(&spec, value, strlen(value));
+	}
+	bt_strbuf_putc(&spec, ')');
+	if (given)
+		return bt_strbuf_steal(&spec);
+	bt_strbuf_fini(&spec);
+	return strdup(node->name);
 }
 
 static int open_one(struct bt_env *env, const char *spec, uint32_t flags,

@@ -26,9 +26,7 @@
 
 #include "core/error.h"
 #include "image/image.h"
-#include "port/args.h"
 #include "util/path.h"
-#include "util/strbuf.h"
 
 #define AWAY ".committed"
 
@@ -235,14 +233,6 @@ static void fail_with(struct blktap_job *job, int rc, struct blktap_error *err)
 	bt_job_wake(job);
 }
 
-/* A driver without locks (a block device of the kernel's, ram) has nothing to
- * give up. */
-static int relock(struct bt_node *node, enum bt_lock_mode mode,
-		  struct blktap_error **err)
-{
-	return node->cls->relock ? node->cls->relock(node, mode, err) : 0;
-}
-
 /* Opens the same image once more, over the same images. */
 static int open_again(struct blktap_job *job, const struct bt_node *node,
 		      uint32_t flags, struct bt_node **out,
@@ -312,8 +302,8 @@ static void writer_is_in(struct blktap_job *job, int error)
 
 	if (error) {
 		bt_node_destroy(job->incoming);
-		relock(bt_chain_at(job->disk, target_of(job)), BT_LOCK_SHARED,
-		       NULL);
+		bt_node_relock(bt_chain_at(job->disk, target_of(job)),
+			       BT_LOCK_SHARED, NULL);
 		job->phase = BT_JOB_PREPARE;
 		bt_job_wake(job);
 	} else {
@@ -343,10 +333,10 @@ void bt_job_prepare(struct blktap_job *job)
 	reader = bt_chain_at(job->disk, target_of(job));
 	/* Another program that comes in between keeps the writer out, and the job
 	 * is refused. */
-	relock(reader, BT_LOCK_NONE, NULL);
+	bt_node_relock(reader, BT_LOCK_NONE, NULL);
 	rc = open_again(job, reader, 0, &job->incoming, &err);
 	if (rc < 0) {
-		relock(reader, BT_LOCK_SHARED, NULL);
+		bt_node_relock(reader, BT_LOCK_SHARED, NULL);
 		fail_with(job, rc, err);
 		return;
 	}
@@ -364,7 +354,7 @@ static void reader_is_in(struct blktap_job *job, int error)
 	bt_node_destroy(error ? job->incoming : job->outgoing);
 	job->incoming = NULL;
 	node = bt_chain_at(job->disk, target_of(job));
-	relock(node, BT_LOCK_SHARED, NULL);
+	bt_node_relock(node, BT_LOCK_SHARED, NULL);
 	bt_job_end(job);
 }
 
@@ -383,7 +373,7 @@ static void undo_flushed(struct bt_request *req)
 		return;
 	}
 	/* it stays open for writing, which nobody does */
-	relock(job->to->lower, BT_LOCK_SHARED, NULL);
+	bt_node_relock(job->to->lower, BT_LOCK_SHARED, NULL);
 	bt_job_wake(job);
 }
 
@@ -439,14 +429,14 @@ static int set_parent(struct blktap_job *job, struct bt_node *child,
 	if (child == job->disk->root)
 		return child->cls->set_parent(child, name, image->cls->name,
 					      err);
-	relock(child, BT_LOCK_NONE, NULL);
+	bt_node_relock(child, BT_LOCK_NONE, NULL);
 	rc = open_again(job, child, 0, &writer, err);
 	if (!rc) {
 		rc = writer->cls->set_parent(writer, name, image->cls->name,
 					     err);
 		bt_node_destroy(writer);
 	}
-	relock(child, BT_LOCK_SHARED, NULL);
+	bt_node_relock(child, BT_LOCK_SHARED, NULL);
 	return rc;
 }
 
@@ -510,36 +500,10 @@ static void finished(struct blktap_job *job, int error)
 	bt_job_unlink(job);
 	bt_node_destroy(job->outgoing);
 	if (reader)
-		relock(reader, BT_LOCK_SHARED, NULL);
+		bt_node_relock(reader, BT_LOCK_SHARED, NULL);
 	if (job->disk->limits.size != job->size)
 		bt_disk_tell_resized(job->disk);
 	bt_job_end(job);
-}
-
-/* How the base is opened when it is the disk: with the arguments that it got from
- * the image which it takes the place of. */
-static char *spec_of_base(const struct bt_node *base)
-{
-	static const char *const names[] = { "key", "backing_format" };
-	struct bt_strbuf spec = BT_STRBUF_INIT;
-	const char *path = bt_node_path(base), *value;
-	uint32_t i, given = 0;
-
-	bt_strbuf_printf(&spec, "%s(", base->cls->name);
-	bt_strbuf_quote(&spec, path, strlen(path));
-	for (i = 0; i < BT_ARRAY_SIZE(names); i++) {
-		value = bt_args_string(base->args, names[i]);
-		if (!value || !bt_args_is_set(base->args, names[i]))
-			continue;
-		given++;
-		bt_strbuf_printf(&spec, ", %s=", names[i]);
-		bt_strbuf_quote(&spec, value, strlen(value));
-	}
-	bt_strbuf_putc(&spec, ')');
-	if (given)
-		return bt_strbuf_steal(&spec);
-	bt_strbuf_fini(&spec);
-	return strdup(base->name);
 }
 
 static int prepare_commit(struct blktap_job *job, struct blktap_error **err)
@@ -549,7 +513,7 @@ static int prepare_commit(struct blktap_job *job, struct blktap_error **err)
 	free(job->new_spec);
 	free(job->leaf_path);
 	free(job->away_path);
-	job->new_spec = spec_of_base(job->target.lower);
+	job->new_spec = bt_image_spec_of(job->target.lower);
 	job->leaf_path = strdup(bt_node_path(job->disk->root));
 	if (asprintf(&job->away_path, "%s" AWAY,
 		     bt_node_path(job->disk->root)) < 0)
