@@ -43,14 +43,16 @@ build_embedded()
 		fail "$build_name.c does not build"
 }
 
-# build_module NAME: makes modules/NAME.so of tests/embed/NAME.c.
+# build_module NAME [AS]: makes modules/NAME.so of tests/embed/NAME.c; or AS, whose
+# class is called that.
 build_module()
 {
 	mkdir -p modules
 	chmod 0755 modules
-	cp "$srcdir/tests/embed/$1.c" .
+	sed "s/\"$1\"/\"${2:-$1}\"/" "$srcdir/tests/embed/$1.c" >"${2:-$1}.c"
 	# shellcheck disable=SC2046,SC2086 # flags are words
 	${CC:-cc} -std=c99 -shared -fPIC -Wall -Wextra ${SAN_CFLAGS:-} \
-		$(pkg-config --cflags blktap) -o "modules/$1.so" "$1.c" \
-		$(pkg-config --libs blktap) || fail "$1.c does not build"
+		$(pkg-config --cflags blktap) -o "modules/${2:-$1}.so" \
+		"${2:-$1}.c" $(pkg-config --libs blktap) ||
+		fail "${2:-$1}.c does not build"
 }

@@ -7,6 +7,7 @@
 requires qemu-io nbdinfo
 install_library
 build_module quota
+build_module quota allowance
 BLKTAP_MODULE_DIR=$tmp/modules
 export BLKTAP_MODULE_DIR
 
@@ -15,6 +16,9 @@ cat >q.mason <<END
 d :: disk("d") -> q :: quota(limit=64k) -> raw($tmp/a.raw);
 END
 tap-ctl mason check q.mason
+# a directory may hold several
+sed 's/quota(/allowance(/' q.mason >two.mason
+tap-ctl mason check two.mason
 sed 's/limit=64k/limt=64k/' q.mason >bad.mason
 exits 1 tap-ctl mason check bad.mason 2>err
 contains err "did you mean 'limit'"
@@ -41,7 +45,7 @@ contains err "quota.so: others could have changed it"
 chmod 0644 modules/quota.so
 echo "no program" >modules/z.so
 exits 1 tap-ctl mason check q.mason 2>err
-contains err "z.so"
+contains err "$tmp/modules/z.so: file too short"
 rm modules/z.so
 cp modules/quota.so modules/r.so
 exits 1 tap-ctl mason check q.mason 2>err

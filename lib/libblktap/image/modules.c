@@ -31,10 +31,12 @@ int blktap_modules_create(struct blktap_modules **out,
 static void unload(struct bt_foreign *f)
 {
 	void *library = f->library;
+	int fd = f->fd;
 
 	bt_list_del(&f->link);
 	bt_foreign_destroy(f);
 	dlclose(library);
+	close(fd);
 }
 
 void blktap_modules_destroy(struct blktap_modules *modules)
@@ -77,7 +79,7 @@ static bool is_taken(const struct blktap_modules *modules, const char *name)
 	return blktap_class_find(name) != NULL;
 }
 
-static int take_symbol(struct blktap_modules *modules, void *library,
+static int take_symbol(struct blktap_modules *modules, void *library, int fd,
 		       const char *path, struct blktap_error **err)
 {
 	const struct blktap_module *module =
@@ -100,27 +102,40 @@ static int take_symbol(struct blktap_modules *modules, void *library,
 		return rc;
 	}
 	f->library = library;
+	f->fd = fd;
 	bt_list_add_tail(&modules->list, &f->link);
 	return 0;
 }
 
+/* dlerror begins with the name that dlopen was given, where it is the file's fault. */
+static int fail_to_load(const char *path, const char *name, size_t length,
+			struct blktap_error **err)
+{
+	const char *cause = dlerror();
+
+	if (!strncmp(cause, name, length) && !strncmp(cause + length, ": ", 2))
+		cause += length + 2;
+	return bt_fail(err, -ENOEXEC, "build it against this library", "%s: %s",
+		       path, cause);
+}
+
 /* The file that was looked at is the file that is loaded, whatever becomes of its
- * name meanwhile. */
+ * name meanwhile. fd stays open as long as the library does: dlopen would take the
+ * same name, of another file, for what is loaded already. */
 static int load_fd(struct blktap_modules *modules, int fd, const char *path,
 		   struct blktap_error **err)
 {
 	char name[64];
 	void *library;
-	int rc = check_owner(fd, false, path, err);
+	int length, rc = check_owner(fd, false, path, err);
 
 	if (rc < 0)
 		return rc;
-	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	length = snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
 	library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
 	if (!library)
-		return bt_fail(err, -ENOEXEC, "build it against this library",
-			       "%s: %s", path, dlerror());
-	rc = take_symbol(modules, library, path, err);
+		return fail_to_load(path, name, (size_t)length, err);
+	rc = take_symbol(modules, library, fd, path, err);
 	if (rc < 0)
 		dlclose(library);
 	return rc;
@@ -138,7 +153,8 @@ static int load_file(struct blktap_modules *modules, int dir,
 		return bt_fail(err, -errno, NULL, "%s: %s", path,
 			       bt_strerror(-errno, text));
 	rc = load_fd(modules, fd, path, err);
-	close(fd);
+	if (rc < 0)
+		close(fd);
 	return rc;
 }
 

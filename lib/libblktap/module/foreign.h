@@ -15,6 +15,7 @@ struct bt_foreign {
 	struct blktap_module module; /* what this library knows of it */
 	struct bt_port_desc *ports;
 	void *library;
+	int fd; /* of its file */
 };
 
 struct blktap_modules {
