@@ -168,7 +168,7 @@ static __attribute__((unused)) int transfer(struct blktap_disk *disk,
 		.offset = at,
 		.length = length,
 		.iov = &iov,
-		.iov_count = 1,
+		.iov_count = data ? 1 : 0,
 		.callback = io_done,
 		.opaque = &w,
 	};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What is rare in qcow images: encryption, Xen's checksum, reserved space, tables
- * in the byte order of an old machine. */
+ * in the byte order of an old machine, entries that name a table. */
 #include "qcow-images.h"
 
 /* ---- encryption ----------------------------------------------------------- */
@@ -261,6 +261,44 @@ START_TEST(reserved_image_has_room_for_its_tables_and_does_not_grow)
 }
 END_TEST
 
+/* ---- entries that name a table -------------------------------------------- */
+
+#define CLUSTER 65536
+#define TABLE (6 * CLUSTER)
+
+/* Two L2 tables, in the clusters 4 and 6, each with the cluster behind it for data;
+ * an entry of the first is made to name the second. */
+static struct blktap_disk *open_damaged(void)
+{
+	struct blktap_disk *disk;
+
+	make("qcow2", "t.img", 1024 * (uint64_t)MIB, CLUSTER, NULL, NULL, NULL,
+	     0);
+	disk = open_disk("qcow2:@/t.img", 0);
+	put(disk, 0, 1, CLUSTER);
+	put(disk, 512 * MIB, 2, CLUSTER);
+	close_disk(disk);
+	ck_assert_uint_eq(get64("t.img", TABLE),
+			  UINT64_C(1) << 63 | 7 * CLUSTER);
+	set64("t.img", 4 * CLUSTER + 8, UINT64_C(1) << 63 | TABLE);
+	return open_disk("qcow2:@/t.img", 0);
+}
+
+START_TEST(write_that_runs_into_a_table_behind_sound_data_is_refused)
+{
+	static char data[8192];
+	struct blktap_disk *disk = open_damaged();
+
+	ck_assert_int_eq(transfer(disk, BLKTAP_OP_WRITE, CLUSTER - 4096, data,
+				  sizeof(data)),
+			 -EIO);
+	expect(disk, 512 * MIB, 2, CLUSTER);
+	close_disk(disk);
+	ck_assert_uint_eq(get64("t.img", TABLE),
+			  UINT64_C(1) << 63 | 7 * CLUSTER);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("qcow-rare");
@@ -278,6 +316,8 @@ int main(void)
 		table_in_the_order_of_an_old_machine_is_converted_on_request_alone);
 	tcase_add_test(
 		tc, reserved_image_has_room_for_its_tables_and_does_not_grow);
+	tcase_add_test(
+		tc, write_that_runs_into_a_table_behind_sound_data_is_refused);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -97,9 +97,7 @@ static int write_over(struct bt_qcow_frame *frame,
 	struct bt_qcow *q = frame->run.q;
 	struct bt_qcow_run *run;
 
-	if (bt_unlikely(bt_qcow_guard_hits(
-		    q, bt_align_down(map->host, q->geo.entry_align),
-		    map->length)))
+	if (bt_unlikely(bt_qcow_guard_hits(q, map->host, map->length)))
 		return bt_qcow_complain(q, frame->at, &fault, -EIO);
 	if (bt_unlikely(q->cipher))
 		return write_over_encrypted(frame, map);
