@@ -299,6 +299,22 @@ START_TEST(write_that_runs_into_a_table_behind_sound_data_is_refused)
 }
 END_TEST
 
+START_TEST(table_that_an_entry_points_to_is_not_given_back_with_it)
+{
+	struct blktap_disk *disk = open_damaged();
+
+	ck_assert_int_eq(
+		transfer(disk, BLKTAP_OP_DISCARD, CLUSTER, NULL, CLUSTER), 0);
+	expect(disk, CLUSTER, 0, CLUSTER);
+	close_disk(disk);
+	ck_assert_uint_eq(get64("t.img", TABLE),
+			  UINT64_C(1) << 63 | 7 * CLUSTER);
+	disk = open_disk("qcow2:@/t.img", 0);
+	expect(disk, 512 * MIB, 2, CLUSTER);
+	close_disk(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("qcow-rare");
@@ -318,6 +334,8 @@ int main(void)
 		tc, reserved_image_has_room_for_its_tables_and_does_not_grow);
 	tcase_add_test(
 		tc, write_that_runs_into_a_table_behind_sound_data_is_refused);
+	tcase_add_test(tc,
+		       table_that_an_entry_points_to_is_not_given_back_with_it);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -69,8 +69,14 @@ void bt_qcow_drop(struct bt_qcow *q, uint64_t host, uint64_t bytes)
 		reclaim_start(q);
 }
 
-void bt_qcow_drop_entry(struct bt_qcow *q, const struct bt_qcow_mapping *old)
+/* A cluster that holds a table stays counted, though the entry that led there goes:
+ * freed, it would become a hole, and then somebody's data. */
+void bt_qcow_drop_entry(struct bt_qcow *q, uint64_t guest,
+			const struct bt_qcow_mapping *old)
 {
+	struct bt_fault fault = { .field = "L2 entry",
+				  .value = old->offset,
+				  .reason = "points to a table" };
 	uint64_t first = old->offset, end = old->offset + old->bytes;
 
 	if (!old->offset)
@@ -84,7 +90,10 @@ void bt_qcow_drop_entry(struct bt_qcow *q, const struct bt_qcow_mapping *old)
 		end = bt_align_down(end - 1, bt_qcow_cluster(q)) +
 		      bt_qcow_cluster(q);
 	}
-	bt_qcow_drop(q, first, end - first);
+	if (bt_unlikely(bt_qcow_guard_hits(q, first, end - first)))
+		bt_qcow_complain(q, guest, &fault, 0);
+	else
+		bt_qcow_drop(q, first, end - first);
 }
 
 /* ---- phases --------------------------------------------------------------- */

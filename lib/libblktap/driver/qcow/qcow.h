@@ -383,7 +383,9 @@ void bt_qcow_enter(struct bt_qcow_frame *frame);
 void bt_qcow_leave(struct bt_qcow_frame *frame);
 /* A pointer to these clusters is gone from memory. */
 void bt_qcow_drop(struct bt_qcow *q, uint64_t host, uint64_t bytes);
-void bt_qcow_drop_entry(struct bt_qcow *q, const struct bt_qcow_mapping *old);
+/* The same, of what an entry named that mapped the guest's byte. */
+void bt_qcow_drop_entry(struct bt_qcow *q, uint64_t guest,
+			const struct bt_qcow_mapping *old);
 bool bt_qcow_can_drop(const struct bt_qcow *q);
 void bt_qcow_flush(struct bt_qcow_frame *frame);
 void bt_qcow_reclaim_init(struct bt_qcow *q);

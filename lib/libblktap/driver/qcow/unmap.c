@@ -100,7 +100,7 @@ static int unmap_page(struct bt_qcow_frame *frame, struct bt_meta_block *block,
 		if (!unmap_entry(frame, guest, &old, &entry, &drop))
 			continue;
 		if (drop)
-			bt_qcow_drop_entry(q, &old);
+			bt_qcow_drop_entry(q, guest, &old);
 		bt_store_be64(block->data + at, entry);
 		if (from > at)
 			from = at;

@@ -122,12 +122,12 @@ static void set_entries(struct bt_qcow_run *run, struct bt_meta_block *block,
 
 	for (i = 0; i < run->want.got; i++) {
 		unsigned char *entry = block->data + at + (size_t)i * 8;
-		uint64_t host =
-			run->want.host + ((uint64_t)i << q->geo.cluster_bits);
+		uint64_t in = (uint64_t)i << q->geo.cluster_bits;
+		uint64_t host = run->want.host + in;
 
 		if (!bt_qcow_l2_decode(&q->geo, bt_load_be64(entry),
 				       q->file_end, &old, NULL))
-			bt_qcow_drop_entry(q, &old);
+			bt_qcow_drop_entry(q, run->first + in, &old);
 		bt_store_be64(entry,
 			      bt_qcow_l2_encode_data(&q->geo, host, true));
 	}
