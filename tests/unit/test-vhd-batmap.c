@@ -17,6 +17,8 @@
 #define BLOCKS 16u
 #define SIZE (BLOCKS * BLOCK)
 #define FILE_MAX (1u << 20)
+#define HEADER_AT 2048 /* of the map: footer, header, a sector of BAT */
+#define LARGE (32u << 20) /* whose map has two sectors */
 
 static struct blktap_context *context;
 static char dir[64], path[96], child[96];
@@ -299,12 +301,44 @@ START_TEST(cut_at_closing_leaves_bits_that_are_true)
 }
 END_TEST
 
+/* A map that is to be begun anew, and has to grow with the table before it is. */
+START_TEST(damaged_map_is_begun_anew_at_the_size_of_a_larger_table)
+{
+	struct blktap_error *err = NULL;
+	struct blktap_vhd *vhd;
+	char spec[128];
+	size_t size, i;
+	void *map;
+	int fd, rc;
+
+	close_disk(write_some());
+	fd = open(path, O_WRONLY);
+	ck_assert_int_eq(pwrite(fd, "bad", 3, HEADER_AT + 24), 3);
+	close(fd);
+	ck_assert_int_eq(bits_of(path), -1);
+	snprintf(spec, sizeof(spec), "vhd:%s", path);
+	rc = blktap_image_resize(spec, LARGE, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	ck_assert_int_eq(blktap_vhd_open(path, 0, &vhd, NULL), 0);
+	ck_assert_int_eq(blktap_vhd_get_map(vhd, true, &map, &size, NULL), 0);
+	ck_assert_uint_eq(size, LARGE / BLOCK / 8);
+	for (i = 0; i < size; i++)
+		ck_assert_uint_eq(((unsigned char *)map)[i], 0);
+	free(map);
+	blktap_vhd_close(vhd);
+	is_true(path);
+	holds(path);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vhd-batmap");
 	TCase *tc = tcase_create("batmap");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc,
+		       damaged_map_is_begun_anew_at_the_size_of_a_larger_table);
 	tcase_add_test(tc, block_that_becomes_full_has_its_bit);
 	tcase_add_test(tc, discarded_block_keeps_its_bit_and_reads_as_zeroes);
 	tcase_add_test(tc,

@@ -34,6 +34,7 @@ static int read_map(struct bt_vhdimg *img, const struct bt_vhd_batmap *batmap,
 	img->batmap = malloc(len);
 	if (!img->batmap)
 		return -ENOMEM;
+	img->batmap_sec = batmap->size_sec;
 	rc = bt_image_file_read(&img->f, batmap->offset, img->batmap, len);
 	if (!rc)
 		rc = bt_vhd_batmap_check_map(batmap, img->batmap, len, fault);
@@ -93,9 +94,11 @@ static int write_map(struct bt_vhdimg *img)
 
 	if (!rc)
 		rc = bt_vhd_batmap_decode(bytes, sizeof(bytes), &batmap, NULL);
+	if (!rc && batmap.size_sec != img->batmap_sec)
+		rc = -EIO; /* it is not the one that was read */
 	if (rc < 0)
 		return rc;
-	len = (size_t)batmap.size_sec * BT_VHD_SECTOR;
+	len = (size_t)img->batmap_sec * BT_VHD_SECTOR;
 	batmap.checksum = bt_vhd_checksum(img->batmap, len, len);
 	bt_vhd_batmap_encode(&batmap, bytes);
 	rc = bt_image_file_write(&img->f, batmap.offset, img->batmap, len);

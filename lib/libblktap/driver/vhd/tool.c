@@ -210,7 +210,9 @@ int bt_vhdtool_write_batmap(struct bt_vhdimg *img)
 
 	if (!img->batmap || !bt_vhdtool_read_batmap(img, &batmap))
 		return 0;
-	len = (size_t)batmap.size_sec * BT_VHD_SECTOR;
+	if (batmap.size_sec != img->batmap_sec)
+		return -EIO; /* it is not the one that was read */
+	len = (size_t)img->batmap_sec * BT_VHD_SECTOR;
 	batmap.checksum = bt_vhd_checksum(img->batmap, len, len);
 	rc = bt_image_file_write(&img->f, batmap.offset, img->batmap, len);
 	return rc ? rc : bt_vhdtool_write_batmap_header(img, &batmap);

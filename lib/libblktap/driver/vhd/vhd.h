@@ -57,6 +57,9 @@ struct bt_vhdimg {
 	/* What the file's batmap says; NULL where it has none. It is written at
 	 * closing (batmap.c), so the bitmaps of its blocks stay full. */
 	uint8_t *batmap;
+	/* Sectors of batmap, as its header had them when that was checked. What
+	 * the header says when it is read again counts for nothing but this. */
+	uint32_t batmap_sec;
 	bool batmap_lost; /* its checksum is wrong: it is to be written anew */
 
 	/* the end of the file (grow.c) */
