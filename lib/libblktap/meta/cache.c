@@ -1,5 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Blocks: found, read, referenced, evicted. */
+/* Blocks: found, read, referenced, evicted.
+ *
+ * A block is in one of these states:
+ *
+ *   free       on set->free; not in the hash, its bytes mean nothing
+ *   loading    in the hash and on lru; who wants it is on block->waiters
+ *   clean      the file has the same bytes; evicted when refs is 0
+ *   dirty      also on set->dirty: a commit has to copy it first
+ *   committing also on meta->writing: a commit writes its shadow
+ *
+ * The last two can hold at once. Nobody is called back from inside of
+ * bt_meta_get: it answers at once or by wait->fn, never by both. All of it runs
+ * in the thread of the loop, so no lock is needed, but any fn may ask for
+ * further blocks while a list is walked: lists are taken whole, or popped one
+ * by one. */
 #include "meta/private.h"
 
 #include <errno.h>
@@ -12,6 +26,8 @@
 
 /* ---- the table ------------------------------------------------------------ */
 
+/* The high half of the product is used, as it depends on every bit of the
+ * offset. */
 static uint32_t hash_of(const struct bt_meta *meta, uint32_t kind,
 			uint64_t offset)
 {
@@ -21,6 +37,9 @@ static uint32_t hash_of(const struct bt_meta *meta, uint32_t kind,
 	return (uint32_t)(h >> 32) & meta->hash_mask;
 }
 
+/* The same offset may be in the table once for each kind: a place in the file
+ * can have been of another kind before, and what is kept of that is not what is
+ * looked for. */
 static struct bt_meta_block *find(const struct bt_meta *meta, uint32_t kind,
 				  uint64_t offset)
 {
@@ -52,14 +71,18 @@ static void remove_hash(struct bt_meta *meta, struct bt_meta_block *block)
 
 /* ---- life ----------------------------------------------------------------- */
 
-/* One piece of memory: the data of all blocks, then all their shadows. Pages that
- * nothing was read into cost nothing. */
+/* One piece of memory: the data of all blocks, then all their shadows. Pages
+ * that nothing was read into cost nothing. 4096 is more than any file asks of
+ * memory, and block_size is a multiple of its alignment, so each block can be
+ * read and written with O_DIRECT as it lies. */
 static int make_set(struct bt_meta *meta, struct bt_meta_set *set,
 		    uint32_t index)
 {
 	uint64_t bytes;
 	uint32_t i;
 
+	/* With fewer, a driver that holds one block and waits for the next
+	 * could be the reason why there is none. */
 	if (set->kind.block_count < MIN_BLOCKS)
 		set->kind.block_count = MIN_BLOCKS;
 	if (!set->kind.block_size || set->kind.rank >= BT_META_RANKS ||
@@ -110,6 +133,8 @@ int bt_meta_create(struct bt_loop *loop, struct bt_file *file,
 		rc = make_set(meta, &meta->sets[i], i);
 		blocks += meta->sets[i].kind.block_count;
 	}
+	/* Between one and two places a block: chains stay short without ever
+	 * growing the table, which would be an allocation on the data path. */
 	while (size < blocks)
 		size *= 2;
 	meta->hash_mask = size - 1;
@@ -124,6 +149,8 @@ int bt_meta_create(struct bt_loop *loop, struct bt_file *file,
 	return 0;
 }
 
+/* Also of what bt_meta_create made in part: every member is freed from zero
+ * on. */
 void bt_meta_destroy(struct bt_meta *meta)
 {
 	uint32_t i;
@@ -139,6 +166,9 @@ void bt_meta_destroy(struct bt_meta *meta)
 	free(meta);
 }
 
+/* What was deferred (start) counts where somebody waits for it, as that is on
+ * next; a commit that was only forced may still come, and destroy cancels
+ * it. */
 bool bt_meta_is_idle(const struct bt_meta *meta)
 {
 	return !meta->running && !meta->reads && bt_list_empty(&meta->next);
@@ -146,6 +176,7 @@ bool bt_meta_is_idle(const struct bt_meta *meta)
 
 /* ---- getting blocks ------------------------------------------------------- */
 
+/* From lru to the free list. The block is clean, and nobody refers to it. */
 static void give_back(struct bt_meta_block *block)
 {
 	struct bt_meta *meta = block->meta;
@@ -156,7 +187,9 @@ static void give_back(struct bt_meta_block *block)
 }
 
 /* Waiters are taken off the block first: one of them may ask for it again, and
- * waits for another read then, where this one failed. */
+ * waits for another read then, where this one failed. A block that could not be
+ * read leaves the table at once, so the next who asks tries the file again: an
+ * error is told to those alone who waited for it. */
 static void loaded(struct bt_io *io, int error)
 {
 	struct bt_meta_block *block =
@@ -187,7 +220,8 @@ static void loaded(struct bt_io *io, int error)
 }
 
 /* A block has one io: it is read before anybody can change it, so no commit has
- * it at the same time. */
+ * it at the same time. The whole block is read, though one entry may be wanted:
+ * its neighbours are wanted next, and a page costs the file no more. */
 static void load(struct bt_meta *meta, struct bt_meta_block *block)
 {
 	struct bt_io *io = &block->io;
@@ -208,13 +242,18 @@ static void load(struct bt_meta *meta, struct bt_meta_block *block)
 	bt_engine_submit(io);
 }
 
+/* Shadows are no reason to keep the data, but a commit that fails makes its
+ * blocks dirty again out of data: so what is committing stays. */
 static bool can_evict(const struct bt_meta_block *block)
 {
 	return !block->refs && !block->loading && !block->committing &&
 	       block->dirty_from == block->dirty_to;
 }
 
-/* An unused block, or the longest unused clean one; NULL where there is none. */
+/* An unused block, or the longest unused clean one; NULL where there is none.
+ * The walk over lru passes those that are busy. In a set where most are, that
+ * is a long way; bt_meta_dirty commits at half so that it does not come to
+ * that. */
 static struct bt_meta_block *take_block(struct bt_meta *meta, uint32_t kind)
 {
 	struct bt_meta_set *set = &meta->sets[kind];
@@ -235,6 +274,8 @@ static struct bt_meta_block *take_block(struct bt_meta *meta, uint32_t kind)
 	return NULL;
 }
 
+/* A block for the place, in the table and on its way; NULL where all are
+ * taken. */
 static struct bt_meta_block *new_block(struct bt_meta *meta, uint32_t kind,
 				       uint64_t offset, bool fresh)
 {
@@ -257,7 +298,10 @@ static struct bt_meta_block *new_block(struct bt_meta *meta, uint32_t kind,
 	return block;
 }
 
-/* The block, where it is in memory and read. */
+/* The block, where it is in memory and read. Otherwise the wait is on one list:
+ * of the block that is read, or of the set that is short. A wait must therefore
+ * live until its fn is called; there is no cancelling, as the frame it lies in
+ * cannot end before. */
 static struct bt_meta_block *get(struct bt_meta *meta,
 				 struct bt_meta_wait *wait)
 {
@@ -282,6 +326,7 @@ static struct bt_meta_block *get(struct bt_meta *meta,
 		memset(block->data, 0, set->kind.block_size);
 		bt_meta_mark(block, 0, set->kind.block_size);
 	}
+	/* most often it is the youngest already: nothing to relink */
 	if (set->lru.prev != &block->link) {
 		bt_list_del(&block->link);
 		bt_list_add_tail(&set->lru, &block->link);
@@ -299,6 +344,9 @@ struct bt_meta_block *bt_meta_get(struct bt_meta *meta, uint32_t kind,
 	return get(meta, wait);
 }
 
+/* What is known of an earlier use of the place is dropped first. A loading
+ * block would hand its bytes from disk to this wait: a new place is behind all
+ * that is named, so nobody reads it. */
 struct bt_meta_block *bt_meta_get_new(struct bt_meta *meta, uint32_t kind,
 				      uint64_t offset,
 				      struct bt_meta_wait *wait)
@@ -311,7 +359,10 @@ struct bt_meta_block *bt_meta_get_new(struct bt_meta *meta, uint32_t kind,
 }
 
 /* The list is taken whole: get puts those on it again for whom there is none.
- * Who was short of a block, in turn, as far as there are blocks now. */
+ * Who was short of a block, in turn, as far as there are blocks now. Those who
+ * wait are asked for in the order in which they came, but one who is served may
+ * take the block that the next would have had; he waits on, and the commit he
+ * asked for again makes room. */
 static void serve_set(struct bt_meta *meta, struct bt_meta_set *set, int error)
 {
 	struct bt_list waiting, *node;
@@ -367,6 +418,8 @@ void bt_meta_put(struct bt_meta_block *block)
 		bt_meta_commit_soon(meta);
 }
 
+/* Where a commit has the block, its shadow goes to disk as it is, and what the
+ * new owner of the place makes of it follows with the next commit. */
 void bt_meta_forget(struct bt_meta *meta, uint32_t kind, uint64_t offset)
 {
 	struct bt_meta_block *block = find(meta, kind, offset);

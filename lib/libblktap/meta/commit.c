@@ -2,7 +2,13 @@
 /* Commits: copy what is dirty, then write and sync rank by rank.
  *
  *   idle -> start: snapshot -> [rank 0 writes] -> sync -> rank 1 writes -> sync
- *        -> ... -> finish -> (who joined meanwhile: start again) */
+ *        -> ... -> finish -> (who joined meanwhile: start again)
+ *
+ * A commit never waits for a reader or a request, so whoever waits for one
+ * cannot be in its way. What it writes are shadows: a block may be changed the
+ * moment after it was copied, and nothing that is changed together (an entry
+ * and a count) is split between two commits unless the driver changes it in two
+ * turns of the loop. */
 #include "meta/private.h"
 
 #include <errno.h>
@@ -14,6 +20,9 @@
 static void go_on(struct bt_meta *meta);
 static void start(struct bt_work *work);
 
+/* One range a block, from the first to the last changed byte. A block with a
+ * change at each end writes what lies between as well: no more than a page, and
+ * one write. */
 void bt_meta_mark(struct bt_meta_block *block, uint32_t from, uint32_t to)
 {
 	struct bt_meta_set *set = &block->meta->sets[block->kind];
@@ -31,6 +40,7 @@ void bt_meta_mark(struct bt_meta_block *block, uint32_t from, uint32_t to)
 		block->dirty_to = to;
 }
 
+/* The range need not be aligned: snapshot widens it to what the file takes. */
 void bt_meta_dirty(struct bt_meta_block *block, uint32_t from, uint32_t length)
 {
 	struct bt_meta *meta = block->meta;
@@ -42,6 +52,9 @@ void bt_meta_dirty(struct bt_meta_block *block, uint32_t from, uint32_t length)
 		bt_meta_commit_soon(meta);
 }
 
+/* While a commit runs its blocks are neither dirty nor on disk: so that counts,
+ * too. Who asks (a write with FUA) wants to know whether a table may be
+ * behind. */
 bool bt_meta_is_dirty(const struct bt_meta *meta)
 {
 	uint32_t i;
@@ -60,6 +73,8 @@ void bt_meta_commit_init(struct bt_meta *meta)
 	bt_work_init(&meta->start, start);
 }
 
+/* Nobody waits for it. It is deferred, as who asks is deep inside a driver, and
+ * so that what the same turn of the loop changes goes along. */
 void bt_meta_commit_soon(struct bt_meta *meta)
 {
 	meta->forced = true;
@@ -74,8 +89,11 @@ void bt_meta_commit(struct bt_meta *meta, struct bt_meta_commit *commit)
 		bt_loop_defer(meta->loop, &meta->start);
 }
 
-/* Whole sectors of the file, so that O_DIRECT takes them. The block is clean from
- * here on: what changes it now is not in the shadow, and is for the next commit. */
+/* Whole sectors of the file, so that O_DIRECT takes them. The block is clean
+ * from here on: what changes it now is not in the shadow, and is for the next
+ * commit. Widening takes in bytes that nobody changed; they are copied from
+ * data, where they are what the file has or newer, so nothing is written
+ * backwards. */
 static void snapshot(struct bt_meta *meta, struct bt_meta_block *block)
 {
 	uint32_t align = meta->file->offset_align;
@@ -94,6 +112,8 @@ static void snapshot(struct bt_meta *meta, struct bt_meta_block *block)
 	bt_list_add_tail(&meta->writing, &block->commit_link);
 }
 
+/* All sets at once, in one turn: a count and the entry that needs it, changed
+ * together, are in the same commit, and ranks put them in order. */
 static void take_dirty(struct bt_meta *meta)
 {
 	uint32_t i;
@@ -109,8 +129,10 @@ static void take_dirty(struct bt_meta *meta)
 	}
 }
 
-/* After a sync that failed no commit writes anything: the kernel may have dropped
- * what it could not write, and ranks that follow would point to it. */
+/* After a sync that failed no commit writes anything: the kernel may have
+ * dropped what it could not write, and ranks that follow would point to it.
+ * Where there is nothing to do, and only room was asked for, those who are
+ * short of a block are served: one of them may have been released since. */
 static void start(struct bt_work *work)
 {
 	struct bt_meta *meta = bt_container_of(work, struct bt_meta, start);
@@ -126,13 +148,17 @@ static void start(struct bt_work *work)
 	meta->forced = false;
 	meta->error = meta->sync_error;
 	meta->rank = 0;
+	/* whoever came until now has his changes in take_dirty below */
 	bt_list_splice_tail(&meta->joined, &meta->next);
 	if (!meta->error)
 		take_dirty(meta);
 	go_on(meta);
 }
 
-/* What could not be written is dirty again, for the next try. */
+/* What could not be written is dirty again, for the next try. data is newer
+ * than the shadow or the same, so the range is written from data the next time.
+ * Ranks that were written before the error are written again: that is
+ * harmless. */
 static void settle(struct bt_meta *meta, struct bt_meta_block *block)
 {
 	block->committing = false;
@@ -141,6 +167,9 @@ static void settle(struct bt_meta *meta, struct bt_meta_block *block)
 		bt_meta_mark(block, block->shadow_from, block->shadow_to);
 }
 
+/* The end of a commit, well or not. A write that failed is an error for those
+ * who waited for this commit alone; a sync that failed is kept in sync_error,
+ * for all to come. */
 static void finish(struct bt_meta *meta)
 {
 	struct bt_list joined, *node;
@@ -167,7 +196,9 @@ static void finish(struct bt_meta *meta)
 		bt_meta_serve(meta);
 }
 
-/* Of this rank, and of the data before it. */
+/* Of this rank, and of the data before it. fdatasync tells of an error once,
+ * and the pages may be gone by then: so it is never tried again to see whether
+ * it works now. */
 static void synced(struct bt_io *io, int error)
 {
 	struct bt_meta *meta = bt_container_of(io, struct bt_meta, sync);
@@ -180,6 +211,7 @@ static void synced(struct bt_io *io, int error)
 	go_on(meta);
 }
 
+/* One io for all syncs, as no two are under way. */
 static void submit_sync(struct bt_meta *meta)
 {
 	struct bt_io *io = &meta->sync;
@@ -200,6 +232,7 @@ static void written(struct bt_io *io, int error)
 	if (error && !meta->error)
 		meta->error = error;
 	/* one that failed stops the commit, but not before all have ended */
+	/* the last one goes on for all */
 	if (--meta->writes)
 		return;
 	if (meta->error)
@@ -208,6 +241,8 @@ static void written(struct bt_io *io, int error)
 		submit_sync(meta);
 }
 
+/* The block's own io is free: it was read before it could be changed, and is
+ * written by one commit at a time. */
 static void submit_write(struct bt_meta *meta, struct bt_meta_block *block)
 {
 	struct bt_io *io = &block->io;
@@ -243,7 +278,10 @@ static bool write_rank(struct bt_meta *meta)
 	return meta->writes > 0;
 }
 
-/* Rank 0 is always synced, for the data's sake; the others where they wrote. */
+/* Rank 0 is always synced, for the data's sake; the others where they wrote. A
+ * driver's FLUSH is a commit, so a flush with clean tables is one sync, and no
+ * more. After an error all further ranks are left out: what points to the rank
+ * that failed must not be on disk. */
 static void go_on(struct bt_meta *meta)
 {
 	while (!meta->error && meta->rank < BT_META_RANKS) {
@@ -260,6 +298,9 @@ static void go_on(struct bt_meta *meta)
 
 /* ---- closing -------------------------------------------------------------- */
 
+/* Past the engine, since the loop does not turn any more when an image is
+ * closed. Its blocks are aligned in memory and file, as those of a commit
+ * are. */
 static int write_block(struct bt_meta *meta, struct bt_meta_block *block)
 {
 	const unsigned char *from = block->shadow + block->shadow_from;
@@ -280,7 +321,8 @@ static int write_block(struct bt_meta *meta, struct bt_meta_block *block)
 	return 0;
 }
 
-/* As in a commit, rank 0 is synced for the data's sake. */
+/* As in a commit, rank 0 is synced for the data's sake. Ranks that have nothing
+ * to write cost no sync. */
 static int write_out_rank(struct bt_meta *meta, uint32_t rank)
 {
 	bool any = rank == 0 && !bt_list_empty(&meta->writing);
@@ -301,6 +343,8 @@ static int write_out_rank(struct bt_meta *meta, uint32_t rank)
 	return rc;
 }
 
+/* The order of a commit, and its rules: nothing after a sync that failed, and
+ * what could not be written stays dirty, which is_dirty then tells. */
 int bt_meta_write_out(struct bt_meta *meta)
 {
 	uint32_t rank;

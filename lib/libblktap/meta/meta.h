@@ -45,18 +45,19 @@ struct bt_meta_block {
 	struct bt_list link; /* lru, or the free list */
 	struct bt_list dirty_link; /* its set's dirty list */
 	struct bt_list commit_link; /* the commit's list */
+	/* the next of the same place in the table */
 	struct bt_meta_block *hash_next;
-	struct bt_list waiters;
+	struct bt_list waiters; /* of bt_meta_wait, while loading */
 	struct bt_meta *meta;
-	struct bt_io io;
+	struct bt_io io; /* the reading, then each writing: one at a time */
 	struct iovec iov;
 	unsigned char *shadow; /* the copy that a commit writes */
-	uint32_t kind;
-	uint32_t refs;
+	uint32_t kind; /* index of its set */
+	uint32_t refs; /* who may touch data; 0: it may be evicted */
 	uint32_t dirty_from, dirty_to; /* bytes; equal: clean */
-	uint32_t shadow_from, shadow_to;
-	bool loading;
-	bool committing;
+	uint32_t shadow_from, shadow_to; /* bytes of shadow that are written */
+	bool loading; /* data is being read: nobody has it yet */
+	bool committing; /* shadow is the commit's until it has ended */
 };
 
 /* Someone who waits for a block. Embedded in a frame. */
@@ -69,7 +70,7 @@ struct bt_meta_wait {
 	/* the cache's own */
 	uint64_t offset;
 	uint32_t kind;
-	bool fresh;
+	bool fresh; /* by bt_meta_get_new: zeroes, not read */
 };
 
 struct bt_meta_commit {
