@@ -315,6 +315,57 @@ START_TEST(table_that_an_entry_points_to_is_not_given_back_with_it)
 }
 END_TEST
 
+/* ---- a table in the header's sector --------------------------------------- */
+
+static void ended(void *opaque, int error, const char *message)
+{
+	int *result = opaque;
+
+	ck_assert_msg(!error, "%s", message);
+	*result = 1;
+}
+
+static void stream(struct blktap_disk *disk)
+{
+	struct blktap_job_options o;
+	struct blktap_error *err = NULL;
+	struct blktap_job *job = NULL;
+	int result = 0, rc;
+
+	blktap_job_options_init(&o);
+	o.kind = BLKTAP_JOB_STREAM;
+	rc = blktap_job_start(disk, &o, ended, &result, &job, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	while (!result)
+		ck_assert_int_eq(blktap_context_run(context, 5000), 0);
+	blktap_job_destroy(job);
+}
+
+/* As QEMU makes them: the L1 table begins behind the name of the base. */
+START_TEST(parent_that_is_gone_does_not_come_back_with_a_new_table)
+{
+	struct blktap_disk *disk;
+
+	sh("head -c 65536 /dev/urandom >base; truncate -s 4M base");
+	make("qcow", "c.img", 4 * MIB, 0, NULL, "base", "raw", 0);
+	ck_assert_uint_eq(get64("c.img", 8) + get32("c.img", 16), 68);
+	set64("c.img", 40, 72);
+	disk = open_disk("qcow:@/c.img", 0);
+	put(disk, 0, 1, 512);
+	stream(disk);
+	ck_assert_uint_eq(get64("c.img", 8), 0);
+	put(disk, 3 * MIB, 2, 512);
+	ck_assert_int_eq(transfer(disk, BLKTAP_OP_FLUSH, 0, NULL, 0), 0);
+	ck_assert_uint_eq(get64("c.img", 8), 0);
+	close_disk(disk);
+	sh("rm base");
+	disk = open_disk("qcow:@/c.img", 0);
+	expect(disk, 0, 1, 512);
+	expect(disk, 3 * MIB, 2, 512);
+	close_disk(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("qcow-rare");
@@ -336,6 +387,8 @@ int main(void)
 		tc, write_that_runs_into_a_table_behind_sound_data_is_refused);
 	tcase_add_test(tc,
 		       table_that_an_entry_points_to_is_not_given_back_with_it);
+	tcase_add_test(tc,
+		       parent_that_is_gone_does_not_come_back_with_a_new_table);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -180,6 +180,20 @@ static int write_sector(struct relink *r)
 	return rc < 0 ? rc : bt_image_file_sync(&r->q->f);
 }
 
+/* The cache has the header's sector, as it was, where the L1 table begins beside it:
+ * with the next entry it would write that back. So it is given up, clean. */
+static int forget_head(struct bt_qcow *q)
+{
+	int rc;
+
+	if (q->geo.l1_offset >= QCOW_L1_PAGE)
+		return 0;
+	rc = bt_meta_write_out(q->meta);
+	if (!rc)
+		bt_meta_forget(q->meta, QCOW_L1, 0);
+	return rc;
+}
+
 static int make_spec(struct relink *r, char **spec)
 {
 	char *path = NULL;
@@ -220,7 +234,9 @@ int bt_qcow_set_parent(struct bt_node *node, const char *name,
 	if (!rc)
 		rc = fill_sector(&r, err);
 	if (!rc) {
-		rc = write_sector(&r);
+		rc = forget_head(q);
+		if (!rc)
+			rc = write_sector(&r);
 		if (rc < 0)
 			bt_image_file_fail(q->f.path, rc, err);
 	}
