@@ -78,7 +78,6 @@ int bt_qcow_find_parent(struct bt_qcow *q, const struct bt_args *args,
 			       "%s: does not record the format of its backing "
 			       "file '%s', and it is not guessed",
 			       q->f.path, name);
-	q->has_base = true;
 	rc = bt_path_resolve(
 		q->f.path, strncmp(name, "file:", 5) ? name : name + 5, &path);
 	if (!rc && asprintf(&q->parent, "%s:%s", class_of(format), path) < 0) {

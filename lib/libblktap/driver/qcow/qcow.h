@@ -221,7 +221,6 @@ struct bt_qcow {
 	uint64_t file_end; /* what an entry may name is below */
 	uint64_t base_size; /* 0: stands alone */
 	char *parent; /* spec */
-	bool has_base;
 	bool native_l1;
 	bool discard;
 	bool l1_changed;

@@ -249,6 +249,5 @@ int bt_qcow_set_parent(struct bt_node *node, const char *name,
 	q->header = r.header;
 	free(q->parent);
 	q->parent = spec;
-	q->has_base = name != NULL;
 	return 0;
 }
