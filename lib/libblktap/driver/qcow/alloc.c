@@ -2,7 +2,17 @@
 /* Clusters for whoever asks, one wish at a time: from those that are known to be
  * free, else from the end of the file. Versions 2 and 3 count each as
  * used before it is given out; a refcount block that is missing is put where the
- * first cluster is that it would count. */
+ * first cluster is that it would count.
+ *
+ * Wishes are on allocator.wishes, oldest first; the first one is served, and
+ * stays on the list until it is answered. busy says that something is under way
+ * for it (a table is read, a refcount block or a larger table is made, free
+ * clusters are searched): then nobody else is served, so the end of the file
+ * has one user.
+ *
+ * A cluster is counted before it is given out, in memory; ranks put the count
+ * on disk before any entry (qcow.h). If the process dies in between, clusters
+ * are counted and unused. */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -13,6 +23,7 @@
 
 static void set_block_entry(struct bt_qcow *q);
 
+/* At most BT_ZEROES_MAX bytes: a cluster or an L2 table are no more. */
 void bt_qcow_write_zeroes(struct bt_qcow *q, struct bt_io *io, uint64_t host,
 			  uint64_t bytes,
 			  void (*done)(struct bt_io *io, int error))
@@ -27,11 +38,16 @@ void bt_qcow_write_zeroes(struct bt_qcow *q, struct bt_io *io, uint64_t host,
 	bt_engine_submit(io);
 }
 
+/* Byte of the refcount table, which has 8 for each block. */
 static uint64_t table_place(const struct bt_qcow *q, uint64_t host)
 {
 	return bt_qcow_refcount_locate(&q->geo, host).table_index * 8;
 }
 
+/* 1 with the block that counts the cluster at host in *block, 0 there where
+ * none does; 0: wait->fn is called later; -EIO: the entry is damaged. A table
+ * that names a place behind file_end is damaged, too: all blocks were made
+ * before it. */
 int bt_qcow_get_refblock(struct bt_qcow *q, struct bt_meta_wait *wait,
 			 uint64_t host, uint64_t *block)
 {
@@ -54,6 +70,9 @@ int bt_qcow_get_refblock(struct bt_qcow *q, struct bt_meta_wait *wait,
 	return rc < 0 ? bt_qcow_complain(q, 0, &fault, rc) : 1;
 }
 
+/* A refcount block is a cluster, of which the cache holds pages. Counts are 1
+ * << order bits wide, so a page has (bytes * 8) >> order of them; *index is in
+ * the page. */
 int bt_qcow_get_ref_page(struct bt_qcow *q, struct bt_meta_wait *wait,
 			 uint64_t block, uint64_t host,
 			 struct bt_meta_block **page, uint32_t *index)
@@ -68,6 +87,7 @@ int bt_qcow_get_ref_page(struct bt_qcow *q, struct bt_meta_wait *wait,
 	return *page ? 1 : 0;
 }
 
+/* A file grows as far as entries can express; a device ends. */
 uint64_t bt_qcow_limit(const struct bt_qcow *q)
 {
 	return q->f.is_device ? bt_min_u64(q->f.size, q->geo.offset_max)
@@ -76,6 +96,8 @@ uint64_t bt_qcow_limit(const struct bt_qcow *q)
 
 /* ---- a new refcount block ------------------------------------------------- */
 
+/* The others are tried: their wishes may be smaller, or may be met from freed
+ * clusters. */
 void bt_qcow_alloc_failed(struct bt_qcow *q, int error)
 {
 	struct bt_list *node = bt_list_pop(&q->allocator.wishes);
@@ -90,6 +112,7 @@ void bt_qcow_alloc_failed(struct bt_qcow *q, int error)
 	bt_qcow_alloc_go(q);
 }
 
+/* A page that set_block_entry waited for is here: it begins again. */
 static void have_ref_page(struct bt_meta_wait *wait,
 			  struct bt_meta_block *block, int error)
 {
@@ -104,8 +127,10 @@ static void have_ref_page(struct bt_meta_wait *wait,
 		set_block_entry(q);
 }
 
-/* The block is zeroes on disk; it counts itself, and the table gets to name
- * it. */
+/* The block is zeroes on disk; it counts itself, and the table gets to name it.
+ * Both pages are needed in one turn, or a commit could find the one without the
+ * other: the table's page is held while the block's is got. The block counts
+ * itself as it lies in the span that it counts. */
 static void set_block_entry(struct bt_qcow *q)
 {
 	uint64_t host = q->allocator.block, at = table_place(q, host);
@@ -134,6 +159,8 @@ static void set_block_entry(struct bt_qcow *q)
 		bt_qcow_alloc_go(q);
 }
 
+/* The zeroes are data: the sync of rank 0 covers them, before the table names
+ * the block. */
 static void block_zeroed(struct bt_io *io, int error)
 {
 	struct bt_qcow *q = bt_container_of(io, struct bt_qcow, allocator.io);
@@ -144,6 +171,9 @@ static void block_zeroed(struct bt_io *io, int error)
 		set_block_entry(q);
 }
 
+/* At the end of the file, which is in the span that lacks a block: whoever
+ * wanted clusters there gets those behind it. Where the zeroes fail, the place
+ * is not used again. */
 static int make_block(struct bt_qcow *q)
 {
 	uint64_t host = q->file_end;
@@ -160,7 +190,8 @@ static int make_block(struct bt_qcow *q)
 
 /* ---- one wish ------------------------------------------------------------- */
 
-/* How many of the next clusters nothing counts, from *index on. */
+/* How many of the next clusters nothing counts, from *index on. Ends at the
+ * page, at max, or at the first cluster that is counted. */
 static uint32_t count_free(const struct bt_qcow *q,
 			   const struct bt_meta_block *page, uint32_t index,
 			   uint32_t max)
@@ -175,6 +206,7 @@ static uint32_t count_free(const struct bt_qcow *q,
 	return n;
 }
 
+/* Narrow counts share bytes, hence the rounding of what is dirty. */
 static void count_as_used(struct bt_qcow *q, struct bt_meta_block *page,
 			  uint32_t index, uint32_t n)
 {
@@ -187,6 +219,9 @@ static void count_as_used(struct bt_qcow *q, struct bt_meta_block *page,
 	bt_meta_dirty(page, from, to - from);
 }
 
+/* The last extent of the list, as taking from the end moves nothing. A table
+ * (whole) is made at the end of the file alone, where it lies in one piece
+ * whatever was freed. */
 static struct bt_qcow_extent *freed_before(struct bt_qcow *q,
 					   const struct bt_qcow_want *want)
 {
@@ -197,7 +232,8 @@ static struct bt_qcow_extent *freed_before(struct bt_qcow *q,
 	return last;
 }
 
-/* Takes n clusters from where they were looked for. */
+/* Takes n clusters from where they were looked for. A place of the list keeps
+ * what is left of it; the end of the file only moves. */
 static void take(struct bt_qcow *q, struct bt_qcow_want *want,
 		 struct bt_qcow_extent *from, uint32_t n)
 {
@@ -218,6 +254,7 @@ static void take(struct bt_qcow *q, struct bt_qcow_want *want,
 		q->free.count--;
 }
 
+/* What the wish waited for is in memory: it is tried again from the start. */
 static void wish_goes_on(struct bt_meta_wait *wait, struct bt_meta_block *block,
 			 int error)
 {
@@ -233,6 +270,8 @@ static void wish_goes_on(struct bt_meta_wait *wait, struct bt_meta_block *block,
 		bt_qcow_alloc_go(q);
 }
 
+/* 0: a larger one is being made, and the wish waits. It is told once that there
+ * is none. */
 static int table_is_full(struct bt_qcow *q)
 {
 	int rc = bt_qcow_grow(q);
@@ -247,7 +286,10 @@ static int table_is_full(struct bt_qcow *q)
 	return rc == -EFBIG ? -ENOSPC : rc;
 }
 
-/* 1: answered, 0: waits, 2: look again, or a negative errno. */
+/* 1: answered, 0: waits, 2: look again, or a negative errno. Looked at before
+ * taken: clusters at the end of the file can be counted already, where a crash
+ * left them so, or where somebody shortened the file; those are passed, one at
+ * a time. */
 static int try_counted(struct bt_qcow *q, struct bt_qcow_want *want,
 		       struct bt_qcow_extent *from, uint32_t max)
 {
@@ -285,6 +327,8 @@ static int try_counted(struct bt_qcow *q, struct bt_qcow_want *want,
 	return n ? 1 : 2;
 }
 
+/* Freed places first, so a file does not grow while it has room. A wish that is
+ * not whole takes what there is in one piece. */
 static int try_wish(struct bt_qcow *q, struct bt_qcow_want *want)
 {
 	uint32_t max = want->count;
@@ -311,6 +355,9 @@ static int try_wish(struct bt_qcow *q, struct bt_qcow_want *want)
 	return rc;
 }
 
+/* Each wish has one search of a page before it is served from the end of the
+ * file; a search that has to read makes the allocator busy and comes back
+ * here. */
 void bt_qcow_alloc_go(struct bt_qcow *q)
 {
 	struct bt_qcow_allocator *a = &q->allocator;
@@ -335,6 +382,8 @@ void bt_qcow_alloc_go(struct bt_qcow *q)
 	a->running = false;
 }
 
+/* The answer comes by want->fn, perhaps before this returns. A table takes no
+ * searched place (freed_before), so no search is made for it. */
 void bt_qcow_alloc(struct bt_qcow *q, struct bt_qcow_want *want)
 {
 	want->searched = want->whole;

@@ -12,12 +12,16 @@
 #include "util/bytes.h"
 #include "util/checked.h"
 
+/* Bytes of file that the table has entries for; whether they name blocks is
+ * another question. */
 static uint64_t covered(const struct bt_qcow *q)
 {
 	return (uint64_t)q->geo.reftable_entries
 	       << (q->geo.refblock_bits + q->geo.cluster_bits);
 }
 
+/* The area as grow.c lays it out, written and synced: nothing leads there
+ * yet. */
 static int fill_area(struct bt_qcow *q, const struct bt_qcow_growth *plan,
 		     unsigned char *area)
 {
@@ -34,6 +38,8 @@ static int fill_area(struct bt_qcow *q, const struct bt_qcow_growth *plan,
 	return rc ? rc : bt_image_file_sync(&q->f);
 }
 
+/* One sector. Where its write fails, memory keeps what the file may still
+ * say. */
 static int switch_table(struct bt_qcow *q, const struct bt_qcow_growth *plan)
 {
 	struct bt_qcow_header old = q->header;
@@ -52,6 +58,8 @@ static int switch_table(struct bt_qcow *q, const struct bt_qcow_growth *plan)
 	return rc;
 }
 
+/* The clusters of the old table are counted down last: a cut before that leaks
+ * them. */
 int bt_qcow_grow_reftable(struct bt_qcow *q, uint64_t *end)
 {
 	uint64_t old = q->geo.reftable_offset;
@@ -76,7 +84,9 @@ int bt_qcow_grow_reftable(struct bt_qcow *q, uint64_t *end)
 	return bt_qcow_set_counts(q, old, old + old_bytes, 0);
 }
 
-/* The block that counts `at`; where there is none, 0. */
+/* The block that counts `at`; where there is none, 0. Checked against what
+ * entries can express and not against the file's end, which is about to
+ * move. */
 static int find_block(struct bt_qcow *q, uint64_t at, uint64_t *block)
 {
 	uint64_t index = bt_qcow_refcount_locate(&q->geo, at).table_index;
@@ -90,7 +100,9 @@ static int find_block(struct bt_qcow *q, uint64_t at, uint64_t *block)
 					    q->geo.offset_max, block, NULL);
 }
 
-/* Counts `value` for the clusters from *at on that one block counts. */
+/* Counts `value` for the clusters from *at on that one block counts. Read,
+ * changed and written whole: nothing else uses the image. *at is moved behind
+ * what was counted. */
 static int set_block(struct bt_qcow *q, uint64_t *at, uint64_t end,
 		     uint64_t value, unsigned char *data)
 {
@@ -114,6 +126,8 @@ static int set_block(struct bt_qcow *q, uint64_t *at, uint64_t end,
 	return bt_image_file_write(&q->f, block, data, bt_qcow_cluster(q));
 }
 
+/* Synced at the end alone: a cut leaves some of them counted and some not, all
+ * of them nobody's. */
 int bt_qcow_set_counts(struct bt_qcow *q, uint64_t from, uint64_t to,
 		       uint64_t value)
 {
@@ -139,11 +153,13 @@ struct spans {
 	uint32_t missing;
 };
 
+/* log2 of the bytes of file that one refcount block counts. */
 static uint32_t span_bits(const struct bt_qcow *q)
 {
 	return q->geo.refblock_bits + q->geo.cluster_bits;
 }
 
+/* A span behind the table's end has none. */
 static int has_block(struct bt_qcow *q, uint64_t span, bool *has)
 {
 	uint64_t at = span << span_bits(q), block = 0;
@@ -153,7 +169,9 @@ static int has_block(struct bt_qcow *q, uint64_t span, bool *has)
 	return rc;
 }
 
-/* What counts the end moves the end. */
+/* What counts the end moves the end. Each missing block is put at the end and
+ * has to be counted itself, which may reach into a further span; the loop's
+ * bound moves along until it does not. */
 static int find_missing(struct spans *s, uint64_t end)
 {
 	bool has;
@@ -175,7 +193,8 @@ static int find_missing(struct spans *s, uint64_t end)
 	return s->end <= bt_qcow_limit(s->q) ? 0 : -ENOSPC;
 }
 
-/* Block n of the new ones, which counts this span. */
+/* Block n of the new ones, which counts this span. Only what lies from s->from
+ * on: a span without a block has nothing used before that. */
 static int write_block(struct spans *s, uint64_t span, uint32_t n,
 		       unsigned char *data)
 {
@@ -193,7 +212,8 @@ static int write_block(struct spans *s, uint64_t span, uint32_t n,
 		bt_qcow_cluster(q));
 }
 
-/* What is counted by a block that is there already, and the new blocks. */
+/* What is counted by a block that is there already, and the new blocks. All of
+ * it is synced before name_blocks makes the table lead to it. */
 static int write_counts(struct spans *s, unsigned char *data)
 {
 	struct bt_qcow *q = s->q;
@@ -214,6 +234,9 @@ static int write_counts(struct spans *s, unsigned char *data)
 	return rc ? rc : bt_image_file_sync(&q->f);
 }
 
+/* From the last to the first, with a sync each: a block that counts where
+ * others lie is named before they are, so a cut never leaves a block in use
+ * that is counted as free. */
 static int name_blocks(struct spans *s)
 {
 	struct bt_qcow *q = s->q;
@@ -238,6 +261,8 @@ static int name_blocks(struct spans *s)
 	return rc;
 }
 
+/* A table that is too small is made larger first, which moves the end, so what
+ * is missing is looked for again. */
 int bt_qcow_count_new(struct bt_qcow *q, uint64_t from, uint64_t *end)
 {
 	struct spans s = { .q = q, .from = from };

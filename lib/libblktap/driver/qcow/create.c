@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* New images: the codec says what their bytes are. */
+/* New images: the codec says what their bytes are.
+ *
+ * The layout is planned in memory, then written in pieces to a file of another
+ * name (image/create.c), so no order and no sync matters here. */
 #include <blktap/image.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -22,6 +25,8 @@ static int parse_bool(const char *text, bool *out)
 								      : -EINVAL;
 }
 
+/* -ENOENT for a name, -EINVAL for a value that is not known; the caller says
+ * which there are. */
 static int set_extra(struct bt_qcow_create *c,
 		     const struct bt_create_extra *extra)
 {
@@ -75,7 +80,8 @@ static int set_extras(struct bt_qcow_create *c, const struct bt_create *create,
 	return rc < 0 ? -EINVAL : 0;
 }
 
-/* A reserved image has all its tables to write, any other a few clusters. */
+/* A reserved image has all its tables to write, any other a few clusters.
+ * Progress counts bytes twice: space set aside, and tables written. */
 static int write_layout(const struct bt_qcow_layout *layout,
 			const struct bt_create *create)
 {

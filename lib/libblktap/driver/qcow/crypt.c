@@ -2,7 +2,10 @@
 /* The key of an encrypted image, and data on its way through it. What is read is
  * decrypted where it lies; what is written goes through a bounce buffer, since it
  * is not ours to change. Holes would be read as zeroes that were encrypted, so
- * such an image has none within its clusters. */
+ * such an image has none within its clusters.
+ *
+ * The key is 16 bytes, as given, padded with zeroes; no hash, no check: a wrong
+ * key gives garbage and no error (libqcow/crypt.c). */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -15,7 +18,8 @@
 
 #define PIECE 4096u
 
-/* Takes the line end off that an editor leaves. */
+/* Takes the line end off that an editor leaves. One byte more than a key would
+ * tell a long one, and max has room for that. */
 static ssize_t read_key(const char *path, char *key, size_t max)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -32,6 +36,7 @@ static ssize_t read_key(const char *path, char *key, size_t max)
 	return n;
 }
 
+/* The text never has anything of the key in it. */
 static int refuse(const struct bt_qcow *q, int rc, const char *what,
 		  const char *hint, struct blktap_error **err)
 {
@@ -54,7 +59,8 @@ static int make_cipher(struct bt_qcow *q, const char *key, ssize_t length,
 }
 
 /* Behind the validation of the header, which has refused an encrypted image
- * without a key. */
+ * without a key. The key's memory is wiped before this returns, also where the
+ * cipher could not be made. */
 int bt_qcow_crypt_open(struct bt_qcow *q, const struct bt_args *args,
 		       uint32_t flags, struct blktap_error **err)
 {
@@ -83,6 +89,8 @@ int bt_qcow_crypt_open(struct bt_qcow *q, const struct bt_args *args,
 	return rc;
 }
 
+/* Through a buffer of the stack: the reader's memory may be cut anywhere, and
+ * sectors must be whole. */
 int bt_qcow_decrypt_data(struct bt_qcow *q, uint64_t guest,
 			 const struct bt_sgl *data, uint64_t length)
 {

@@ -19,6 +19,8 @@
 static void find(struct bt_qcow *q);
 static void add_found(struct bt_qcow *q);
 
+/* Cut in three: below `at` listed, from there to `end` left for the search to
+ * find, from `end` on, which is new in this session, listed. */
 void bt_qcow_is_free(struct bt_qcow *q, uint64_t host, uint64_t bytes,
 		     bool zero)
 {
@@ -34,12 +36,16 @@ void bt_qcow_is_free(struct bt_qcow *q, uint64_t host, uint64_t bytes,
 		bt_qcow_extent_add(&q->free, host, end - host, zero);
 }
 
+/* The search of this turn has ended, whatever it found; the wish is served from
+ * what is known. */
 static void found(struct bt_qcow *q)
 {
 	q->allocator.busy = false;
 	bt_qcow_alloc_go(q);
 }
 
+/* A list that is full forgets the place: it stays free on disk, for another
+ * session. */
 static void add(struct bt_qcow *q, bool zero)
 {
 	const struct bt_qcow_extent *extent = &q->finder.found[q->finder.next];
@@ -58,7 +64,9 @@ static void punched(struct bt_io *io, int error)
 	add_found(q);
 }
 
-/* As holes they can be used without being filled. */
+/* As holes they can be used without being filled. One extent at a time: the
+ * allocator is busy meanwhile, so none of them is given out with its hole on
+ * the way. */
 static void add_found(struct bt_qcow *q)
 {
 	struct bt_qcow_finder *f = &q->finder;
@@ -79,6 +87,7 @@ static void add_found(struct bt_qcow *q)
 	bt_engine_submit(&f->io);
 }
 
+/* No error for the wish: it gets clusters from the end of the file. */
 static void give_up(struct bt_qcow *q)
 {
 	q->finder.at = q->finder.end;
@@ -99,14 +108,17 @@ static void have_page(struct bt_meta_wait *wait, struct bt_meta_block *block,
 }
 
 /* A count of 0 is no proof in an image that is damaged; where a table lies is
- * known for certain. */
+ * known for certain. Without that a table whose count a crash lost would be
+ * made a hole. */
 static bool is_table(const struct bt_qcow *q, uint64_t host)
 {
 	return bt_qcow_guard_hits(q, host, bt_qcow_cluster(q)) ||
 	       bt_qcow_region_hit(&q->geo, host, bt_qcow_cluster(q));
 }
 
-/* The runs of free clusters in the page, as many as are taken in one turn. */
+/* The runs of free clusters in the page, as many as are taken in one turn. at
+ * moves past what was looked at, so each cluster is looked at once, and the
+ * rest of the page is the next turn's. */
 static void look(struct bt_qcow *q, const struct bt_meta_block *page,
 		 uint32_t index)
 {
@@ -139,6 +151,9 @@ static void pass_block(struct bt_qcow *q)
 	found(q);
 }
 
+/* While it waits for a page the reclaimer can begin a round. It cannot
+ * overtake: to count a cluster down it needs the same pages, and is behind the
+ * search in their queues. */
 static void find(struct bt_qcow *q)
 {
 	struct bt_qcow_finder *f = &q->finder;
@@ -170,6 +185,7 @@ static void find(struct bt_qcow *q)
 	add_found(q);
 }
 
+/* The search is worth a look only where no free place is known. */
 bool bt_qcow_find(struct bt_qcow *q)
 {
 	struct bt_qcow_finder *f = &q->finder;

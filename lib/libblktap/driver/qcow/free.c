@@ -8,7 +8,17 @@
  * it is turned, those of the old one are waited for.
  *
  * A FLUSH ends when what was dropped before it is free and that is on disk, so
- * that a closed image has lost nothing. */
+ * that a closed image has lost nothing.
+ *
+ * dropped.list has two parts: the first `covered` extents are those whose
+ * pointers are off the disk with the commit that runs, or has run; behind them
+ * is what was dropped since. One round works at a time (busy): commit, grace,
+ * then one piece of one extent a turn of the loop. A round that fails leaves
+ * all of it dropped for the next.
+ *
+ * What a crash leaves: before the commit, the old pointers, all as before;
+ * behind it, clusters that are counted and nobody's, which leak until they are
+ * checked for. */
 #include <errno.h>
 #include <string.h>
 
@@ -21,6 +31,9 @@ static void go_on(struct bt_qcow *q);
 
 /* ---- extents -------------------------------------------------------------- */
 
+/* Neighbours become one extent, but never across `from`: the first part belongs
+ * to a round that has begun. False where the list is full: then the cluster
+ * stays counted. */
 static bool add_behind(struct bt_qcow_extents *to, uint32_t from, uint64_t host,
 		       uint64_t bytes, bool zero)
 {
@@ -40,6 +53,7 @@ static bool add_behind(struct bt_qcow_extents *to, uint32_t from, uint64_t host,
 	return true;
 }
 
+/* False where there is no room, and the extent is not remembered. */
 bool bt_qcow_extent_add(struct bt_qcow_extents *to, uint64_t host,
 			uint64_t bytes, bool zero)
 {
@@ -48,11 +62,15 @@ bool bt_qcow_extent_add(struct bt_qcow_extents *to, uint64_t host,
 
 /* ---- dropping ------------------------------------------------------------- */
 
+/* Room for one extent more, and a spare one. Who cannot drop keeps what it has:
+ * a discard does nothing, which it may. */
 bool bt_qcow_can_drop(const struct bt_qcow *q)
 {
 	return q->reclaimer.dropped.count + 1 < QCOW_EXTENTS;
 }
 
+/* Called in the turn in which the pointer goes from memory. A round is begun
+ * before the list is full, as only flushes begin one otherwise. */
 void bt_qcow_drop(struct bt_qcow *q, uint64_t host, uint64_t bytes)
 {
 	struct bt_qcow_reclaimer *r = &q->reclaimer;
@@ -82,6 +100,7 @@ void bt_qcow_drop_entry(struct bt_qcow *q, uint64_t guest,
 	if (!old->offset)
 		return;
 	if (old->kind == BT_QCOW_COMPRESSED) {
+		/* whoever reads the place later must not get the old stream */
 		bt_qcow_unpack_forget(q, old->offset);
 		/* streams share clusters, and version 1 counts nothing */
 		if (q->geo.version == 1)
@@ -98,6 +117,8 @@ void bt_qcow_drop_entry(struct bt_qcow *q, uint64_t guest,
 
 /* ---- phases --------------------------------------------------------------- */
 
+/* A request is of the phase in which it came, until it leaves; a round waits
+ * for those of the phase that it has ended. */
 void bt_qcow_enter(struct bt_qcow_frame *frame)
 {
 	struct bt_qcow_reclaimer *r = &frame->run.q->reclaimer;
@@ -106,6 +127,7 @@ void bt_qcow_enter(struct bt_qcow_frame *frame)
 	r->users[r->phase]++;
 }
 
+/* The last one of the old phase wakes the round, in a turn of its own. */
 void bt_qcow_leave(struct bt_qcow_frame *frame)
 {
 	struct bt_qcow *q = frame->run.q;
@@ -127,6 +149,8 @@ static struct bt_qcow *qcow_of(struct bt_qcow_reclaimer *r)
 
 static void flush_again(struct bt_qcow_frame *frame);
 
+/* Flushes that waited are answered behind one more commit, which puts the
+ * counts on disk. */
 static void ended(struct bt_qcow *q)
 {
 	struct bt_qcow_reclaimer *r = &q->reclaimer;
@@ -145,6 +169,9 @@ static void ended(struct bt_qcow *q)
 		flush_again(bt_list_entry(node, struct bt_qcow_frame, link));
 }
 
+/* The hole is made before the place is known to be free, so nobody's new data
+ * can be in it. Where the file system cannot, the place holds old bytes, and is
+ * marked so. */
 static void punched(struct bt_io *io, int error)
 {
 	struct bt_qcow *q =
@@ -175,7 +202,9 @@ static void free_clusters(struct bt_qcow *q, uint64_t host, uint64_t bytes)
 }
 
 /* Counts one less for the clusters from host on, until one of them is free and
- * the next is not, or the page ends; returns how many were counted. */
+ * the next is not, or the page ends; returns how many were counted. A count of
+ * 0 of something that was dropped is damage, and is left: freeing it twice
+ * would give it out twice. */
 static uint32_t count_down(struct bt_qcow *q, struct bt_meta_block *page,
 			   uint32_t index, uint32_t max, uint32_t *freed)
 {
@@ -201,6 +230,7 @@ static uint32_t count_down(struct bt_qcow *q, struct bt_meta_block *page,
 	return n;
 }
 
+/* step looks for the page again. */
 static void have_page(struct bt_meta_wait *wait, struct bt_meta_block *block,
 		      int error)
 {
@@ -214,7 +244,9 @@ static void have_page(struct bt_meta_wait *wait, struct bt_meta_block *block,
 	go_on(qcow_of(r));
 }
 
-/* The next clusters of the first extent: 1 counted, 0 waits, or an errno. */
+/* The next clusters of the first extent: 1 counted, 0 waits, or an errno. The
+ * counts change in memory and go to disk with the next commit; a place may be
+ * given out before, as its pointer is off the disk already. */
 static int count_extent(struct bt_qcow *q, const struct bt_qcow_extent *extent,
 			uint64_t *counted, uint64_t *freed)
 {
@@ -252,7 +284,8 @@ static void go_on(struct bt_qcow *q)
 	bt_loop_defer(q->node->env->loop, &q->reclaimer.step);
 }
 
-/* One piece of one extent a turn of the work: nothing nests. */
+/* One piece of one extent a turn of the work: nothing nests. A piece ends in
+ * count_extent's wait, in punched, or in another turn. */
 static void step(struct bt_work *work)
 {
 	struct bt_qcow_reclaimer *r =
@@ -288,6 +321,8 @@ static void step(struct bt_work *work)
 		go_on(q);
 }
 
+/* The pointers are off the disk. Requests that looked at a table before that
+ * are in the phase that ends here; those that come now see the new entries. */
 static void committed(struct bt_meta_commit *commit, int error)
 {
 	struct bt_qcow_reclaimer *r =
@@ -306,6 +341,8 @@ static void committed(struct bt_meta_commit *commit, int error)
 		go_on(q);
 }
 
+/* Nothing happens where a round is under way: whoever waits for the end of it
+ * (flushed) comes here again with what was dropped meanwhile. */
 static void reclaim_start(struct bt_qcow *q)
 {
 	struct bt_qcow_reclaimer *r = &q->reclaimer;
@@ -350,12 +387,14 @@ static void flushed_again(struct bt_meta_commit *commit, int error)
 	answer(bt_container_of(commit, struct bt_qcow_frame, commit), error);
 }
 
+/* Once more a commit: the counts of what became free. */
 static void flush_again(struct bt_qcow_frame *frame)
 {
 	frame->commit.fn = flushed_again;
 	bt_meta_commit(frame->run.q->meta, &frame->commit);
 }
 
+/* Ends at once where nothing was dropped: one commit, as without discards. */
 static void flushed(struct bt_meta_commit *commit, int error)
 {
 	struct bt_qcow_frame *frame =
@@ -370,6 +409,8 @@ static void flushed(struct bt_meta_commit *commit, int error)
 	reclaim_start(frame->run.q);
 }
 
+/* The commit that makes the data durable takes the pointers off the disk as
+ * well. */
 void bt_qcow_flush(struct bt_qcow_frame *frame)
 {
 	struct bt_qcow *q = frame->run.q;

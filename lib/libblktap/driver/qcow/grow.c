@@ -7,11 +7,19 @@
  *     -> the header's sector names the new place
  *   commit: the old place is nobody's, and is freed as any cluster is
  *
- * A cut before the header's sector is written leaves bytes behind the end of what
- * is counted; after it, the old table's clusters leak. The allocator serves no
- * other wish meanwhile, so nobody changes the table; and where this fails the end
- * of the file is not moved, so the next try writes the same bytes to the same
- * place, which is harmless even if the header on disk has changed already. */
+ * A cut before the header's sector is written leaves bytes behind the end of
+ * what is counted; after it, the old table's clusters leak. The allocator
+ * serves no other wish meanwhile, so nobody changes the table; and where this
+ * fails the end of the file is not moved, so the next try writes the same bytes
+ * to the same place, which is harmless even if the header on disk has changed
+ * already.
+ *
+ * plan says where: at the file's end, refcount blocks first, behind them the
+ * table. area is the memory of both, with a place for the header behind; it
+ * lives from bt_qcow_grow to switch_tables or failed. The steps stand in this
+ * file from the last to the first. The last commit is there because the next
+ * change of a count must not go to a table that the header on disk may not
+ * name. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +29,8 @@
 
 #define HEAD 4096u /* no alignment is more */
 
+/* allocator.busy was set since bt_qcow_grow; bt_qcow_alloc_failed ends it and
+ * the wish. */
 static void failed(struct bt_qcow *q, int error)
 {
 	free(q->grower.area);
@@ -30,6 +40,7 @@ static void failed(struct bt_qcow *q, int error)
 
 /* ---- commits -------------------------------------------------------------- */
 
+/* The step behind a commit, or the end where it failed. */
 static void go_on(struct bt_work *work)
 {
 	struct bt_qcow *q = bt_container_of(work, struct bt_qcow, grower.work);
@@ -50,6 +61,8 @@ static void committed(struct bt_meta_commit *commit, int error)
 	bt_loop_defer(q->node->env->loop, &q->grower.work);
 }
 
+/* A sync goes through the cache as all do, so an error of it fails every later
+ * commit. What others changed goes along. */
 static void commit(struct bt_qcow *q, void (*next)(struct bt_qcow *q))
 {
 	q->grower.next = next;
@@ -57,6 +70,8 @@ static void commit(struct bt_qcow *q, void (*next)(struct bt_qcow *q))
 	bt_meta_commit(q->meta, &q->grower.commit);
 }
 
+/* Past the cache: the area is no block of it, and nobody reads there before the
+ * switch. */
 static void submit(struct bt_qcow *q, enum bt_io_op op, uint64_t offset,
 		   void *buf, uint64_t bytes,
 		   void (*done)(struct bt_io *io, int error))
@@ -85,6 +100,7 @@ static uint64_t area_bytes(const struct bt_qcow *q)
 	return bt_qcow_growth_bytes(&q->geo, &q->grower.plan);
 }
 
+/* In the area: blocks before the table. */
 static uint64_t table_at(const struct bt_qcow *q)
 {
 	return q->grower.plan.blocks << q->geo.cluster_bits;
@@ -92,6 +108,9 @@ static uint64_t table_at(const struct bt_qcow *q)
 
 /* ---- the end -------------------------------------------------------------- */
 
+/* In one turn: from here on counts are looked up in the new table, whose old
+ * part is the old table's as it was at the first commit, and nobody has changed
+ * it since. */
 static void switch_tables(struct bt_qcow *q)
 {
 	struct bt_qcow_grower *g = &q->grower;
@@ -115,11 +134,13 @@ static void switch_tables(struct bt_qcow *q)
 
 /* ---- the header ----------------------------------------------------------- */
 
+/* One sector is enough for the fields; O_DIRECT may want more of it. */
 static uint64_t head_bytes(const struct bt_qcow *q)
 {
 	return bt_max_u64(BT_QCOW_HEADER_PROBE, q->f.file.offset_align);
 }
 
+/* On disk perhaps, and perhaps not: the commit's sync settles it. */
 static void head_written(struct bt_io *io, int error)
 {
 	struct bt_qcow *q = qcow_of(io);
@@ -130,6 +151,7 @@ static void head_written(struct bt_io *io, int error)
 		commit(q, switch_tables);
 }
 
+/* Fields that this code does not know stay as they are on disk. */
 static void head_read(struct bt_io *io, int error)
 {
 	struct bt_qcow *q = qcow_of(io);
@@ -158,6 +180,7 @@ static void read_head(struct bt_qcow *q)
 
 /* ---- the table ------------------------------------------------------------ */
 
+/* Behind this commit all that the header is about to name is on disk. */
 static void area_written(struct bt_io *io, int error)
 {
 	struct bt_qcow *q = qcow_of(io);
@@ -168,6 +191,8 @@ static void area_written(struct bt_io *io, int error)
 		commit(q, read_head);
 }
 
+/* The old entries stand at the beginning of the new table; fill adds the new
+ * blocks' and counts the area in them. */
 static void table_read(struct bt_io *io, int error)
 {
 	struct bt_qcow *q = qcow_of(io);
@@ -194,6 +219,9 @@ void bt_qcow_grow_init(struct bt_qcow *q)
 	bt_work_init(&q->grower.work, go_on);
 }
 
+/* -EFBIG: no larger table can be had, -ENOSPC: the device has no room for one.
+ * The area is up to the table's limit and memory is taken here, once in a
+ * doubling of the table. */
 int bt_qcow_grow(struct bt_qcow *q)
 {
 	struct bt_qcow_grower *g = &q->grower;

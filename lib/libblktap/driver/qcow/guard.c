@@ -2,7 +2,12 @@
 /* Where the tables are. An entry that leads a write there is damaged, and the
  * write would damage the rest. The fixed tables are the codec's to know; this is
  * a set of the others: L2 tables and refcount blocks, filled at a writable open
- * and whenever one is made. */
+ * and whenever one is made.
+ *
+ * A set of the tables' offsets, open addressing, hashed by unit, so that "is
+ * there a table in these bytes" costs one look for each unit of them. It only
+ * grows: the driver frees no L2 table and no refcount block while an image is
+ * open. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -15,18 +20,22 @@
 #define FIRST_SLOTS 1024u
 
 /* Tables are looked for by the unit of the file they start in; none is larger
- * than a unit. */
+ * than a unit. In versions 2 and 3 both are clusters. In version 1 a table may
+ * be larger than a cluster, and begin at any multiple of 512. */
 static uint64_t unit(const struct bt_qcow *q)
 {
 	return bt_max_u64(bt_qcow_cluster(q), q->geo.l2_bytes);
 }
 
+/* All tables that begin in one unit are in one chain of slots. */
 static uint64_t slot_of(const struct bt_qcow *q, uint64_t host)
 {
 	return (host / unit(q)) * UINT64_C(0x9e3779b97f4a7c15) >> 20 &
 	       q->guard.mask;
 }
 
+/* There is a free slot (make_room). No offset is 0: the header is there, so 0
+ * can mean free. */
 static void put(struct bt_qcow *q, uint64_t host)
 {
 	uint64_t at = slot_of(q, host);
@@ -38,7 +47,9 @@ static void put(struct bt_qcow *q, uint64_t host)
 }
 
 /* Half full at the most. Where memory is short the set stays as it is, and one
- * table goes unguarded. */
+ * table goes unguarded. Refusing the table instead would turn a lack of memory
+ * into an I/O error of the guest's; the guard is only against images that are
+ * damaged. */
 static bool make_room(struct bt_qcow *q)
 {
 	uint64_t *old = q->guard.slots, n = q->guard.mask + 1, i;
@@ -60,6 +71,7 @@ static bool make_room(struct bt_qcow *q)
 	return true;
 }
 
+/* Called when the table has its place, before anything on disk names it. */
 void bt_qcow_guard_add(struct bt_qcow *q, uint64_t host)
 {
 	if (make_room(q))
@@ -72,6 +84,8 @@ void bt_qcow_guard_fini(struct bt_qcow *q)
 	q->guard.slots = NULL;
 }
 
+/* A chain holds tables of other units as well, so each is compared by its
+ * bytes. */
 static bool unit_hits(const struct bt_qcow *q, uint64_t in_unit, uint64_t host,
 		      uint64_t bytes)
 {
@@ -85,6 +99,7 @@ static bool unit_hits(const struct bt_qcow *q, uint64_t in_unit, uint64_t host,
 	return false;
 }
 
+/* An image that is open read-only has no set, and writes nothing. */
 bool bt_qcow_guard_hits(const struct bt_qcow *q, uint64_t host, uint64_t bytes)
 {
 	uint64_t u = unit(q), at;
@@ -103,6 +118,8 @@ bool bt_qcow_guard_hits(const struct bt_qcow *q, uint64_t host, uint64_t bytes)
 
 /* ---- filling it at open --------------------------------------------------- */
 
+/* An entry that does not decode names no place that a write could be led to
+ * through it; the request that needs it fails. */
 static void add_l1(struct bt_qcow *q, uint64_t entry)
 {
 	struct bt_qcow_l1 l1;
@@ -124,6 +141,7 @@ static void add_reftable(struct bt_qcow *q, uint64_t entry)
 		bt_qcow_guard_add(q, host);
 }
 
+/* A table in pieces of 64 KiB, big-endian, as the file has it. */
 static int each_entry(struct bt_qcow *q, uint64_t offset, uint64_t entries,
 		      void (*fn)(struct bt_qcow *q, uint64_t entry))
 {
@@ -143,6 +161,7 @@ static int each_entry(struct bt_qcow *q, uint64_t offset, uint64_t entries,
 	return rc;
 }
 
+/* At a writable open, when nobody has entries in memory yet. */
 int bt_qcow_guard_load(struct bt_qcow *q, struct blktap_error **err)
 {
 	int rc = each_entry(q, q->geo.l1_offset, q->geo.l1_entries, add_l1);

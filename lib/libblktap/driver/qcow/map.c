@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* From a guest offset to what it is mapped to. Nothing an entry says is used
- * before the codec has looked at it. */
+ * before the codec has looked at it.
+ *
+ * The way is L1 table, L2 table, cluster; each table is read in pages through
+ * the cache, and each entry loaded once into a register, checked by the codec
+ * against the present end of the file, and used as that value. The entry in the
+ * page can change while a request waits, so nothing found here outlives a
+ * wait. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -12,11 +18,15 @@
 
 #define COMPLAINTS 20u
 
+/* Whoever writes knows the end better than the file: clusters are given out
+ * before they are written, and the file is short of them until then. */
 uint64_t bt_qcow_file_bytes(const struct bt_qcow *q)
 {
 	return q->f.read_only ? q->f.size : q->file_end;
 }
 
+/* Counted for the status, told for the first twenty, so that a damaged image
+ * does not fill the log. Returns rc, for the request; the disk goes on. */
 int bt_qcow_complain(struct bt_qcow *q, uint64_t guest,
 		     const struct bt_fault *fault, int rc)
 {
@@ -29,6 +39,8 @@ int bt_qcow_complain(struct bt_qcow *q, uint64_t guest,
 	return rc;
 }
 
+/* The order of the bytes is the machine's in images of the first Xen releases
+ * alone (xen.c); these are open for reading only. */
 static int decode_l1(struct bt_qcow *q, const unsigned char *at, uint32_t index,
 		     struct bt_qcow_l1 *l1)
 {
@@ -43,6 +55,9 @@ static int decode_l1(struct bt_qcow *q, const unsigned char *at, uint32_t index,
 	return 1;
 }
 
+/* The table may begin at any multiple of 8 in version 1, so a page is taken by
+ * its place in the file and not by its number in the table. It can hold the
+ * header as well, which is written by others: relink.c minds that. */
 int bt_qcow_get_l1(struct bt_qcow *q, struct bt_meta_wait *wait, uint32_t index,
 		   struct bt_qcow_l1 *l1)
 {
@@ -62,6 +77,8 @@ int bt_qcow_get_l1(struct bt_qcow *q, struct bt_meta_wait *wait, uint32_t index,
 	return rc;
 }
 
+/* A table is a whole number of such pages, so they are taken by their number in
+ * it. */
 int bt_qcow_get_l2_page(struct bt_qcow *q, struct bt_meta_wait *wait,
 			uint64_t table, uint32_t index,
 			struct bt_meta_block **block)
@@ -72,6 +89,7 @@ int bt_qcow_get_l2_page(struct bt_qcow *q, struct bt_meta_wait *wait,
 	return *block ? 1 : 0;
 }
 
+/* No run goes past it, since the next page may have to be read first. */
 uint64_t bt_qcow_page_end(const struct bt_qcow *q, uint64_t at)
 {
 	uint64_t span = (uint64_t)(q->l2_page / 8) << q->geo.cluster_bits;
@@ -80,7 +98,10 @@ uint64_t bt_qcow_page_end(const struct bt_qcow *q, uint64_t at)
 }
 
 /* How many entries from the first on are mapped alike, looking at the raw
- * values: data one cluster further each, everything else the same. */
+ * values: data one cluster further each, everything else the same. The copied
+ * bit is part of the value, so what must be copied first ends a run as well.
+ * Entries of the machine's other order do not come here: only L1 tables have
+ * it. */
 static uint32_t count_alike(const struct bt_qcow *q, const unsigned char *at,
 			    uint64_t entry, enum bt_qcow_kind kind,
 			    uint32_t max)
@@ -95,6 +116,9 @@ static uint32_t count_alike(const struct bt_qcow *q, const unsigned char *at,
 	return n;
 }
 
+/* host is of the byte that was asked for where the cluster is plain data; a
+ * stream is named by its beginning, wherever in the cluster it was asked
+ * for. */
 static void fill(struct bt_qcow *q, const struct bt_qcow_mapping *m,
 		 uint64_t at, uint64_t end, uint32_t clusters,
 		 struct bt_qcow_map *map)
@@ -113,7 +137,10 @@ static void fill(struct bt_qcow *q, const struct bt_qcow_mapping *m,
 }
 
 /* A run of data is as good as its first cluster only where it stays in the file
- * and clear of the fixed tables. */
+ * and clear of the fixed tables. Each entry was decoded by itself only where
+ * the run is one cluster; the rest is known by its difference to the first. The
+ * last cluster may be cut by the end of the file, hence one byte of it is
+ * enough. */
 static bool is_clear(const struct bt_qcow *q, uint64_t host, uint32_t clusters)
 {
 	uint64_t bytes = (uint64_t)clusters << q->geo.cluster_bits;
@@ -123,6 +150,8 @@ static bool is_clear(const struct bt_qcow *q, uint64_t host, uint32_t clusters)
 	       !bt_qcow_region_hit(&q->geo, host, bytes);
 }
 
+/* A page and the end of the request bound the run; both are looked at before
+ * entries are, so none behind the page is read. */
 static int read_entries(struct bt_qcow *q, const unsigned char *from,
 			uint64_t at, uint64_t end, struct bt_qcow_map *map)
 {
@@ -145,6 +174,10 @@ static int read_entries(struct bt_qcow *q, const unsigned char *from,
 	return 1;
 }
 
+/* 1 with what the bytes from at on are mapped to, as many as are mapped alike
+ * up to end; 0: wait->fn is called later, and all of it is asked for anew; or a
+ * negative errno. Where there is no L2 table the whole span of the L1 entry is
+ * alike. */
 int bt_qcow_lookup(struct bt_qcow *q, struct bt_meta_wait *wait, uint64_t at,
 		   uint64_t end, struct bt_qcow_map *map)
 {

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Opening and closing. Blocking, as the opening of files is. A read-only open
- * writes nothing. */
+ * writes nothing.
+ *
+ *   open    file -> header -> alignment -> key -> Xen's checksum
+ *           -> (writable) repair, end of what is used, guard -> memory -> cache
+ *   close   reclaimer and commits end -> tables out -> Xen's checksum -> all freed
+ *
+ * Nothing is written before the header has been validated for writing. An open
+ * that fails gives everything back (release), whatever of it there was. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -22,7 +29,9 @@ int bt_qcow_fault(const struct bt_qcow *q, int rc, const struct bt_fault *fault,
 		       q->f.path, fault->field, fault->value, fault->reason);
 }
 
-/* qcow is version 1, qcow2 is 2 and 3: who says one does not mean the other. */
+/* qcow is version 1, qcow2 is 2 and 3: who says one does not mean the other. A
+ * guest can write a header of another version into a raw image; the class that
+ * was asked for is what decides. */
 static int check_version(const struct bt_qcow *q, struct blktap_error **err)
 {
 	bool is_one = q->header.version == 1;
@@ -36,6 +45,10 @@ static int check_version(const struct bt_qcow *q, struct blktap_error **err)
 		       q->f.path, q->header.version, q->node->cls->name);
 }
 
+/* In two steps: the fixed part says how far names and extensions reach (a
+ * cluster in versions 2 and 3), and the rest is read when that is known to be
+ * sane. FOR_WRITE makes validate refuse what may only be read: snapshots, an
+ * image that is marked corrupt. */
 static int read_header(struct bt_qcow *q, const struct bt_args *args,
 		       uint32_t flags, struct blktap_error **err)
 {
@@ -76,7 +89,9 @@ static int read_header(struct bt_qcow *q, const struct bt_args *args,
 	return rc;
 }
 
-/* O_DIRECT where clusters, pages and the size are as aligned as it asks. */
+/* O_DIRECT where clusters, pages and the size are as aligned as it asks.
+ * Everything that goes through the engine is aligned to clusters, table pages
+ * or the disk's size. */
 static int settle_alignment(struct bt_qcow *q, struct blktap_error **err)
 {
 	uint64_t align = q->f.file.offset_align;
@@ -117,7 +132,8 @@ static int make_cache(struct bt_qcow *q, uint64_t bytes)
 			      &q->meta);
 }
 
-/* What is not written does not change. */
+/* What is not written does not change. Of a larger one pages go through the
+ * cache, as of one that is written to. */
 static int keep_l1(struct bt_qcow *q)
 {
 	size_t bytes = (size_t)q->geo.l1_entries * 8;
@@ -129,6 +145,7 @@ static int keep_l1(struct bt_qcow *q)
 		     : -ENOMEM;
 }
 
+/* All that requests need later: nothing is allocated on their way. */
 static int make_memory(struct bt_qcow *q)
 {
 	size_t extents = QCOW_EXTENTS * sizeof(struct bt_qcow_extent);
@@ -151,7 +168,8 @@ static int make_memory(struct bt_qcow *q)
 	return 0;
 }
 
-/* Rewrites the fixed header: what this code does not know stays. */
+/* Rewrites the fixed header: what this code does not know stays. The fields are
+ * in one sector, which is written in one piece. */
 int bt_qcow_write_header(struct bt_qcow *q)
 {
 	unsigned char sector[BT_QCOW_HEADER_PROBE];
@@ -166,7 +184,9 @@ int bt_qcow_write_header(struct bt_qcow *q)
 
 /* What a writer owes the image before its first write: refcounts that a crash
  * left behind are set right, and features that a writer who does not know them
- * would break are marked as void. */
+ * would break are marked as void. A clean file ends where its data ends, so its
+ * length is the end of what is used; a device does not, so there all tables are
+ * walked. Bits are cleared only behind what they asked for. */
 static int prepare_to_write(struct bt_qcow *q, const struct bt_args *args,
 			    struct blktap_error **err)
 {
@@ -195,6 +215,7 @@ static int prepare_to_write(struct bt_qcow *q, const struct bt_args *args,
 	return bt_qcow_guard_load(q, err);
 }
 
+/* Also in the middle of an open: what was not made is zero, and harmless. */
 static void release(struct bt_qcow *q)
 {
 	bt_work_cancel(&q->reclaimer.step);
@@ -255,6 +276,8 @@ int bt_qcow_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* A commit may still run that nobody waits for, and clusters may still be given
+ * back. */
 static bool is_idle(void *opaque)
 {
 	struct bt_qcow *q = opaque;

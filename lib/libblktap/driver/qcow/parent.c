@@ -24,6 +24,7 @@ static const char *class_of(const char *format)
 	return format;
 }
 
+/* The image's own record goes before what the user gives. */
 static int find_format(const struct bt_qcow *q, const struct bt_args *args,
 		       const unsigned char *head, size_t length,
 		       char format[BT_QCOW_FORMAT_MAX + 1],
@@ -41,6 +42,8 @@ static int find_format(const struct bt_qcow *q, const struct bt_args *args,
 	return 0;
 }
 
+/* QEMU takes URLs and json: there; a file name that has such a prefix would be
+ * another file to it than to us. */
 static int check_name(const struct bt_qcow *q, const char *name,
 		      struct blktap_error **err)
 {
@@ -53,6 +56,8 @@ static int check_name(const struct bt_qcow *q, const char *name,
 		       q->f.path, name);
 }
 
+/* head: the header's span of the file. q->parent becomes the spec, which is
+ * opened later, by whoever opens chains. */
 int bt_qcow_find_parent(struct bt_qcow *q, const struct bt_args *args,
 			const unsigned char *head, size_t length,
 			struct blktap_error **err)

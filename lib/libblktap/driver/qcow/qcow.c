@@ -69,6 +69,9 @@ static int get_parent(struct bt_node *node, char **spec,
 	return *spec ? 0 : -ENOMEM;
 }
 
+/* base_size is taken here, as each plan calls this: a base that was replaced or
+ * has grown is known from then on. The pool's requests go to the base, so they
+ * need frames for all below. */
 static void get_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct bt_qcow *q = node->data;
@@ -96,6 +99,7 @@ static void get_limits(struct bt_node *node, struct bt_limits *limits)
 		limits->block_size = 0;
 }
 
+/* Everything else begins in run.c. */
 static void submit(struct bt_node *node, struct bt_request *req)
 {
 	struct bt_qcow *q = node->data;
@@ -107,7 +111,8 @@ static void submit(struct bt_node *node, struct bt_request *req)
 		bt_qcow_start(q, req);
 }
 
-/* A child has read from the base. */
+/* A child has read from the base. A pooled request is one of two things: a part
+ * of a read, or the old bytes of a copy. */
 void bt_qcow_child_done(struct bt_request *child)
 {
 	struct bt_qcow_run *run =
@@ -119,6 +124,8 @@ void bt_qcow_child_done(struct bt_request *child)
 		bt_qcow_copy_back(run, child->error);
 }
 
+/* The request itself was lent to the base: a BLOCK_STATUS goes on here with the
+ * rest, a read was all the base's and ends. */
 static void complete(struct bt_node *node, struct bt_port *port,
 		     struct bt_request *req)
 {

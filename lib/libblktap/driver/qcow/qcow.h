@@ -12,7 +12,11 @@
  *     with a sync between them;
  *   - a cluster whose last pointer is gone is free only after the commit that
  *     took the pointer off the disk (free.c), and reused only when no request
- *     that may have seen the pointer is left. */
+ *     that may have seen the pointer is left.
+ *
+ * Everything runs in the thread of the loop. What stands with "blocking" below
+ * is for opening, closing and work on an image at rest, when nothing is in
+ * flight. */
 #ifndef BT_DRIVER_QCOW_H
 #define BT_DRIVER_QCOW_H
 
@@ -39,7 +43,9 @@ struct bt_qcow;
 struct bt_qcow_frame;
 struct bt_qcow_run;
 
-/* What a piece of the disk is mapped to. */
+/* What a piece of the disk is mapped to: a copy of what the tables said at one
+ * moment. Only a run on q->allocs keeps one over a wait, as nobody else changes
+ * the entries of its clusters. */
 struct bt_qcow_map {
 	enum bt_qcow_kind kind;
 	bool copied;
@@ -49,7 +55,8 @@ struct bt_qcow_map {
 	uint32_t bytes; /* COMPRESSED: of the stream */
 };
 
-/* A wish for clusters. */
+/* A wish for clusters. It lies in who wishes, and is on allocator.wishes until
+ * fn is called. */
 struct bt_qcow_want {
 	struct bt_list link;
 	uint32_t count; /* clusters */
@@ -107,9 +114,9 @@ struct bt_qcow_frame {
 	struct blktap_extent *extents;
 	uint32_t extent_max, extent_count;
 	uint32_t pending; /* runs, and the cutting itself */
-	int error;
-	uint8_t phase;
-	bool run_used;
+	int error; /* the first one; no new runs after it */
+	uint8_t phase; /* reclaimer.phase when it came */
+	bool run_used; /* run was taken once: further ones are the pool's */
 	bool needs_commit; /* FUA, OUTLIVE */
 };
 
@@ -137,8 +144,8 @@ struct bt_qcow_maker {
 	struct bt_qcow_want want;
 	struct bt_io io;
 	struct bt_meta_wait wait;
-	uint32_t l1_index;
-	bool busy;
+	uint32_t l1_index; /* the table that is made is for this entry */
+	bool busy; /* from the wish for clusters to the L1 entry */
 };
 
 /* Gives out clusters, one wish at a time; makes refcount blocks. */
@@ -181,7 +188,7 @@ struct bt_qcow_reclaimer {
 	struct bt_meta_commit commit;
 	struct bt_meta_wait wait;
 	struct bt_io io;
-	struct bt_work step;
+	struct bt_work step; /* the next piece, in a turn of its own */
 	struct bt_list flushes; /* frames that wait for the end */
 	uint32_t next; /* extent that is being freed */
 	uint64_t at; /* in it */
@@ -199,15 +206,18 @@ struct bt_qcow_unpacker {
 	struct bt_io io;
 	struct iovec iov;
 	char *in, *out;
+	/* Its place and length name a stream. One that is dropped is forgotten
+	 * by them, since the place may hold another one later. */
 	uint64_t host; /* of what is in out, or is being read */
 	uint32_t bytes;
+	/* out holds it; it is read; it was dropped meanwhile */
 	bool valid, busy, stale;
 };
 
 /* The clusters that hold tables, which no entry may lead a write to. */
 struct bt_qcow_guard {
-	uint64_t *slots;
-	uint64_t mask, count;
+	uint64_t *slots; /* offsets of tables, hashed; 0 is a free slot */
+	uint64_t mask, count; /* slots, less 1; tables in it */
 };
 
 struct bt_qcow {
@@ -216,14 +226,16 @@ struct bt_qcow {
 	struct bt_qcow_header header;
 	struct bt_qcow_geometry geo;
 	struct bt_meta *meta;
+	/* bytes: what the cache has of a table in one block */
 	uint32_t l2_page, ref_page;
 	unsigned char *l1; /* all of it, of a small image that is read-only */
 	uint64_t file_end; /* what an entry may name is below */
 	uint64_t base_size; /* 0: stands alone */
 	char *parent; /* spec */
+	/* entries are in the order of the machine that wrote them */
 	bool native_l1;
-	bool discard;
-	bool l1_changed;
+	bool discard; /* clusters that lose their pointer become holes */
+	bool l1_changed; /* Xen's checksum is to be written at closing */
 	uint32_t complaints; /* logged */
 	/* A frame that waits is on one list, by frame->link: short_of_runs, blocked,
 	 * maker.waiting or reclaimer.flushes; or a table block's waiters have it, by
@@ -231,6 +243,7 @@ struct bt_qcow {
 	 * out before may not be true any more, nor (FUA) that no table is dirty. */
 	struct bt_pool *pool; /* of struct bt_qcow_pooled */
 	char *bounces; /* of the pooled runs */
+	/* how many of the pool's items have their buffer */
 	uint32_t bounces_used;
 	struct bt_list short_of_runs; /* frames */
 	struct bt_list allocs; /* runs that give clusters to the guest */

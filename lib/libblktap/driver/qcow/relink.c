@@ -48,7 +48,8 @@ static int no_room(const struct relink *r, struct blktap_error **err)
 }
 
 /* Extensions that are kept: all but the parent's format, which is new, and the
- * table of names for features, which is for messages alone. */
+ * table of names for features, which is for messages alone. They are read from
+ * the header as it was and put into the new sector, in their old order. */
 static int put_extensions(struct relink *r, size_t *at)
 {
 	struct bt_qcow_ext_iter it;
@@ -74,7 +75,8 @@ static int put_extensions(struct relink *r, size_t *at)
 				    NULL, 0);
 }
 
-/* What of the first sector is written. */
+/* What of the first sector is written. Of version 2 and 3 the L1 table is in
+ * another cluster, so all of the sector is the header's. */
 static size_t piece(const struct relink *r)
 {
 	const struct bt_qcow *q = r->q;
@@ -84,9 +86,10 @@ static size_t piece(const struct relink *r)
 		       : SECTOR;
 }
 
-/* Where so many bytes go that do not fit behind at: neither over the old name nor
- * over a table. 0: nowhere. Xen's images have nothing between their header and the
- * table at 4096. */
+/* Where so many bytes go that do not fit behind at: neither over the old name
+ * nor over a table. 0: nowhere. Xen's images have nothing between their header
+ * and the table at 4096. The old name stays whole until the sector has changed:
+ * so a cut leaves a header whose name is there. */
 static uint64_t find_place(const struct relink *r, uint32_t bytes)
 {
 	const struct bt_qcow *q = r->q;
@@ -110,6 +113,10 @@ static bool is_given(const struct relink *r)
 	return given && !strcmp(given, r->format);
 }
 
+/* Behind the extensions in the sector where it fits, so that one write changes
+ * all; else in its place first, synced. A record of the format is left out in
+ * version 1 where there is no room for it and the user gives the format
+ * anyway. */
 static int put_name(struct relink *r, size_t at, struct blktap_error **err)
 {
 	unsigned char text[BT_QCOW_RECORD_BYTES + BT_QCOW_NAME_MAX];
@@ -144,6 +151,8 @@ static int put_name(struct relink *r, size_t at, struct blktap_error **err)
 	return 0;
 }
 
+/* The sector as it will be, but for the fields that bt_qcow_header_encode
+ * writes. */
 static int fill_sector(struct relink *r, struct blktap_error **err)
 {
 	const struct bt_qcow_header *h = &r->q->header;
@@ -171,6 +180,7 @@ static int fill_sector(struct relink *r, struct blktap_error **err)
 	return r->name ? put_name(r, at, err) : 0;
 }
 
+/* The moment of change. */
 static int write_sector(struct relink *r)
 {
 	int rc = bt_qcow_header_encode(&r->header, r->sector, SECTOR);
@@ -194,6 +204,7 @@ static int forget_head(struct bt_qcow *q)
 	return rc;
 }
 
+/* What get_parent says from now on. */
 static int make_spec(struct relink *r, char **spec)
 {
 	char *path = NULL;
@@ -211,6 +222,8 @@ static int make_spec(struct relink *r, char **spec)
 	return rc;
 }
 
+/* name NULL: it stands alone from now on. The node goes on running with the
+ * same tables. */
 int bt_qcow_set_parent(struct bt_node *node, const char *name,
 		       const char *format, struct blktap_error **err)
 {

@@ -2,7 +2,12 @@
 /* A walk through all tables, blocking, at a writable open: of an image whose
  * refcounts a crash left behind (the dirty bit), and of one on a block device,
  * whose end says nothing of what is used. Counts that are too low are set right;
- * those that are too high only cost space. */
+ * those that are too high only cost space.
+ *
+ * The codec counts (libqcow/check.h), in windows so that memory is bounded;
+ * this feeds it and writes what it finds too low. A low count is the dangerous
+ * kind: the cluster would be given out twice. Rounds repeat until one finds
+ * nothing, since a block that is added has to be counted itself. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -33,13 +38,17 @@ struct scan {
 	int rc;
 };
 
+/* Found for every cluster of the span; the first one that is found adds the
+ * block. */
 static bool block_is_missing(const struct scan *s)
 {
 	return s->repair && !s->has_block;
 }
 
 /* A block for clusters that the table has none for: behind all that is used, to
- * be counted itself in the next round. */
+ * be counted itself in the next round. The block's zeroes are written before
+ * the table names it, without a sync between: a cut leaves an image that is
+ * still dirty, and is repaired anew. */
 static void add_block(struct scan *s)
 {
 	struct bt_qcow *q = s->q;
@@ -63,6 +72,8 @@ static void add_block(struct scan *s)
 	s->missing++;
 }
 
+/* Entries that are damaged and clusters with two users are nothing that counts
+ * can repair: then the image is not opened for writing. */
 static void report(void *opaque, const struct bt_qcow_finding *finding)
 {
 	struct scan *s = opaque;
@@ -92,6 +103,7 @@ static void report(void *opaque, const struct bt_qcow_finding *finding)
 	s->repaired++;
 }
 
+/* A table that the L1 entry cannot lead to was reported with that entry. */
 static int feed_l2(struct scan *s, uint64_t entry, uint32_t index)
 {
 	struct bt_qcow *q = s->q;
@@ -107,6 +119,8 @@ static int feed_l2(struct scan *s, uint64_t entry, uint32_t index)
 	return rc;
 }
 
+/* Only blocks that say something of this window are read. What report sets in
+ * s->table is written back at once. */
 static int feed_block(struct scan *s, uint64_t entry, uint32_t index)
 {
 	struct bt_qcow *q = s->q;
@@ -159,6 +173,7 @@ static int feed(struct scan *s, uint64_t offset, uint64_t entries,
 	return rc ? rc : s->rc;
 }
 
+/* L1 and L2 first, then the blocks that are compared with what those use. */
 static int window(struct scan *s)
 {
 	const struct bt_qcow_geometry *geo = &s->q->geo;
@@ -175,6 +190,7 @@ static int window(struct scan *s)
 	return rc;
 }
 
+/* One round: all tables, once for each window of the file. */
 static int walk(struct scan *s)
 {
 	int rc;
@@ -188,8 +204,9 @@ static int walk(struct scan *s)
 	return rc;
 }
 
-/* What is used lies behind what the refcount table reaches: it grows, and the next
- * round counts. */
+/* What is used lies behind what the refcount table reaches: it grows, and the
+ * next round counts. Where the writer that died had lazy refcounts, the table
+ * may never have grown. */
 static int cover(struct scan *s)
 {
 	struct bt_qcow *q = s->q;
@@ -223,6 +240,8 @@ static int fail(const struct bt_qcow *q, int rc, struct blktap_error **err)
 		       bt_errno_name(rc));
 }
 
+/* used_end: where a device's data ends; of a file its size. ROUNDS bounds what
+ * a damaged image can make of it; a sound one needs two or three. */
 int bt_qcow_scan(struct bt_qcow *q, bool repair, uint64_t *used_end,
 		 struct blktap_error **err)
 {

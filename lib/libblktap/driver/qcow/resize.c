@@ -16,6 +16,8 @@
 #include "driver/qcow/qcow.h"
 #include "util/checked.h"
 
+/* In version 1, whose table lies before the data, and beyond the largest table
+ * that is read. */
 static int no_room(const struct bt_qcow *q, uint64_t size,
 		   struct blktap_error **err)
 {
@@ -36,6 +38,8 @@ static int check_base(const struct bt_qcow *q, struct blktap_error **err)
 		       q->f.path);
 }
 
+/* Behind the old end of the table its clusters may hold anything: a reader that
+ * knows the new length must find "no table". */
 static int clear_entries(struct bt_qcow *q, uint64_t from, uint64_t to)
 {
 	static const unsigned char zeroes[4096];
@@ -52,7 +56,8 @@ static int clear_entries(struct bt_qcow *q, uint64_t from, uint64_t to)
 	return rc ? rc : bt_image_file_sync(&q->f);
 }
 
-/* The table from its old place to `to`, with zeroes behind it up to `end`. */
+/* The table from its old place to `to`, with zeroes behind it up to `end`. 4
+ * KiB at a time; `left` counts what the old table still has. */
 static int copy_table(struct bt_qcow *q, uint64_t to, uint64_t end)
 {
 	uint64_t left = (uint64_t)q->geo.l1_entries * 8;
@@ -77,7 +82,8 @@ static int copy_table(struct bt_qcow *q, uint64_t to, uint64_t end)
 	return rc ? rc : bt_image_file_sync(&q->f);
 }
 
-/* q->header gets to name the larger table. */
+/* q->header gets to name the larger table. q->geo stays the old one's until the
+ * image is closed, as the old table is freed by it. */
 static int move_table(struct bt_qcow *q, uint64_t need)
 {
 	uint64_t at = q->file_end, end;
@@ -95,6 +101,7 @@ static int move_table(struct bt_qcow *q, uint64_t need)
 	return rc;
 }
 
+/* Counted down on disk, not dropped: the image is closed next. */
 static int free_old_table(struct bt_qcow *q)
 {
 	uint64_t at = q->geo.l1_offset;
@@ -103,6 +110,8 @@ static int free_old_table(struct bt_qcow *q)
 	return bt_qcow_set_counts(q, at, end, 0);
 }
 
+/* Where the header could not be written, memory says again what the file says;
+ * the refcount table may have moved for good, and stays where it is now. */
 int bt_qcow_resize(struct bt_node *node, uint64_t size,
 		   struct blktap_error **err)
 {

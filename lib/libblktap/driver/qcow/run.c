@@ -3,13 +3,23 @@
  * last run is back.
  *
  *   start -> go: step, step, ... -> (all cut, all runs back) -> finish
- *             ^    waits: a table block, a run, an allocation */
+ *             ^    waits: a table block, a run, an allocation
+ *
+ * A step takes as much of the request as one run can do and moves frame->at
+ * behind it. It begins with a look at the tables, so a frame that waited trusts
+ * nothing it saw before. pending counts the runs under way and, once, the
+ * cutting itself: so a request whose runs are all back while it waits for a
+ * table is not finished under its feet.
+ *
+ * A frame is its request's memory: it is gone when bt_request_complete has been
+ * called. */
 #include <errno.h>
 #include <string.h>
 
 #include "driver/qcow/qcow.h"
 #include "util/checked.h"
 
+/* PREFETCH is not offered in get_limits, FLUSH never comes here. */
 static int step(struct bt_qcow_frame *frame)
 {
 	switch (frame->req->op) {
@@ -27,6 +37,10 @@ static int step(struct bt_qcow_frame *frame)
 	}
 }
 
+/* Takes steps until one has to wait. After an error no more runs are begun, and
+ * the request ends when those under way are back, as they use its memory. 2:
+ * the request itself went to the base, with all that is left to do; the class's
+ * complete ends it. */
 void bt_qcow_go(struct bt_qcow_frame *frame)
 {
 	int rc = 1;
@@ -53,6 +67,9 @@ void bt_qcow_go_list(struct bt_list *waiting)
 		bt_qcow_go(bt_list_entry(node, struct bt_qcow_frame, link));
 }
 
+/* The block is put back at once and looked for again by the step: it may have
+ * been evicted by then where the cache is small, and then the frame waits once
+ * more. */
 static void have_block(struct bt_meta_wait *wait, struct bt_meta_block *block,
 		       int error)
 {
@@ -71,6 +88,8 @@ static struct bt_qcow *qcow_of(const struct bt_qcow_frame *frame)
 	return frame->run.q;
 }
 
+/* A FLUSH takes no part in the phases: it waits for what was dropped, and would
+ * wait for itself. */
 void bt_qcow_start(struct bt_qcow *q, struct bt_request *req)
 {
 	struct bt_qcow_frame *frame = bt_request_frame(req);
@@ -84,6 +103,7 @@ void bt_qcow_start(struct bt_qcow *q, struct bt_request *req)
 	frame->data = req->data;
 	frame->at = req->offset;
 	frame->end = req->offset + req->length;
+	/* the cutting; given back by bt_qcow_go */
 	frame->pending = 1;
 	frame->error = 0;
 	frame->needs_commit = false;
@@ -103,6 +123,8 @@ void bt_qcow_start(struct bt_qcow *q, struct bt_request *req)
 	bt_qcow_go(frame);
 }
 
+/* The phase is left only now: what this write dropped or saw may be on disk
+ * until the commit has ended. */
 static void committed(struct bt_meta_commit *commit, int error)
 {
 	struct bt_qcow_frame *frame =
@@ -112,6 +134,10 @@ static void committed(struct bt_meta_commit *commit, int error)
 	bt_request_complete(frame->req, error);
 }
 
+/* All runs are back. A write that asked to be durable and met tables that were
+ * not on disk takes a commit, which syncs its data as well; where all its
+ * clusters had their entries on disk, each of its writes went with FUA
+ * (bt_qcow_submit_io), and nothing is left to do. */
 void bt_qcow_finish(struct bt_qcow_frame *frame)
 {
 	struct bt_request *req = frame->req;
@@ -126,6 +152,7 @@ void bt_qcow_finish(struct bt_qcow_frame *frame)
 	bt_request_complete(req, frame->error);
 }
 
+/* DISCARD has no memory, so nothing to move there. */
 void bt_qcow_advance(struct bt_qcow_frame *frame, uint64_t bytes)
 {
 	frame->at += bytes;
@@ -135,6 +162,10 @@ void bt_qcow_advance(struct bt_qcow_frame *frame, uint64_t bytes)
 
 /* ---- runs ----------------------------------------------------------------- */
 
+/* A request that is small and needs nothing copied so takes nothing from the
+ * pool. Its own run has no bounce buffer and no child, so whoever copies asks
+ * for a pooled one. An item gets its buffer when it is first taken, and keeps
+ * it for the life of the node. */
 struct bt_qcow_run *bt_qcow_take_run(struct bt_qcow_frame *frame, bool pooled)
 {
 	struct bt_qcow *q = qcow_of(frame);
@@ -177,6 +208,8 @@ static void give_run(struct bt_qcow *q, struct bt_request *req)
 	}
 }
 
+/* The run goes back to the pool last, when its frame may be gone already: a
+ * frame that waited for it goes on from inside of that. */
 void bt_qcow_run_done(struct bt_qcow_run *run, int error)
 {
 	struct bt_qcow_frame *frame = run->frame;
@@ -191,6 +224,9 @@ void bt_qcow_run_done(struct bt_qcow_run *run, int error)
 		give_run(q, child);
 }
 
+/* FUA is for data alone, in clusters whose entries are on disk. Where one of
+ * them is not, needs_commit is set before any write of that run is submitted,
+ * and a commit ends the request instead. */
 void bt_qcow_submit_io(struct bt_qcow_run *run, enum bt_io_op op, uint64_t host,
 		       const struct bt_sgl *data, uint64_t length,
 		       void (*done)(struct bt_io *io, int error))
@@ -212,6 +248,8 @@ void bt_qcow_submit_io(struct bt_qcow_run *run, enum bt_io_op op, uint64_t host,
 
 /* ---- reading -------------------------------------------------------------- */
 
+/* An encrypted image is decrypted in the reader's memory: it is his to have
+ * changed. */
 static void read_done(struct bt_io *io, int error)
 {
 	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
@@ -222,6 +260,8 @@ static void read_done(struct bt_io *io, int error)
 	bt_qcow_run_done(run, error);
 }
 
+/* Straight into the request's memory, as much as lies in one piece in the
+ * file. */
 static int read_data(struct bt_qcow_frame *frame, const struct bt_qcow_map *map)
 {
 	struct bt_qcow_run *run = bt_qcow_take_run(frame, false);
@@ -237,7 +277,9 @@ static int read_data(struct bt_qcow_frame *frame, const struct bt_qcow_map *map)
 	return 1;
 }
 
-/* Where all of the request is the base's, the base gets the request itself. */
+/* Where all of the request is the base's, the base gets the request itself. The
+ * base is asked for what is below its end alone; what lies above reads as
+ * zeroes here. */
 static int read_base(struct bt_qcow_frame *frame, uint64_t length)
 {
 	struct bt_request *req = frame->req, *child;
@@ -290,6 +332,9 @@ static int read_compressed(struct bt_qcow_frame *frame,
 	return 1;
 }
 
+/* A reader waits for no allocation: until a writer has put its entries in, the
+ * reader sees what was there before, which is what a disk may give for a write
+ * that is not answered. */
 int bt_qcow_step_read(struct bt_qcow_frame *frame)
 {
 	struct bt_qcow *q = qcow_of(frame);

@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* BLOCK_STATUS: what the image maps is answered here, the rest by the base,
  * which gets the request itself for a piece of the range; its extents come back
- * one deeper. */
+ * one deeper.
+ *
+ * frame->extents and frame->extent_count are the request's as it came; while it
+ * is at the base, the request's own fields are the base's to fill, from the
+ * next free extent on. restore puts them back. Extents that come back may join
+ * the last one here, so they are moved towards the front in place, never past
+ * what is still to be read. */
 #include "driver/qcow/qcow.h"
 #include "util/checked.h"
 
+/* There is room: the step stops before, and what came from the base is not more
+ * than it was given. */
 static void add_extent(struct bt_qcow_frame *frame, uint64_t length,
 		       uint32_t flags, uint32_t depth)
 {
@@ -21,6 +29,7 @@ static void add_extent(struct bt_qcow_frame *frame, uint64_t length,
 	};
 }
 
+/* The data's place is not needed: a status has none. 2: the request is away. */
 static int ask_base(struct bt_qcow_frame *frame, uint64_t length)
 {
 	struct bt_request *req = frame->req;
@@ -34,6 +43,7 @@ static int ask_base(struct bt_qcow_frame *frame, uint64_t length)
 	return 2;
 }
 
+/* Who sent the request finds it as he sent it, but for the extents. */
 static void restore(struct bt_qcow_frame *frame)
 {
 	struct bt_request *req = frame->req;
@@ -66,6 +76,9 @@ void bt_qcow_status_back(struct bt_qcow_frame *frame, struct bt_request *req)
 	bt_qcow_go(frame);
 }
 
+/* An answer may cover less than was asked for, so a full array is a good end. A
+ * zero cluster that keeps its place is zero and no hole; compressed clusters
+ * are data. */
 int bt_qcow_step_status(struct bt_qcow_frame *frame)
 {
 	struct bt_qcow *q = frame->run.q;

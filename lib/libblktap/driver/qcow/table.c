@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* New L2 tables, one at a time:  clusters -> zeroes on them -> L1 entry. Frames
- * that need one wait here, and look again when it is there. */
+ * that need one wait here, and look again when it is there.
+ *
+ * maker.waiting has the frames, in the order in which they came, for whichever
+ * table; the one that is made is for l1_index. A frame that needs another looks
+ * again when this one is there, finds none, and has its own made. The zeroes
+ * are on disk with the commit that writes the L1 entry, by the ranks of the
+ * cache. */
 #include <errno.h>
 
 #include "driver/qcow/qcow.h"
@@ -14,7 +20,8 @@ static struct bt_qcow *qcow_of_maker(struct bt_qcow_maker *maker)
 	return bt_container_of(maker, struct bt_qcow, maker);
 }
 
-/* A failure is that of the frames that need this table. */
+/* A failure is that of the frames that need this table. maker.busy goes first,
+ * as a frame that goes on may ask for the next table at once. */
 static void made(struct bt_qcow *q, int error)
 {
 	struct bt_list *pos;
@@ -32,6 +39,7 @@ static void made(struct bt_qcow *q, int error)
 	bt_qcow_go_list(&q->maker.waiting);
 }
 
+/* The clusters are counted and nobody's: they are given back. */
 static void give_up(struct bt_qcow *q, int error)
 {
 	bt_qcow_drop(q, q->maker.want.host,
@@ -53,6 +61,8 @@ static void have_page(struct bt_meta_wait *wait, struct bt_meta_block *block,
 		set_entry(q);
 }
 
+/* A new table is all zeroes, which is "unallocated": what the base shows there
+ * stays. */
 static void set_entry(struct bt_qcow *q)
 {
 	struct bt_qcow_maker *m = &q->maker;
@@ -84,6 +94,8 @@ static void zeroed(struct bt_io *io, int error)
 		set_entry(q);
 }
 
+/* Zeroes are written even where the end of a file reads so: a table has to lie
+ * in the file whole (libqcow/entry.c), and a device has old bytes there. */
 static void have_clusters(struct bt_qcow_want *want, int error)
 {
 	struct bt_qcow *q = qcow_of_maker(
@@ -96,6 +108,7 @@ static void have_clusters(struct bt_qcow_want *want, int error)
 				     q->geo.l2_bytes, zeroed);
 }
 
+/* The frame is on waiting and nowhere else until it goes on. */
 void bt_qcow_make_table(struct bt_qcow_frame *frame, uint32_t l1_index)
 {
 	struct bt_qcow *q = frame->run.q;

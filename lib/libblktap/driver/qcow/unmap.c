@@ -5,19 +5,26 @@
  *
  * What lies below must not shine through: over a base an entry becomes a zero
  * entry, which only version 3 has. In versions 1 and 2 a discard there does
- * nothing, and zeroes are the core's to write as data. */
+ * nothing, and zeroes are the core's to write as data.
+ *
+ * The data goes only behind a commit (free.c), so a discard that is not flushed
+ * may be undone by a cut: the entry on disk still leads to the old bytes, which
+ * are there. */
 #include <errno.h>
 
 #include "driver/qcow/qcow.h"
 #include "util/bytes.h"
 #include "util/checked.h"
 
+/* A discard is a wish, zeroes are a promise. */
 static bool wants_zeroes(const struct bt_qcow_frame *frame)
 {
 	return frame->req->op == BLKTAP_OP_WRITE_ZEROES;
 }
 
-/* A part of a cluster up to end. */
+/* A part of a cluster up to end. What reads as zeroes already is passed over;
+ * anything else is written with zeroes as a guest would write them, copying and
+ * all. */
 static int zero_part(struct bt_qcow_frame *frame, uint64_t end)
 {
 	struct bt_qcow *q = frame->run.q;
@@ -41,7 +48,13 @@ static int zero_part(struct bt_qcow_frame *frame, uint64_t end)
 }
 
 /* What becomes of an entry: true where it changes to *entry. *drop: what it
- * named is given up. */
+ * named is given up.
+ *
+ *   discard         data or a stream goes; over a base it becomes a zero entry
+ *   zeroes          the same where MAY_UNMAP is given; else the cluster stays, as
+ *                   a zero entry that keeps it (version 3, and the disk's
+ *                   own), so that its space is not given away
+ *   unallocated     zeroes over a base need a zero entry; else nothing to do */
 static bool unmap_entry(const struct bt_qcow_frame *frame, uint64_t guest,
 			const struct bt_qcow_mapping *old, uint64_t *entry,
 			bool *drop)
@@ -74,7 +87,9 @@ static bool unmap_entry(const struct bt_qcow_frame *frame, uint64_t guest,
 	return true;
 }
 
-/* The entries of one page, from at to end, which are multiples of clusters. */
+/* The entries of one page, from at to end, which are multiples of clusters. A
+ * damaged entry ends the request with -EIO; what was changed before it stays,
+ * and is dirty. */
 static int unmap_page(struct bt_qcow_frame *frame, struct bt_meta_block *block,
 		      uint64_t end)
 {
@@ -112,6 +127,8 @@ static int unmap_page(struct bt_qcow_frame *frame, struct bt_meta_block *block,
 	return rc < 0 ? rc : 1;
 }
 
+/* Up to the end of one page. Where there is no table there is nothing to free,
+ * and zeroes over a base need one made first. */
 static int unmap_clusters(struct bt_qcow_frame *frame, uint64_t end)
 {
 	struct bt_qcow *q = frame->run.q;
@@ -144,6 +161,8 @@ static int unmap_clusters(struct bt_qcow_frame *frame, uint64_t end)
 	return rc;
 }
 
+/* Whoever allocates in the range is waited for: what it copies of the cluster
+ * was there before this, and would come back with its entry. */
 int bt_qcow_step_unmap(struct bt_qcow_frame *frame)
 {
 	struct bt_qcow *q = frame->run.q;

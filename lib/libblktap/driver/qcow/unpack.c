@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Compressed clusters: one is read and inflated at a time, and the last one is
- * kept, since who reads a part of it will want the next. */
+ * kept, since who reads a part of it will want the next.
+ *
+ *   unpacker.waiting: who waits, oldest first; the first one's stream is read
+ *   busy: in is being filled, for host and bytes; out belongs to that read
+ *   valid: out holds the cluster of host and bytes
+ *   stale: that stream was dropped while it was read: answer, and keep nothing
+ *
+ * Requests for one stream that come together are answered by one inflation. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -11,6 +18,9 @@
 
 static void next(struct bt_qcow *q);
 
+/* A stream takes at most twice a cluster: versions 2 and 3 have cluster_bits -
+ * 8 bits for its sectors (libqcow/geometry.c), version 1 less than a cluster.
+ * O_DIRECT adds up to an alignment at each end. */
 int bt_qcow_unpack_init(struct bt_qcow *q)
 {
 	struct bt_qcow_unpacker *u = &q->unpacker;
@@ -31,7 +41,10 @@ void bt_qcow_unpack_fini(struct bt_qcow *q)
 	free(q->unpacker.out);
 }
 
-/* Answers all who wait for what is in memory, or could not be had. */
+/* Answers all who wait for what is in memory, or could not be had. Whoever is
+ * told may ask for another stream, which then joins the list: so it is taken
+ * whole. busy is still set, or such a call would begin to read into what is
+ * being handed out. */
 static void answer(struct bt_qcow *q, int error)
 {
 	struct bt_qcow_unpacker *u = &q->unpacker;
@@ -50,6 +63,8 @@ static void answer(struct bt_qcow *q, int error)
 	}
 }
 
+/* A stream that is cut by the end of the file is inflated all the same: what is
+ * missing is zeroes (eof_ok), and the inflater judges. */
 static void have_stream(struct bt_io *io, int error)
 {
 	struct bt_qcow *q = bt_container_of(io, struct bt_qcow, unpacker.io);
@@ -71,6 +86,8 @@ static void have_stream(struct bt_io *io, int error)
 	next(q);
 }
 
+/* The length of an entry is an upper bound, in whole sectors; the stream ends
+ * inside. */
 static void next(struct bt_qcow *q)
 {
 	struct bt_qcow_unpacker *u = &q->unpacker;
@@ -98,6 +115,7 @@ static void next(struct bt_qcow *q)
 	bt_engine_submit(&u->io);
 }
 
+/* fn may be called inside of this call. */
 void bt_qcow_unpack(struct bt_qcow *q, struct bt_qcow_inflate *wait)
 {
 	struct bt_qcow_unpacker *u = &q->unpacker;
@@ -110,6 +128,8 @@ void bt_qcow_unpack(struct bt_qcow *q, struct bt_qcow_inflate *wait)
 	next(q);
 }
 
+/* An entry that named the stream is gone. Its place can be given to another
+ * one, of the same length, so what is kept of it must not answer for that. */
 void bt_qcow_unpack_forget(struct bt_qcow *q, uint64_t host)
 {
 	struct bt_qcow_unpacker *u = &q->unpacker;

@@ -7,7 +7,17 @@
  * From the first arrow to the last the guest's clusters are on q->allocs, and
  * whoever else writes or unmaps them waits; a reader meanwhile sees what was
  * there before. A new cluster that reads as zeroes where the old one did needs
- * no copying: the write leaves holes. */
+ * no copying: the write leaves holes.
+ *
+ * Nothing on disk leads to a new cluster before its data is there: entries
+ * change in memory when the data has been written, and reach the disk with a
+ * commit, whose first sync covers that data. A process that dies between the
+ * two leaves clusters that are counted and nobody's, and the disk as it was
+ * before the write.
+ *
+ * A run may get fewer clusters than it wished for. It writes and links what it
+ * got, a piece, and wishes again for the rest; so a file with many small free
+ * places is used without a list of places for each write. */
 #include <errno.h>
 #include <string.h>
 
@@ -21,6 +31,9 @@ static void link_entries(struct bt_qcow_run *run);
 
 /* ---- who waits for whom --------------------------------------------------- */
 
+/* q->allocs has the runs in no order. A frame does not wait for a certain one:
+ * each that ends lets all go on, and they look again. *end is cut at the next
+ * allocation, so what comes before that need not wait. */
 bool bt_qcow_is_blocked(struct bt_qcow_frame *frame, uint64_t *end)
 {
 	struct bt_qcow *q = frame->run.q;
@@ -42,6 +55,9 @@ bool bt_qcow_is_blocked(struct bt_qcow_frame *frame, uint64_t *end)
 	return false;
 }
 
+/* The clusters from first on that the run did not get to are as they were: the
+ * guest may have an error for a write of which a part is there, as of any
+ * disk. */
 static void alloc_done(struct bt_qcow_run *run, int error)
 {
 	struct bt_qcow *q = run->q;
@@ -52,7 +68,9 @@ static void alloc_done(struct bt_qcow_run *run, int error)
 		bt_qcow_go_list(&q->blocked);
 }
 
-/* The piece that was being written is given up. */
+/* The piece that was being written is given up. Its clusters are counted as
+ * used, and no entry names them: they are given back as those are that lost
+ * their pointer. */
 static void piece_failed(struct bt_qcow_run *run, int error)
 {
 	bt_qcow_drop(run->q, run->want.host,
@@ -62,11 +80,14 @@ static void piece_failed(struct bt_qcow_run *run, int error)
 
 /* ---- in place ------------------------------------------------------------- */
 
+/* Nothing but the data has changed, so no table and no commit is concerned. */
 static void over_done(struct bt_io *io, int error)
 {
 	bt_qcow_run_done(bt_container_of(io, struct bt_qcow_run, io), error);
 }
 
+/* The guest's memory is not ours to encrypt in; the run's buffer bounds the
+ * piece, and the step is taken again for the rest. */
 static int write_over_encrypted(struct bt_qcow_frame *frame,
 				const struct bt_qcow_map *map)
 {
@@ -88,6 +109,9 @@ static int write_over_encrypted(struct bt_qcow_frame *frame,
 	return 1;
 }
 
+/* The cluster is the guest's own (copied bit: counted once), so it is written
+ * in place, and a cut leaves old or new sectors as on any disk. The guard knows
+ * what the entry cannot: that a table lies there, in a damaged image. */
 static int write_over(struct bt_qcow_frame *frame,
 		      const struct bt_qcow_map *map)
 {
@@ -112,6 +136,9 @@ static int write_over(struct bt_qcow_frame *frame,
 
 /* ---- the entries ---------------------------------------------------------- */
 
+/* One page holds the entries of all of the run: lookup cuts it at the page's
+ * end. What the old entries named is dropped here, in the same turn as the
+ * pointer goes from memory. */
 static void set_entries(struct bt_qcow_run *run, struct bt_meta_block *block,
 			uint32_t index)
 {
@@ -125,6 +152,7 @@ static void set_entries(struct bt_qcow_run *run, struct bt_meta_block *block,
 		uint64_t in = (uint64_t)i << q->geo.cluster_bits;
 		uint64_t host = run->want.host + in;
 
+		/* of a damaged entry nobody knows what it named: that leaks */
 		if (!bt_qcow_l2_decode(&q->geo, bt_load_be64(entry),
 				       q->file_end, &old, NULL))
 			bt_qcow_drop_entry(q, run->first + in, &old);
@@ -134,6 +162,8 @@ static void set_entries(struct bt_qcow_run *run, struct bt_meta_block *block,
 	bt_meta_dirty(block, (uint32_t)at, run->want.got * 8);
 }
 
+/* The page is here now: begin again at the L1 table, as either may have been
+ * evicted. */
 static void linked(struct bt_meta_wait *wait, struct bt_meta_block *block,
 		   int error)
 {
@@ -148,7 +178,9 @@ static void linked(struct bt_meta_wait *wait, struct bt_meta_block *block,
 		link_entries(run);
 }
 
-/* The data is written: the disk gets to see it. */
+/* The data is written: the disk gets to see it. Which they are is looked up
+ * anew: the run waited for clusters and for I/O since its frame looked. Nobody
+ * has changed them meanwhile, as the run is on q->allocs. */
 static void link_entries(struct bt_qcow_run *run)
 {
 	struct bt_qcow *q = run->q;
@@ -180,6 +212,7 @@ static void link_entries(struct bt_qcow_run *run)
 
 /* ---- the data ------------------------------------------------------------- */
 
+/* Behind the data: the arrow in the picture above. */
 static void data_written(struct bt_io *io, int error)
 {
 	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
@@ -190,7 +223,9 @@ static void data_written(struct bt_io *io, int error)
 		link_entries(run);
 }
 
-/* The bytes of the step that the guest writes: their place in the step. */
+/* The bytes of the step that the guest writes: their place in the step. Both
+ * are cut to the run: the cluster's other bytes are the old ones. False where
+ * the guest writes nothing of the step. */
 static bool overlay(const struct bt_qcow_run *run, uint64_t *from, uint64_t *to)
 {
 	uint64_t begin = run->first + run->done;
@@ -205,6 +240,8 @@ static bool overlay(const struct bt_qcow_run *run, uint64_t *from, uint64_t *to)
 	return true;
 }
 
+/* A cluster larger than the bounce buffer is copied in steps; the entry changes
+ * when all of it is written. */
 static void step_written(struct bt_io *io, int error)
 {
 	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
@@ -217,7 +254,10 @@ static void step_written(struct bt_io *io, int error)
 	copy_on(run);
 }
 
-/* The bounce buffer holds the old bytes; the guest's go over them. */
+/* The bounce buffer holds the old bytes; the guest's go over them. In an
+ * encrypted image the buffer holds plain text until here, whether it came from
+ * the old cluster, which was decrypted, or from the base, which is not
+ * encrypted with this key. */
 static void write_step(struct bt_qcow_run *run)
 {
 	struct bt_sgl sgl = { .iov = &run->bounce, .count = 1 };
@@ -239,6 +279,8 @@ static void write_step(struct bt_qcow_run *run)
 			  run->step, step_written);
 }
 
+/* The old cluster is the same guest's place, so the same sector numbers decrypt
+ * it. */
 static void old_read(struct bt_io *io, int error)
 {
 	struct bt_qcow_run *run = bt_container_of(io, struct bt_qcow_run, io);
@@ -252,6 +294,7 @@ static void old_read(struct bt_io *io, int error)
 		write_step(run);
 }
 
+/* The base's answer to what read_base asked: it is in the bounce buffer. */
 void bt_qcow_copy_back(struct bt_qcow_run *run, int error)
 {
 	if (error)
@@ -260,6 +303,8 @@ void bt_qcow_copy_back(struct bt_qcow_run *run, int error)
 		write_step(run);
 }
 
+/* data is the unpacker's, for this call alone: the step's part of it is taken
+ * along. */
 static void old_unpacked(struct bt_qcow_inflate *wait, const char *data,
 			 int error)
 {
@@ -274,6 +319,7 @@ static void old_unpacked(struct bt_qcow_inflate *wait, const char *data,
 	write_step(run);
 }
 
+/* A base may be shorter than the image: what it has not got is zeroes. */
 static void read_base(struct bt_qcow_run *run)
 {
 	struct bt_qcow *q = run->q;
@@ -295,7 +341,8 @@ static void read_base(struct bt_qcow_run *run)
 	bt_port_submit(&q->node->ports[0], child);
 }
 
-/* The old bytes of the step, from where they are. */
+/* The old bytes of the step, from where they are. Where the guest writes all of
+ * the step there is nothing to read. */
 static void read_old(struct bt_qcow_run *run)
 {
 	struct bt_sgl sgl = { .iov = &run->bounce, .count = 1 };
@@ -325,6 +372,7 @@ static void read_old(struct bt_qcow_run *run)
 	}
 }
 
+/* The next step of the cluster; behind the last one its entry. */
 static void copy_on(struct bt_qcow_run *run)
 {
 	uint32_t left = bt_qcow_cluster(run->q) - run->done;
@@ -340,6 +388,8 @@ static void copy_on(struct bt_qcow_run *run)
 
 /* ---- the clusters --------------------------------------------------------- */
 
+/* run->first is where the clusters begin for the guest, run->at where its data
+ * does: only the first piece can begin inside of a cluster. */
 static void have_clusters(struct bt_qcow_want *want, int error)
 {
 	struct bt_qcow_run *run =
@@ -361,6 +411,8 @@ static void have_clusters(struct bt_qcow_want *want, int error)
 				  &run->data, run->piece, data_written);
 }
 
+/* Wishes for all that is left. The wish may be answered inside of the call, but
+ * what follows ends in I/O, so pieces do not nest. */
 static void next_piece(struct bt_qcow_run *run)
 {
 	uint64_t left = run->end - run->first;
@@ -375,7 +427,11 @@ static void next_piece(struct bt_qcow_run *run)
 }
 
 /* Whether a new cluster has to be filled where the write leaves it alone. A
- * place in the file that was used before holds old bytes. */
+ * place in the file that was used before holds old bytes. The last line is
+ * about the cluster that would be given out: the end of a file is a hole and
+ * reads as zeroes, that of a device does not, nor does a place that was freed
+ * and not made a hole. If that changes until the wish is answered, want.fresh
+ * asks for zeroes. */
 static bool must_copy(const struct bt_qcow *q, const struct bt_qcow_map *map,
 		      uint64_t first)
 {
@@ -388,7 +444,9 @@ static bool must_copy(const struct bt_qcow *q, const struct bt_qcow_map *map,
 }
 
 /* Cuts the write so that one run can do it: whole clusters, or one cluster that
- * is copied, or any where nothing needs copying. */
+ * is copied, or any where nothing needs copying. True: it is copied through the
+ * bounce buffer. An encrypted image copies every cluster, as its data has to be
+ * encrypted somewhere. */
 static bool cut(const struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 {
 	const struct bt_qcow *q = frame->run.q;
@@ -409,6 +467,8 @@ static bool cut(const struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 	return true;
 }
 
+/* From here to alloc_done the clusters from run->first to run->end are this
+ * run's. */
 static int write_new(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 {
 	struct bt_qcow *q = frame->run.q;
@@ -432,6 +492,7 @@ static int write_new(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 	run->want.fresh = !copy && (run->at != run->first || end != run->end);
 	run->want.whole = false;
 	run->copy = copy;
+	/* the entry that will show the data is in memory alone */
 	frame->needs_commit = true;
 	bt_list_add_tail(&q->allocs, &run->link);
 	bt_qcow_advance(frame, map->length);
@@ -439,6 +500,8 @@ static int write_new(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 	return 1;
 }
 
+/* Where there is no L2 table the frame waits until one is made, and looks
+ * again. */
 int bt_qcow_write_mapped(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 {
 	struct bt_qcow *q = frame->run.q;
@@ -456,6 +519,8 @@ int bt_qcow_write_mapped(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 	return 0;
 }
 
+/* Blocked first, then looked up: an allocation under way is about to change the
+ * entries. */
 int bt_qcow_step_write(struct bt_qcow_frame *frame)
 {
 	uint64_t end = frame->end;

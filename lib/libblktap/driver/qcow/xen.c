@@ -29,6 +29,7 @@
 typedef int (*piece_fn)(struct bt_qcow *q, unsigned char *entries,
 			uint64_t first, size_t bytes, void *opaque);
 
+/* Of the L1 table as the file has it, 64 KiB at a time. */
 static int each_piece(struct bt_qcow *q, piece_fn fn, void *opaque)
 {
 	uint64_t bytes = (uint64_t)q->geo.l1_entries * 8, at = 0;
@@ -69,6 +70,7 @@ static int get_sum(struct bt_qcow *q, uint32_t *value)
 	return rc;
 }
 
+/* An entry is judged as a reader would judge it; opaque gets the fault. */
 static int look_at(struct bt_qcow *q, unsigned char *entries, uint64_t first,
 		   size_t bytes, void *opaque)
 {
@@ -83,6 +85,8 @@ static int look_at(struct bt_qcow *q, unsigned char *entries, uint64_t first,
 	return rc;
 }
 
+/* Without a digest in the build nothing is known, and nothing said. A read-only
+ * open is checked as well: that costs one reading of the table. */
 int bt_qcow_xen_check(struct bt_qcow *q, struct blktap_error **err)
 {
 	struct bt_fault fault = { 0 };
@@ -109,7 +113,8 @@ int bt_qcow_xen_check(struct bt_qcow *q, struct blktap_error **err)
 	return 0;
 }
 
-/* Blocking: nothing is in flight, and all tables are written. */
+/* Blocking: nothing is in flight, and all tables are written. Only where this
+ * session added a table: else the sum that was there still holds. */
 int bt_qcow_xen_close(struct bt_qcow *q)
 {
 	uint32_t sum;
@@ -137,6 +142,9 @@ static int convert_piece(struct bt_qcow *q, unsigned char *entries,
 	return bt_image_file_write(&q->f, *to + first * 8, entries, bytes);
 }
 
+/* The copy goes behind the end of the file. q knows the new place before the
+ * header does; where the header cannot be written, the open fails, and nobody
+ * uses it. */
 static int convert(struct bt_qcow *q)
 {
 	uint64_t to, bytes = (uint64_t)q->geo.l1_entries * 8;
@@ -160,6 +168,7 @@ static int convert(struct bt_qcow *q)
 	return rc;
 }
 
+/* A device has no end to put a copy behind. */
 int bt_qcow_xen_convert(struct bt_qcow *q, const struct bt_args *args,
 			struct blktap_error **err)
 {
