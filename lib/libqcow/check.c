@@ -21,6 +21,7 @@
 #define STREAM (UINT32_C(1) << 28)
 #define COUNT (STREAM - 1)
 
+/* Statistics count what is found whether anybody listens or not. */
 static void report(struct bt_qcow_check *c, const struct bt_qcow_finding *f)
 {
 	if (f->kind == BT_QCOW_LEAK)
@@ -49,7 +50,8 @@ static void report_entry(struct bt_qcow_check *c, uint64_t guest_offset,
 		report(c, &f);
 }
 
-/* Counts one user of the bytes, in as much of them as the window holds. */
+/* Counts one user of the bytes, in as much of them as the window holds. bytes
+ * is at least 1. A count that is full stays full: it is wrong already. */
 static void count(struct bt_qcow_check *c, uint64_t offset, uint64_t bytes,
 		  uint32_t flags)
 {
@@ -73,6 +75,8 @@ static void count(struct bt_qcow_check *c, uint64_t offset, uint64_t bytes,
 	}
 }
 
+/* The fixed tables use their clusters in every window; count cuts them to this
+ * one. */
 static void start_window(struct bt_qcow_check *c, uint64_t first)
 {
 	c->first = first;
@@ -88,6 +92,7 @@ static void start_window(struct bt_qcow_check *c, uint64_t first)
 	}
 }
 
+/* A file that ends inside of a cluster has that cluster. */
 void bt_qcow_check_init(struct bt_qcow_check *c,
 			const struct bt_qcow_geometry *geo, uint64_t file_bytes,
 			uint32_t *counts, size_t n, bt_qcow_report_fn fn,
@@ -117,6 +122,8 @@ static uint32_t copied_flag(const struct bt_qcow_check *c, bool copied)
 	return copied ? COPIED : SHARED;
 }
 
+/* Fed for each window, as it is not kept; entries that do not decode are told
+ * of in the first. */
 void bt_qcow_check_l1(struct bt_qcow_check *c, const void *table,
 		      uint32_t first, uint32_t n)
 {
@@ -165,6 +172,8 @@ static void count_mapping(struct bt_qcow_check *c,
 		count(c, m->offset, m->bytes, copied_flag(c, m->copied));
 }
 
+/* An entry that does not decode counts nobody: its cluster may show as a
+ * leak. */
 void bt_qcow_check_l2(struct bt_qcow_check *c, const void *table,
 		      uint32_t l1_index)
 {
@@ -184,6 +193,7 @@ void bt_qcow_check_l2(struct bt_qcow_check *c, const void *table,
 	}
 }
 
+/* A refcount block is a user of its cluster like any other. */
 void bt_qcow_check_reftable(struct bt_qcow_check *c, const void *table,
 			    uint32_t first, uint32_t n)
 {
@@ -223,8 +233,9 @@ bool bt_qcow_check_wants_block(const struct bt_qcow_check *c, uint32_t index)
 	return block_part(c, index, &from, &to);
 }
 
-/* The copied bit promises that the cluster may be written in place, so a
- * wrong one is as bad as a wrong count: it overwrites another's data. */
+/* The copied bit promises that the cluster may be written in place, so a wrong
+ * one is as bad as a wrong count: it overwrites another's data. A cluster can
+ * be the subject of two findings: low and marked "copied" is both. */
 static void compare(struct bt_qcow_check *c, uint64_t unit, uint64_t stored)
 {
 	uint32_t n = c->counts[unit - c->first];
@@ -266,6 +277,8 @@ void bt_qcow_check_refblock(struct bt_qcow_check *c, uint32_t index,
 			      : 0);
 }
 
+/* Two tables, or a table and a stream, in one sector are damage; two streams
+ * are not. */
 static void finish_v1(struct bt_qcow_check *c)
 {
 	uint64_t end = bt_min_u64(c->units, c->first + c->window);
@@ -284,8 +297,9 @@ static void finish_v1(struct bt_qcow_check *c)
 	}
 }
 
-/* The part of the file behind the last block of the table has no counts at
- * all; what is used there was never compared. */
+/* The part of the file behind the last block of the table has no counts at all;
+ * what is used there was never compared. Clusters there must be unused:
+ * expected is what the tables say, stored is 0. */
 static void finish_v2(struct bt_qcow_check *c)
 {
 	uint64_t counted = (uint64_t)c->geo->reftable_entries

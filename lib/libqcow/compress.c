@@ -74,7 +74,10 @@ void bt_qcow_inflater_destroy(struct bt_qcow_inflater *inflater)
 	free(inflater);
 }
 
-/* The lengths are zlib's own type: a longer one must not be cut to fit. */
+/* The lengths are zlib's own type: a longer one must not be cut to fit.
+ * Z_FINISH with all of the output's room given makes one call enough. -EIO
+ * where fewer bytes than a cluster came out: a shorter stream would leave old
+ * bytes of the buffer behind as data. */
 static int inflate_zlib(z_stream *z, const void *in, size_t in_len, void *out,
 			size_t out_len)
 {
@@ -95,6 +98,8 @@ static int inflate_zlib(z_stream *z, const void *in, size_t in_len, void *out,
 }
 
 #ifdef HAVE_ZSTD
+/* Frames follow each other until the cluster is full. The loop ends: each turn
+ * moves one of the two positions, or it is an error. */
 static int inflate_zstd(ZSTD_DCtx *zstd, const void *in, size_t in_len,
 			void *out, size_t out_len)
 {
@@ -116,6 +121,8 @@ static int inflate_zstd(ZSTD_DCtx *zstd, const void *in, size_t in_len,
 }
 #endif
 
+/* The object has its own state for each call to begin anew with; nothing is
+ * kept between calls. */
 int bt_qcow_inflate(struct bt_qcow_inflater *inflater, const void *in,
 		    size_t in_len, void *out, size_t out_len)
 {
@@ -126,6 +133,8 @@ int bt_qcow_inflate(struct bt_qcow_inflater *inflater, const void *in,
 	return inflate_zlib(&inflater->z, in, in_len, out, out_len);
 }
 
+/* The window is what readers expect of the format, 4 KiB; more would make
+ * streams that others do not read. */
 static int deflater_init(struct bt_qcow_deflater *d)
 {
 	if (d->method == BT_QCOW_ZLIB)
@@ -187,6 +196,7 @@ static int deflate_zlib(z_stream *z, const void *in, size_t in_len, void *out,
 	return 0;
 }
 
+/* *done is what the stream takes, less than out_len. */
 int bt_qcow_deflate(struct bt_qcow_deflater *deflater, const void *in,
 		    size_t in_len, void *out, size_t out_len, size_t *done)
 {

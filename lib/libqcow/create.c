@@ -4,7 +4,11 @@
  * Version 1, Xen:   header, extension, record, name, L1 table on the next 4 KiB;
  *                   and where reserved, an L2 table and its extent for each entry.
  * Versions 2, 3:    header cluster, refcount table, refcount blocks, L1 table,
- *                   each cluster of them counted once. */
+ *                   each cluster of them counted once.
+ *
+ * Every initial table is an arithmetic series, so any part of the file can be
+ * computed from the plan alone, in any order. What follows from a request is
+ * decided in plan and encoded once in head; fill and next only look. */
 #include "libqcow/create.h"
 
 #include <errno.h>
@@ -15,11 +19,15 @@
 #include "util/bytes.h"
 #include "util/checked.h"
 
+/* align is a power of two, and v far from the end of 64 bits (check_request,
+ * plan). */
 static uint64_t align_up(uint64_t v, uint64_t align)
 {
 	return bt_align_down(v + align - 1, align);
 }
 
+/* What can be told of the request alone. Whether it makes a sound header is for
+ * validate, which the plan ends with. */
 static int check_request(const struct bt_qcow_create *c, struct bt_fault *fault)
 {
 	if (c->version < 1 || c->version > 3)
@@ -82,6 +90,8 @@ static void start_header(const struct bt_qcow_create *c,
 	h->backing_bytes = c->backing ? (uint32_t)strlen(c->backing) : 0;
 }
 
+/* The name goes behind all else of the head. In versions 2 and 3 it must be in
+ * the first cluster. */
 static int append_name(const struct bt_qcow_create *c, struct bt_qcow_layout *l,
 		       size_t cap, size_t at, struct bt_fault *fault)
 {
@@ -137,6 +147,8 @@ static int sum_l1(struct bt_qcow_layout *l)
 	return rc;
 }
 
+/* The L1 table follows the name. Xen's begins at a multiple of 4 KiB, which is
+ * how its readers tell the extension from a table that begins at 48. */
 static int plan_v1(const struct bt_qcow_create *c, struct bt_qcow_layout *l,
 		   struct bt_fault *fault)
 {
@@ -174,6 +186,8 @@ static int plan_v1(const struct bt_qcow_create *c, struct bt_qcow_layout *l,
 			     : 0;
 }
 
+/* Extensions in the order: backing format, names of features, end; then the
+ * name. */
 static int build_head_v2(const struct bt_qcow_create *c,
 			 struct bt_qcow_layout *l, struct bt_fault *fault)
 {
@@ -205,7 +219,9 @@ static int build_head_v2(const struct bt_qcow_create *c,
 	return append_name(c, l, cap, at, fault);
 }
 
-/* The file ends with the L1 table; the first write goes behind it. */
+/* The file ends with the L1 table; the first write goes behind it. One count
+ * for each cluster of the file, so blocks and table are sized together
+ * (bt_qcow_refcount_size). */
 static int plan_v2(const struct bt_qcow_create *c, struct bt_qcow_layout *l,
 		   struct bt_fault *fault)
 {
@@ -241,6 +257,8 @@ static int plan_v2(const struct bt_qcow_create *c, struct bt_qcow_layout *l,
 	return build_head_v2(c, l, fault);
 }
 
+/* The checks before validate are those that shifts and sums of the plan
+ * need. */
 int bt_qcow_layout_plan(const struct bt_qcow_create *create,
 			struct bt_qcow_layout *layout, struct bt_fault *fault)
 {
@@ -321,7 +339,9 @@ static void fill_series(uint8_t *buf, uint64_t offset, size_t len,
 }
 
 /* Counts each cluster of the image once; the blocks lie one behind the other,
- * so cluster n's number is the n-th of them all. */
+ * so cluster n's number is the n-th of them all. Counts of a byte and more are
+ * big-endian, so a 1 is in the last byte; narrower ones are packed from the low
+ * bits up. */
 static void fill_refcounts(const struct bt_qcow_layout *l, uint8_t *buf,
 			   uint64_t offset, size_t len)
 {
@@ -370,6 +390,7 @@ static void fill_reserved(const struct bt_qcow_layout *l, uint8_t *buf,
 	}
 }
 
+/* Zeroes first: every part that is not named below is. */
 void bt_qcow_layout_fill(const struct bt_qcow_layout *l, uint64_t offset,
 			 void *buf, size_t len)
 {
@@ -390,6 +411,9 @@ void bt_qcow_layout_fill(const struct bt_qcow_layout *l, uint64_t offset,
 	fill_refcounts(l, buf, offset, len);
 }
 
+/* Head and tables of versions 2 and 3 lie in front in one piece; the L1 table
+ * there is zeroes and is left to the hole. A reserved image has an L2 table for
+ * each L1 entry as well. */
 uint64_t bt_qcow_layout_next(const struct bt_qcow_layout *l, uint64_t from,
 			     uint64_t *bytes)
 {

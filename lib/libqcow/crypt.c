@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* AES-128-CBC of images with crypt_method 1, a sector at a time, and the MD5 of
+ * Xen's checksum. GnuTLS is loaded when the first image needs it and unloaded
+ * with the last (util/gnutls.h).
+ *
+ * The format is weak by today's measure: the initialisation vector is the
+ * sector's number, and the key is the password's bytes. It is read and written
+ * as it is; no new image is made so. */
 #include "libqcow/crypt.h"
 
 #include <errno.h>
@@ -22,6 +29,8 @@ struct bt_qcow_l1_sum {
 	gnutls_hash_hd_t handle;
 };
 
+/* The caller's key stays the caller's; the padded copy is wiped before this
+ * returns. */
 int bt_qcow_cipher_create(const void *key, size_t key_len,
 			  struct bt_qcow_cipher **out)
 {
@@ -66,9 +75,11 @@ void bt_qcow_cipher_destroy(struct bt_qcow_cipher *cipher)
 
 typedef int (*crypt_fn)(const gnutls_cipher_hd_t, void *, size_t);
 
-/* Each sector stands alone, so that one can be written without its
- * neighbours. The key's text is padded, never hashed: that is all the
- * protection the format has, and why new images are not made with it. */
+/* Each sector stands alone, so that one can be written without its neighbours.
+ * The key's text is padded, never hashed: that is all the protection the format
+ * has, and why new images are not made with it. The vector is the guest's
+ * sector number, 64 bits little-endian, then zeroes. An offset that is not
+ * whole sectors would take a wrong vector, so it is refused. */
 static int crypt_sectors(struct bt_qcow_cipher *cipher, crypt_fn fn,
 			 uint64_t guest_offset, uint8_t *data, size_t len)
 {
@@ -99,6 +110,7 @@ int bt_qcow_decrypt(struct bt_qcow_cipher *cipher, uint64_t guest_offset,
 			     data, len);
 }
 
+/* The sum is of the table's bytes as they lie in the file. */
 int bt_qcow_l1_sum_create(struct bt_qcow_l1_sum **out)
 {
 	struct bt_qcow_l1_sum *sum = calloc(1, sizeof(*sum));

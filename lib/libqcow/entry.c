@@ -4,7 +4,10 @@
  * Entries of version 1:          63 compressed, else the offset alone.
  * A compressed entry: flags, then size, then the offset in the low bits. The
  * size is bytes in version 1; in 2 and 3 it is 512-byte sectors beyond the one
- * the stream starts in. */
+ * the stream starts in.
+ *
+ * The rules are those of QEMU's docs/interop/qcow2.txt for versions 2 and 3;
+ * version 1 has no text, and is what its writers (QEMU, Xen) make. */
 #include "libqcow/entry.h"
 
 #include <errno.h>
@@ -19,13 +22,17 @@
 #define OFFSET_MASK UINT64_C(0x00fffffffffffe00)
 #define CHECK "run a check of the image"
 
+/* One kind of error for all: the entry is the image's fault, and its value is
+ * told whole. */
 static int bad(struct bt_fault *fault, const char *field, uint64_t entry,
 	       const char *reason)
 {
 	return bt_fault_set(fault, -EIO, field, entry, reason, CHECK);
 }
 
-/* must: how many bytes have to be in the file; touch: how many may be used. */
+/* must: how many bytes have to be in the file; touch: how many may be used.
+ * They differ for data, whose last cluster the end of the file may cut; a table
+ * is read whole, so all of it must be there. */
 static int check_place(const struct bt_qcow_geometry *geo, const char *field,
 		       uint64_t offset, uint64_t must, uint64_t touch,
 		       uint64_t file_bytes, struct bt_fault *fault)
@@ -40,6 +47,8 @@ static int check_place(const struct bt_qcow_geometry *geo, const char *field,
 	return 0;
 }
 
+/* Version 1 has 64 bits of offset and no flags, so there reserved bits show as
+ * a place that is not in the file. */
 int bt_qcow_l1_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
 		      uint64_t file_bytes, struct bt_qcow_l1 *out,
 		      struct bt_fault *fault)
@@ -60,12 +69,16 @@ int bt_qcow_l1_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
 			   file_bytes, fault);
 }
 
+/* 0 stays 0: "copied" without a cluster is an entry that decode refuses. */
 uint64_t bt_qcow_l1_encode(const struct bt_qcow_geometry *geo, uint64_t offset,
 			   bool copied)
 {
 	return offset | (geo->version > 1 && offset && copied ? COPIED : 0);
 }
 
+/* Streams begin at any byte, so there is no alignment to check. What is
+ * returned as bytes is what may be read: in versions 2 and 3 up to the end of
+ * the stream's last sector, cut at the file's end. */
 static int decode_compressed(const struct bt_qcow_geometry *geo, uint64_t entry,
 			     uint64_t file_bytes, struct bt_qcow_mapping *out,
 			     struct bt_fault *fault)
@@ -96,7 +109,9 @@ static int decode_compressed(const struct bt_qcow_geometry *geo, uint64_t entry,
 	return 0;
 }
 
-/* A stream has no copied bit since it may share its clusters with others. */
+/* A stream has no copied bit since it may share its clusters with others. A
+ * zero entry is a plain entry with bit 0 set; in version 2 that bit is
+ * reserved. */
 static int decode_v2(const struct bt_qcow_geometry *geo, uint64_t entry,
 		     uint64_t file_bytes, struct bt_qcow_mapping *out,
 		     struct bt_fault *fault)
@@ -132,6 +147,7 @@ static int decode_v2(const struct bt_qcow_geometry *geo, uint64_t entry,
 			   file_bytes, fault);
 }
 
+/* What is in out counts only where this returns 0. */
 int bt_qcow_l2_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
 		      uint64_t file_bytes, struct bt_qcow_mapping *out,
 		      struct bt_fault *fault)
@@ -152,12 +168,14 @@ int bt_qcow_l2_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
 			   file_bytes, fault);
 }
 
+/* As in the L1 table: an offset, and the copied bit beside it. */
 uint64_t bt_qcow_l2_encode_data(const struct bt_qcow_geometry *geo,
 				uint64_t offset, bool copied)
 {
 	return bt_qcow_l1_encode(geo, offset, copied);
 }
 
+/* The cluster that it keeps is not read, but is the disk's to write. */
 int bt_qcow_l2_encode_zero(const struct bt_qcow_geometry *geo, uint64_t offset,
 			   bool copied, uint64_t *entry)
 {
@@ -167,6 +185,8 @@ int bt_qcow_l2_encode_zero(const struct bt_qcow_geometry *geo, uint64_t offset,
 	return 0;
 }
 
+/* A stream at offset 0 cannot be: the header is there, and 0 would say
+ * "nothing". */
 int bt_qcow_l2_encode_compressed(const struct bt_qcow_geometry *geo,
 				 uint64_t offset, uint32_t bytes,
 				 uint64_t *entry)

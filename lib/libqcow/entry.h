@@ -36,16 +36,20 @@ struct bt_qcow_mapping {
 	uint32_t bytes;
 };
 
+/* file_bytes is the end of what an entry may name: the file's length, or, for
+ * who writes, what has been given out so far. */
 int bt_qcow_l1_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
 		      uint64_t file_bytes, struct bt_qcow_l1 *out,
 		      struct bt_fault *fault);
 uint64_t bt_qcow_l1_encode(const struct bt_qcow_geometry *geo, uint64_t offset,
 			   bool copied);
 
+/* fault may be NULL. What is in out counts only where 0 is returned. */
 int bt_qcow_l2_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
 		      uint64_t file_bytes, struct bt_qcow_mapping *out,
 		      struct bt_fault *fault);
 
+/* copied is ignored in version 1. */
 uint64_t bt_qcow_l2_encode_data(const struct bt_qcow_geometry *geo,
 				uint64_t offset, bool copied);
 

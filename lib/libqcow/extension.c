@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The walk over header extensions, and writing them. Bounds are settled once,
+ * in init: from the fixed header to the backing file's name or the end of the
+ * first cluster, and never past the bytes that the caller has. An extension is
+ * checked when it is come to, before its data is touched; a length is never
+ * added to anything before it is known to be in range. */
 #include "libqcow/extension.h"
 
 #include <errno.h>
@@ -25,6 +30,7 @@ static const struct {
 	{ BT_QCOW_FEATURE_AUTOCLEAR, 1, "raw external data" },
 };
 
+/* Version 1 has none: there at is the end. */
 void bt_qcow_ext_init(struct bt_qcow_ext_iter *it,
 		      const struct bt_qcow_header *h, const void *buf,
 		      size_t len)
@@ -38,6 +44,8 @@ void bt_qcow_ext_init(struct bt_qcow_ext_iter *it,
 	it->at = h->version == 1 ? it->end : h->header_bytes;
 }
 
+/* ext->data points into the buffer and is ext->bytes long; padding is not a
+ * part of it. */
 int bt_qcow_ext_next(struct bt_qcow_ext_iter *it, struct bt_qcow_ext *ext,
 		     struct bt_fault *fault)
 {
@@ -108,7 +116,9 @@ static int read_one(const struct bt_qcow_ext *ext,
 	}
 }
 
-/* Bytes before the name that neither the header nor the L1 table has. */
+/* Bytes before the name that neither the header nor the L1 table has. l1_offset
+ * and l1_entries have been validated, so their sum does not wrap. The place is
+ * read only where it lies in the buffer. */
 static bool has_record(const struct bt_qcow_header *h, const uint8_t *buf,
 		       size_t len)
 {
@@ -123,6 +133,8 @@ static bool has_record(const struct bt_qcow_header *h, const uint8_t *buf,
 		       BT_QCOW_RECORD_MAGIC;
 }
 
+/* The name is padded with NULs, and info's has one byte more than the
+ * record. */
 static void read_record(const struct bt_qcow_header *h, const uint8_t *buf,
 			size_t len, struct bt_qcow_ext_info *info)
 {
@@ -132,6 +144,7 @@ static void read_record(const struct bt_qcow_header *h, const uint8_t *buf,
 		       BT_QCOW_RECORD_NAME_MAX);
 }
 
+/* A name of 12 bytes has no NUL. */
 void bt_qcow_record_put(void *buf, const char *format)
 {
 	uint8_t *p = buf;
@@ -142,6 +155,8 @@ void bt_qcow_record_put(void *buf, const char *format)
 	       bt_min_u64(strlen(format), BT_QCOW_RECORD_NAME_MAX));
 }
 
+/* Stops at the first that is damaged or changes what the data is: what follows
+ * cannot be believed, or does not matter. */
 int bt_qcow_ext_read(const struct bt_qcow_header *h, const void *buf,
 		     size_t len, struct bt_qcow_ext_info *info,
 		     struct bt_fault *fault)
@@ -164,6 +179,8 @@ int bt_qcow_ext_read(const struct bt_qcow_header *h, const void *buf,
 	return rc;
 }
 
+/* The table is the image's text: a byte that is not printable ASCII becomes
+ * '?', as it is going to a terminal or a log. */
 bool bt_qcow_feature_name(const struct bt_qcow_ext_info *info,
 			  enum bt_qcow_feature_kind kind, unsigned int bit,
 			  char *name)
@@ -187,6 +204,8 @@ bool bt_qcow_feature_name(const struct bt_qcow_ext_info *info,
 	return false;
 }
 
+/* Padding is zeroes. *at is moved behind it; where there is no room nothing
+ * changes. */
 int bt_qcow_ext_put(void *buf, size_t cap, size_t *at, uint32_t type,
 		    const void *data, uint32_t bytes)
 {
@@ -204,6 +223,7 @@ int bt_qcow_ext_put(void *buf, size_t cap, size_t *at, uint32_t type,
 	return 0;
 }
 
+/* Names are cut by nobody: the longest known one is shorter than the field. */
 int bt_qcow_ext_put_features(void *buf, size_t cap, size_t *at)
 {
 	uint8_t table[BT_ARRAY_SIZE(known_features) * FEATURE_BYTES];

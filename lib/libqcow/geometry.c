@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Derives sizes and masks once, so that a lookup is shifts and no branch. */
+/* Derives sizes and masks once, so that a lookup is shifts and no branch.
+ *
+ * The regions are fixed for the life of an open image but for the refcount
+ * table, which moves when it grows; they are few, so they are looked through
+ * one by one. */
 #include "libqcow/geometry.h"
 
 #include <string.h>
@@ -9,6 +13,8 @@
 /* Bits 9 to 55 of an entry are an offset in versions 2 and 3. */
 #define V2_OFFSET_BITS 56
 
+/* An empty one is left out: of a name that is not there, or a table without
+ * entries. */
 static void add_region(struct bt_qcow_geometry *geo, const char *name,
 		       uint64_t offset, uint64_t bytes)
 {
@@ -25,7 +31,9 @@ static void add_region(struct bt_qcow_geometry *geo, const char *name,
 static const char reftable_name[] = "refcount table";
 
 /* What is fixed here is the header, the table and the name; anything else an
- * entry may point at. */
+ * entry may point at. A compressed entry has bit 63, then cluster_bits of size
+ * in bytes, then the offset; so no offset has more than 63 - cluster_bits
+ * bits. */
 static void init_v1(struct bt_qcow_geometry *geo,
 		    const struct bt_qcow_header *h)
 {
@@ -44,6 +52,9 @@ static void init_v1(struct bt_qcow_geometry *geo,
 			   h->backing_bytes);
 }
 
+/* A compressed entry has the bits 63 and 62, then cluster_bits - 8 of sectors
+ * less one, then the offset. Tables are whole clusters of their own, so the
+ * region of the L1 table is rounded up to where the next thing can begin. */
 static void init_v2(struct bt_qcow_geometry *geo,
 		    const struct bt_qcow_header *h)
 {
@@ -64,6 +75,8 @@ static void init_v2(struct bt_qcow_geometry *geo,
 				      h->refcount_clusters);
 }
 
+/* The region has been added with a length that is not 0, so it is there to be
+ * changed. */
 void bt_qcow_geometry_set_reftable(struct bt_qcow_geometry *geo,
 				   uint64_t offset, uint32_t clusters)
 {
@@ -79,6 +92,8 @@ void bt_qcow_geometry_set_reftable(struct bt_qcow_geometry *geo,
 	}
 }
 
+/* l1_entries is at most 2^22 and cluster_bits + l2_bits at most 39 in a header
+ * that was validated, so nothing here is cut or shifted too far. */
 void bt_qcow_geometry_init(struct bt_qcow_geometry *geo,
 			   const struct bt_qcow_header *h)
 {
@@ -116,6 +131,7 @@ const struct bt_qcow_region *bt_qcow_region_hit(
 	return NULL;
 }
 
+/* One refcount block counts 2^refblock_bits clusters. */
 uint64_t bt_qcow_file_max(const struct bt_qcow_geometry *geo)
 {
 	uint64_t blocks = BT_QCOW_REFTABLE_BYTES_MAX / 8;

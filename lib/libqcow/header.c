@@ -1,7 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Moves header fields between bytes and the host struct. Nothing is judged
  * here but the magic, the version and the length of the buffer; the rules are
- * in validate.c. */
+ * in validate.c.
+ *
+ * Offsets are those of the headers on disk, all big-endian:
+ *
+ *   0 magic  4 version  8 backing_file_offset  16 backing_file_size
+ *   version 1:  20 mtime  24 size  32 cluster_bits (a byte)  33 l2_bits (a byte)
+ *               36 crypt_method  40 l1_table_offset   Xen: 48 to 64
+ *   2 and 3:    20 cluster_bits  24 size  32 crypt_method  36 l1_size
+ *               40 l1_table_offset  48 refcount_table_offset
+ *               56 refcount_table_clusters  60 nb_snapshots  64 snapshots_offset
+ *   3 alone:    72 incompatible  80 compatible  88 autoclear_features
+ *               96 refcount_order  100 header_length  104 compression_type */
 #include "libqcow/header.h"
 
 #include <errno.h>
@@ -10,6 +21,7 @@
 #include "util/bytes.h"
 #include "util/checked.h"
 
+/* l1_entries is not stored: validate computes it of the size. */
 static void decode_v1(struct bt_qcow_header *h, const uint8_t *p, size_t len)
 {
 	const uint8_t *x = p + BT_QCOW_V1_BYTES;
@@ -32,6 +44,8 @@ static void decode_v1(struct bt_qcow_header *h, const uint8_t *p, size_t len)
 	h->xen.flags = bt_load_be32(x + 12);
 }
 
+/* Version 2 is version 3 without features and with counts of 16 bits (order
+ * 4). */
 static void decode_v2(struct bt_qcow_header *h, const uint8_t *p)
 {
 	h->cluster_bits = bt_load_be32(p + 20);
@@ -49,6 +63,8 @@ static void decode_v2(struct bt_qcow_header *h, const uint8_t *p)
 	h->l2_bits = h->cluster_bits > 3 ? h->cluster_bits - 3 : 0;
 }
 
+/* header_length says which of the fields behind 104 are there; one that is not
+ * means 0. */
 static void decode_v3(struct bt_qcow_header *h, const uint8_t *p, size_t len)
 {
 	h->incompatible = bt_load_be64(p + 72);
@@ -60,6 +76,8 @@ static void decode_v3(struct bt_qcow_header *h, const uint8_t *p, size_t len)
 		h->compression = p[104];
 }
 
+/* A file may end right behind its fixed header, so len is checked against the
+ * version's own length and not against the probe. */
 int bt_qcow_header_decode(struct bt_qcow_header *h, const void *buf, size_t len,
 			  struct bt_fault *fault)
 {
@@ -97,7 +115,7 @@ int bt_qcow_header_decode(struct bt_qcow_header *h, const void *buf, size_t len,
 }
 
 /* Bytes that no field covers are written as zeros only where the format says
- * they are padding. */
+ * they are padding. Bytes 34 and 35 are the two that version 1 has. */
 static int encode_v1(const struct bt_qcow_header *h, uint8_t *p, size_t len)
 {
 	size_t need = BT_QCOW_V1_BYTES + (h->has_xen ? BT_QCOW_XEN_BYTES : 0);
@@ -120,8 +138,9 @@ static int encode_v1(const struct bt_qcow_header *h, uint8_t *p, size_t len)
 	return (int)need;
 }
 
-/* A header of 104 bytes has no room for the compression type, and means
- * zlib. */
+/* A header of 104 bytes has no room for the compression type, and means zlib.
+ * buf had the longer header of a newer writer, where there was one, so only
+ * known fields change. */
 static int encode_v3(const struct bt_qcow_header *h, uint8_t *p, size_t len)
 {
 	if (len < h->header_bytes)
@@ -166,6 +185,7 @@ int bt_qcow_header_encode(const struct bt_qcow_header *h, void *buf, size_t len)
 	return h->version == 1 ? encode_v1(h, p, len) : encode_v2(h, p, len);
 }
 
+/* Versions 2 and 3 have all of it in the first cluster, by their definition. */
 uint64_t bt_qcow_header_span(const struct bt_qcow_header *h)
 {
 	uint64_t fixed = BT_QCOW_V1_BYTES;
@@ -180,6 +200,8 @@ uint64_t bt_qcow_header_span(const struct bt_qcow_header *h)
 	return bt_max_u64(fixed, h->backing_offset + h->backing_bytes);
 }
 
+/* text points into buf only where the range has been checked; it is read
+ * once. */
 int bt_qcow_backing_name(const struct bt_qcow_header *h, const void *buf,
 			 size_t len, char *name, struct bt_fault *fault)
 {
@@ -205,6 +227,7 @@ int bt_qcow_backing_name(const struct bt_qcow_header *h, const void *buf,
 	return 0;
 }
 
+/* Images of QEMU have no extension, and are big-endian. */
 bool bt_qcow_l1_is_native(const struct bt_qcow_header *h)
 {
 	return h->has_xen && !(h->xen.flags & BT_QCOW_XEN_L1_BIG_ENDIAN);

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Numbers narrower than a byte are packed from the low bits up; wider ones are
- * big-endian. */
+ * big-endian.
+ *
+ * order is log2 of the bits of a count, 0 to 6 (refcount_order of the header; 4
+ * in version 2), and checked by validate, so no shift here is too far. A block
+ * is one cluster of counts. */
 #include "libqcow/refcount.h"
 
 #include <errno.h>
@@ -25,6 +29,8 @@ static uint64_t get_packed(const uint8_t *block, uint32_t order, uint32_t index)
 	       bt_qcow_refcount_max(order);
 }
 
+/* Only the count's own bits change: its neighbours in the byte are other
+ * clusters'. */
 static void set_packed(uint8_t *block, uint32_t order, uint32_t index,
 		       uint64_t value)
 {
@@ -35,6 +41,7 @@ static void set_packed(uint8_t *block, uint32_t order, uint32_t index,
 	*byte = (uint8_t)((*byte & ~mask) | (value << bit));
 }
 
+/* index is within the block: the caller has it from bt_qcow_refcount_locate. */
 uint64_t bt_qcow_refcount_get(const void *block, uint32_t order, uint32_t index)
 {
 	const uint8_t *p = block;
@@ -53,6 +60,8 @@ uint64_t bt_qcow_refcount_get(const void *block, uint32_t order, uint32_t index)
 	}
 }
 
+/* A value that does not fit is refused and not cut, since a count that is too
+ * low gives a cluster out twice. */
 int bt_qcow_refcount_set(void *block, uint32_t order, uint32_t index,
 			 uint64_t value)
 {
@@ -80,6 +89,8 @@ int bt_qcow_refcount_set(void *block, uint32_t order, uint32_t index,
 	return 0;
 }
 
+/* Bits 0 to 8 are reserved (docs/interop/qcow2.txt); the block is read whole,
+ * so all of it must be in the file. */
 int bt_qcow_reftable_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
 			    uint64_t file_bytes, uint64_t *offset,
 			    struct bt_fault *fault)
@@ -103,13 +114,15 @@ int bt_qcow_reftable_decode(const struct bt_qcow_geometry *geo, uint64_t entry,
 			    "repair it with qemu-img check -r all");
 }
 
+/* n / 2^bits, rounded up, without the sum that could wrap. */
 static uint64_t div_up(uint64_t n, uint32_t bits)
 {
 	return (n >> bits) + ((n & ((UINT64_C(1) << bits) - 1)) != 0);
 }
 
 /* The blocks count themselves and the table, so the numbers feed each other.
- * They only grow, and each round adds less than the one before. */
+ * They only grow, and each round adds less than the one before. The limit
+ * bounds the loop, also for a number of clusters that no file has. */
 bool bt_qcow_refcount_size(uint32_t cluster_bits, uint32_t order,
 			   uint64_t clusters, struct bt_qcow_refsize *out)
 {
@@ -131,7 +144,9 @@ bool bt_qcow_refcount_size(uint32_t cluster_bits, uint32_t order,
 }
 
 /* Twice the table, which makes growing rare; the new clusters decide how many
- * blocks they need, and these are among them. */
+ * blocks they need, and these are among them. first is the span in which the
+ * file ends: it has no block yet, or the table would reach there. Where double
+ * is beyond the limit the table gets as long as may be. */
 bool bt_qcow_growth_plan(const struct bt_qcow_geometry *geo, uint64_t file_end,
 			 struct bt_qcow_growth *out)
 {
@@ -158,6 +173,8 @@ bool bt_qcow_growth_plan(const struct bt_qcow_geometry *geo, uint64_t file_end,
 	       bt_max_u64(BT_QCOW_REFTABLE_BYTES_MAX, geo->cluster_bytes);
 }
 
+/* The new blocks begin with the span that has the first new cluster, so block -
+ * first is never negative, and each new cluster has its block among them. */
 void bt_qcow_growth_fill(const struct bt_qcow_geometry *geo,
 			 const struct bt_qcow_growth *growth, void *area)
 {

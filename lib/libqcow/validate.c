@@ -31,7 +31,8 @@ static int check_bits(const struct bt_qcow_header *h, struct bt_fault *fault)
 }
 
 /* The L1 table covers the size, so a limit on the table is one on the size.
- * Counted by shifting, as rounding up first could wrap. */
+ * Counted by shifting, as rounding up first could wrap. INT64_MAX since offsets
+ * of files are signed. Two bytes are the least that QEMU's version 1 takes. */
 static int check_size(const struct bt_qcow_header *h, uint64_t *l1_entries,
 		      struct bt_fault *fault)
 {
@@ -54,7 +55,8 @@ static int check_size(const struct bt_qcow_header *h, uint64_t *l1_entries,
 }
 
 /* Without a key the data would be served as ciphertext, and what is written
- * would be stored plain: so no key, no data. */
+ * would be stored plain: so no key, no data. FOR_INFO reads headers and tables
+ * alone, which are never encrypted. */
 static int check_crypt(const struct bt_qcow_header *h, unsigned int flags,
 		       struct bt_fault *fault)
 {
@@ -80,7 +82,8 @@ static int check_crypt(const struct bt_qcow_header *h, unsigned int flags,
 #endif
 }
 
-/* A table must lie in the file, behind the header, aligned. */
+/* A table must lie in the file, behind the header, aligned. header_bytes is
+ * what stands before every table: a cluster in versions 2 and 3. */
 static int check_table(const char *field, uint64_t offset, uint64_t bytes,
 		       uint64_t align, uint64_t header_bytes,
 		       uint64_t file_bytes, struct bt_fault *fault)
@@ -126,6 +129,8 @@ static int check_name(const struct bt_qcow_header *h, uint64_t first,
 	return 0;
 }
 
+/* Version 1 has no refcounts and nothing else that could overlap but name and
+ * table. */
 static int check_v1(struct bt_qcow_header *h, uint64_t file_bytes,
 		    struct bt_fault *fault)
 {
@@ -159,6 +164,9 @@ static int check_v1(struct bt_qcow_header *h, uint64_t file_bytes,
 	return 0;
 }
 
+/* By the text an unknown incompatible bit forbids opening; unknown compatible
+ * and autoclear bits do not concern a reader. What a writer does to autoclear
+ * bits is driver/qcow/open.c's. */
 static int check_features(const struct bt_qcow_header *h, unsigned int flags,
 			  struct bt_fault *fault)
 {
@@ -203,6 +211,7 @@ static int check_features(const struct bt_qcow_header *h, unsigned int flags,
 	return 0;
 }
 
+/* header_length must be a multiple of 8; the text asks for 104 at least. */
 static int check_v3(const struct bt_qcow_header *h, unsigned int flags,
 		    struct bt_fault *fault)
 {
@@ -244,6 +253,7 @@ static int check_snapshots(const struct bt_qcow_header *h, uint64_t file_bytes,
 			   UINT64_C(1) << h->cluster_bits, file_bytes, fault);
 }
 
+/* In clusters, so a length of 0 would leave nothing to count with. */
 static int check_refcount_table(const struct bt_qcow_header *h,
 				uint64_t file_bytes, struct bt_fault *fault)
 {
@@ -259,8 +269,8 @@ static int check_refcount_table(const struct bt_qcow_header *h,
 			   cluster, cluster, file_bytes, fault);
 }
 
-/* More entries than the size needs are usual: QEMU keeps the state of a
- * virtual machine behind the disk. */
+/* More entries than the size needs are usual: QEMU keeps the state of a virtual
+ * machine behind the disk. A disk of no bytes may have no table. */
 static int check_l1_table(const struct bt_qcow_header *h, uint64_t needed,
 			  uint64_t file_bytes, struct bt_fault *fault)
 {
@@ -278,6 +288,8 @@ static int check_l1_table(const struct bt_qcow_header *h, uint64_t needed,
 			   cluster, cluster, file_bytes, fault);
 }
 
+/* The two tables that are written in place must not share a cluster; the header
+ * and the name are kept clear of by each of them. */
 static int check_v2(struct bt_qcow_header *h, uint64_t needed,
 		    uint64_t file_bytes, unsigned int flags,
 		    struct bt_fault *fault)
@@ -304,6 +316,10 @@ static int check_v2(struct bt_qcow_header *h, uint64_t needed,
 	return 0;
 }
 
+/* Sets l1_entries of version 1, the one field that is computed. After 0 every
+ * offset and length of the header lies in the file, behind the header, and
+ * clear of the other tables, and every number may be shifted by and multiplied
+ * as the geometry does. */
 int bt_qcow_header_validate(struct bt_qcow_header *h, uint64_t file_bytes,
 			    unsigned int flags, struct bt_fault *fault)
 {
