@@ -37,6 +37,8 @@ void bt_buffers_fini(struct bt_buffers *b)
 	memset(b, 0, sizeof(*b));
 }
 
+/* No list of who waits: each module has its own order, and serves it when it
+ * gives a buffer back. */
 void *bt_buffers_take(struct bt_buffers *b)
 {
 	if (!b->left)
@@ -44,6 +46,8 @@ void *bt_buffers_take(struct bt_buffers *b)
 	return b->memory + (size_t)b->free[--b->left] * b->size;
 }
 
+/* buffer is one of ours, which is not checked; its index follows from where it
+ * lies. */
 void bt_buffers_give(struct bt_buffers *b, void *buffer)
 {
 	size_t at = (size_t)((char *)buffer - b->memory);

@@ -34,6 +34,9 @@ int bt_header_init(struct bt_header *header, const char *kind, uint32_t version)
 	return 0;
 }
 
+/* Over all of the slot but the 4 bytes of the checksum, which count as zero.
+ * What lies behind the payload is covered, too, so no byte of a slot can change
+ * unseen. */
 static uint32_t slot_crc(const unsigned char *slot)
 {
 	static const unsigned char zero[4];
@@ -43,6 +46,8 @@ static uint32_t slot_crc(const unsigned char *slot)
 	return (uint32_t)crc32(crc, slot + PAYLOAD_AT, BT_HEADER_PAYLOAD);
 }
 
+/* header->length is the class's own doing and never more than
+ * BT_HEADER_PAYLOAD. */
 void bt_header_encode(const struct bt_header *header, void *slot)
 {
 	unsigned char *p = slot;
@@ -59,6 +64,8 @@ void bt_header_encode(const struct bt_header *header, void *slot)
 	bt_store_le32(p + CRC_AT, slot_crc(p));
 }
 
+/* The length is tested before the checksum and used after it. Bytes behind
+ * `length` stay zero in *header, whatever the slot has there. */
 int bt_header_decode(struct bt_header *header, const void *slot)
 {
 	static const unsigned char blank[BT_HEADER_SLOT];
@@ -111,7 +118,10 @@ int bt_header_check_store(const struct bt_node *node,
 	return 0;
 }
 
-/* The newer one of the two slots. */
+/* The newer one of the two slots. -ENOENT only where both slots are zeroes: a
+ * store that was never used. One of zeroes and one that is damaged may be a
+ * store whose very first header was torn, or one that has lost its only header;
+ * nobody can tell, so it is not begun anew by itself. */
 static int pick(struct bt_header *header, const unsigned char *area)
 {
 	struct bt_header *other = malloc(sizeof(*other));
@@ -129,6 +139,7 @@ static int pick(struct bt_header *header, const unsigned char *area)
 	return first == -ENOENT && second == -ENOENT ? -ENOENT : -EUCLEAN;
 }
 
+/* A smaller version is the class's to read; a larger one may mean anything. */
 static int check_kind(const struct bt_port *store, const char *kind,
 		      uint32_t version, const struct bt_header *header,
 		      struct blktap_error **err)
@@ -174,7 +185,10 @@ int bt_header_read(struct bt_port *store, const char *kind, uint32_t version,
 	return rc ? rc : check_kind(store, kind, version, header, err);
 }
 
-/* Fills slot with the next generation; returns where it goes. */
+/* Fills slot with the next generation; returns where it goes. Generation g goes
+ * to slot g & 1: never to the one that counts now. The header itself is not
+ * changed, so a write that fails is tried again with the same number, in the
+ * same slot. */
 static uint64_t encode_next(const struct bt_header *header, unsigned char *slot)
 {
 	uint64_t generation = header->generation + 1;
@@ -196,6 +210,8 @@ int bt_header_write(struct bt_port *store, struct bt_header *header)
 	offset = encode_next(header, slot);
 	rc = bt_node_transfer(store, BLKTAP_OP_WRITE, offset, slot,
 			      BT_HEADER_SLOT);
+	/* without this flush the caller could go on while the disk holds the
+	 * old header still */
 	if (!rc)
 		rc = bt_node_transfer(store, BLKTAP_OP_FLUSH, 0, NULL, 0);
 	if (!rc)
@@ -233,6 +249,9 @@ void bt_header_writer_fini(struct bt_header_writer *writer)
 	writer->slot = NULL;
 }
 
+/* An error leaves the generation as it was. The slot may hold the new header or
+ * the old one or be torn, and the next write goes to the same place; so the
+ * caller takes for granted neither that it is there nor that it is not. */
 static void ended(struct bt_header_writer *writer, struct bt_request *req)
 {
 	int error = req->error;
@@ -249,6 +268,7 @@ static void flushed(struct bt_request *req)
 	ended(req->opaque, req);
 }
 
+/* The same request goes on as the flush: one child does for both. */
 static void written(struct bt_request *req)
 {
 	struct bt_header_writer *writer = req->opaque;

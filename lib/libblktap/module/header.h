@@ -52,7 +52,10 @@ int bt_header_write(struct bt_port *store, struct bt_header *header);
 struct bt_header_writer {
 	struct bt_port *store;
 	struct bt_pool *pool;
+	/* the caller's; what it holds at bt_header_writer_go is written, and it
+	 * may be changed from then on */
 	struct bt_header *header;
+	/* one write at a time: it has to stay as it is until fn is called */
 	unsigned char *slot;
 	struct iovec iov;
 	bool busy;

@@ -25,10 +25,14 @@ static void arm(struct bt_later *later)
 	if (bt_timer_arm(later->node->env->loop, &later->timer,
 			 frame_of(later->waiting.next)->due_ns) == 0)
 		return;
+	/* fn may add again from here, and find no timer again: then that one
+	 * goes at once, too */
 	while (!bt_list_empty(&later->waiting))
 		take(later);
 }
 
+/* The clock is read once: what becomes due while requests are handed on waits
+ * for the next timer, so that this ends. */
 static void fired(struct bt_timer *timer)
 {
 	struct bt_later *later = bt_container_of(timer, struct bt_later, timer);
@@ -54,6 +58,7 @@ void bt_later_fini(struct bt_later *later)
 	bt_timer_cancel(&later->timer);
 }
 
+/* From the back, as most are due last: for a fixed delay that is one step. */
 void bt_later_add(struct bt_later *later, struct bt_request *req,
 		  uint64_t due_ns)
 {
@@ -65,6 +70,7 @@ void bt_later_add(struct bt_later *later, struct bt_request *req,
 		at = at->prev;
 	bt_list_insert(at, &req->link);
 	later->count++;
+	/* a new head is due before what the timer is armed for */
 	if (later->waiting.next == &req->link)
 		arm(later);
 }

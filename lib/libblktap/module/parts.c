@@ -35,6 +35,10 @@ static void find_next(struct bt_parts *parts, struct bt_request *req,
 
 /* ---- one piece ------------------------------------------------------------- */
 
+/* No child and no copy of the window: the request's own offset and length are
+ * changed for the way down, and put back in bt_parts_complete. A piece that is
+ * the whole request always goes this way, so a concat of one part costs
+ * nothing. */
 static void send_itself(struct bt_request *req, struct bt_parts_frame *frame,
 			const struct bt_piece *piece)
 {
@@ -56,6 +60,8 @@ void bt_parts_complete(struct bt_request *req)
 
 /* ---- many ------------------------------------------------------------------ */
 
+/* The last one out ends the request, whose frame is gone then: nothing of it
+ * may be touched behind this. */
 static void unpend(struct bt_request *req)
 {
 	struct bt_parts_frame *frame = bt_request_frame(req);
@@ -68,6 +74,9 @@ static void unpend(struct bt_request *req)
 
 static void child_done(struct bt_request *child);
 
+/* The child's window begins where the piece does; behind it data goes on, but
+ * only piece->length bytes count, and they are never copied. Flags go along: a
+ * FUA write is FUA in each piece, and a LAST flush is one on every edge. */
 static void send_child(struct bt_request *child, struct bt_request *req,
 		       const struct bt_piece *piece)
 {
@@ -92,6 +101,8 @@ static bool feed(struct bt_parts *parts, struct bt_request *req)
 
 	while (frame->more && !frame->error) {
 		struct bt_request *child = bt_pool_take(parts->pool);
+		/* a copy: find_next puts the one behind it in its place, and
+		 * the child may end the request before send_child returns */
 		struct bt_piece piece = frame->piece;
 
 		if (!child)
@@ -100,10 +111,13 @@ static bool feed(struct bt_parts *parts, struct bt_request *req)
 		frame->pending++;
 		send_child(child, req, &piece);
 	}
+	/* takes back the one that bt_parts_submit counted, so only now can the
+	 * last child end the request */
 	unpend(req);
 	return true;
 }
 
+/* One that has to wait again goes back to the front, so the order stays. */
 static void feed_waiting(struct bt_parts *parts)
 {
 	while (!bt_list_empty(&parts->waiting)) {
@@ -119,6 +133,8 @@ static void feed_waiting(struct bt_parts *parts)
 	}
 }
 
+/* The child goes back to the pool before its request ends, which may bring the
+ * next request that needs it. */
 static void child_done(struct bt_request *child)
 {
 	struct bt_request *req = child->opaque;
@@ -143,12 +159,18 @@ void bt_parts_submit(struct bt_parts *parts, struct bt_request *req)
 	frame->parts = parts;
 	find_next(parts, req, frame);
 	first = frame->piece;
+	/* "more" says now whether a piece follows the first one. A first piece
+	 * that is shorter than the request needs no second look: it goes as a
+	 * child in any case, as the rest of the request (a discard) may be
+	 * nobody's. */
 	if (first.length == req->length || req->op == BLKTAP_OP_BLOCK_STATUS)
 		find_next(parts, req, frame);
 	if (!frame->more || req->op == BLKTAP_OP_BLOCK_STATUS) {
 		send_itself(req, frame, &first);
 		return;
 	}
+	/* from the beginning again: `next` is asked twice for the first piece,
+	 * which is why its answer has to stay the same */
 	frame->cursor = 0;
 	find_next(parts, req, frame);
 	frame->pending = 1;

@@ -25,6 +25,9 @@ struct bt_parts {
 	struct bt_node *node;
 	struct bt_pool *pool;
 	bt_parts_next *next;
+	/* A request stands here by its link, and has frame->more set. It is
+	 * taken off to be fed and put back in front where children run out
+	 * again. */
 	struct bt_list waiting; /* with pieces left to send, oldest first */
 };
 
@@ -34,6 +37,9 @@ struct bt_parts_frame {
 	struct bt_piece piece; /* the next to be sent, where more is set */
 	uint64_t cursor;
 	uint64_t offset, length; /* the request's own, while it is changed */
+	/* The first child's error that came back, and where it is from. With it
+	 * set no further piece is sent, and the request ends with the children
+	 * that are out. */
 	struct bt_node *failed;
 	int error;
 	uint32_t pending; /* children out, and one while more are to be sent */

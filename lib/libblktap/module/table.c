@@ -22,6 +22,7 @@ struct bt_table_child {
 	struct iovec iov; /* its buffer, for good */
 };
 
+/* A block holds 8 sectors of 504 bytes of the array: BT_TABLE_BYTES. */
 static uint64_t block_count(uint64_t bytes)
 {
 	return bytes / BT_TABLE_BYTES + (bytes % BT_TABLE_BYTES != 0);
@@ -51,6 +52,8 @@ int bt_table_init(struct bt_table *table, struct bt_node *node,
 	table->blocks = block_count(bytes);
 	bt_list_init(&table->waiting);
 	bt_list_init(&table->round);
+	/* one more than there are, so that an array of no bytes has memory too
+	 */
 	table->bytes = calloc(table->blocks + 1, BT_TABLE_BYTES);
 	table->changed = calloc(table->blocks + 1, 1);
 	table->buffers = aligned_alloc(BT_TABLE_BLOCK,
@@ -74,6 +77,8 @@ void bt_table_fini(struct bt_table *table)
 
 /* ---- a block --------------------------------------------------------------- */
 
+/* The checksum covers the payload and the number, so neither can be another
+ * sector's. It is 32 bits wide, enough for 2 TiB of table. */
 static void encode(const struct bt_table *table, uint64_t block,
 		   unsigned char *out)
 {
@@ -88,6 +93,9 @@ static void encode(const struct bt_table *table, uint64_t block,
 	}
 }
 
+/* Each sector by itself, since a cut may leave some of a block's sectors old
+ * and others new: each is whole, and the class that keeps the table knows that
+ * any mix of old and new is right. */
 static bool decode(struct bt_table *table, uint64_t block,
 		   const unsigned char *in)
 {
@@ -113,6 +121,8 @@ static uint64_t batch(const struct bt_table *table, uint64_t block)
 	return bt_min_u64(BT_TABLE_CHILDREN, table->blocks - block);
 }
 
+/* A damaged sector ends the opening: half a map would be worse than none, as
+ * what it does not tell would be read from the wrong place. */
 int bt_table_load(struct bt_table *table, const char *name,
 		  struct blktap_error **err)
 {
@@ -160,6 +170,7 @@ int bt_table_store(struct bt_table *table)
 				      table->offset + block * BT_TABLE_BLOCK,
 				      table->buffers, n * BT_TABLE_BLOCK);
 	}
+	/* nothing is left to commit; without a flush it is not durable yet */
 	if (!rc)
 		memset(table->changed, 0, table->blocks);
 	return rc;
@@ -169,7 +180,10 @@ int bt_table_store(struct bt_table *table)
 
 static void begin(struct bt_table *table);
 
-/* What was sent is durable, or has changed still. */
+/* What was sent is durable, or has changed still. After an error nobody knows
+ * which of the blocks that were sent are on disk: a flush that failed covers
+ * none of them. They are written again with the next commit. One that was
+ * touched meanwhile is CHANGED anyway. */
 static void settle(struct bt_table *table)
 {
 	uint64_t block;
@@ -181,6 +195,9 @@ static void settle(struct bt_table *table)
 	}
 }
 
+/* `running` stays set while the waiters are told, so that who commits again
+ * from there is put on `waiting` and does not begin a commit inside of this
+ * one. */
 static void end(struct bt_table *table)
 {
 	struct bt_list round = BT_LIST_INIT(round), *node;
@@ -207,6 +224,7 @@ static void flushed(struct bt_request *req)
 	end(table);
 }
 
+/* A child of the pool is free: `out` is 0, so all of them are. */
 static void flush(struct bt_table *table)
 {
 	struct bt_request *req = bt_pool_take(table->pool);
@@ -242,6 +260,8 @@ static void send_block(struct bt_table *table, struct bt_table_child *child,
 				      (size_t)table->given++ * BT_TABLE_BLOCK;
 	child->iov.iov_len = BT_TABLE_BLOCK;
 	encode(table, block, child->iov.iov_base);
+	/* the bytes were copied just now: whoever touches the block from here
+	 * on sets CHANGED again, for the next commit */
 	table->changed[block] = BT_TABLE_SENT;
 	req->op = BLKTAP_OP_WRITE;
 	req->offset = table->offset + block * BT_TABLE_BLOCK;
@@ -253,6 +273,8 @@ static void send_block(struct bt_table *table, struct bt_table_child *child,
 	bt_port_submit(table->store, req);
 }
 
+/* Called at the beginning and by each child that comes back. Blocks go in
+ * order; the buffers are as many as the children. */
 static void send(struct bt_table *table)
 {
 	table->out++; /* not done before all are sent */
@@ -272,6 +294,8 @@ static void send(struct bt_table *table)
 	}
 	if (--table->out)
 		return;
+	/* no flush after a write that failed: the waiters get its error, and
+	 * what did get there is harmless, as any mix of sectors is */
 	if (table->error)
 		end(table);
 	else
@@ -289,6 +313,9 @@ static void begin(struct bt_table *table)
 	send(table);
 }
 
+/* What was touched before this call is covered, if not by a commit that runs
+ * then by the next one: a commit that runs may have passed the block already.
+ */
 void bt_table_commit(struct bt_table *table, struct bt_table_wait *wait)
 {
 	bt_list_add_tail(&table->waiting, &wait->link);

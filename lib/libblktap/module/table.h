@@ -36,11 +36,18 @@ struct bt_table {
 	unsigned char *buffers;
 	uint32_t given; /* of them; each child keeps its own */
 	struct bt_pool *pool;
+	/* Each bt_table_wait is on one of these two lists from bt_table_commit
+	 * until its fn is called: on waiting, until no commit runs, then on
+	 * round. Both are in order of asking. */
 	struct bt_list waiting; /* for the next commit */
 	struct bt_list round; /* for the one that runs */
 	uint64_t cursor; /* WRITING: blocks before it were looked at */
+	/* one more while send() looks for blocks, so that a child which ends at
+	 * once does not end the commit */
 	uint32_t out; /* children under way */
 	bool running;
+	/* the first step that failed ends the commit behind what is under way;
+	 * blocks that were sent are CHANGED again */
 	int error; /* of the commit that runs */
 };
 

@@ -22,6 +22,8 @@ void bt_task_end(struct bt_task *task)
 
 static void step(struct bt_task_io *io, struct bt_port *port);
 
+/* The request is back in its pool before the task may end, so what begins then
+ * finds the pool full. */
 static void ended(struct bt_task_io *io, int error)
 {
 	struct bt_task *task = io->task;
@@ -34,6 +36,8 @@ static void ended(struct bt_task_io *io, int error)
 	bt_task_end(task);
 }
 
+/* A failed step is the end of the transfer: what comes behind it is not tried.
+ * What came before it has been done. */
 static void done(struct bt_request *req)
 {
 	struct bt_task_io *io = (struct bt_task_io *)req;
@@ -48,6 +52,8 @@ static void done(struct bt_request *req)
 	step(io, req->opaque);
 }
 
+/* max_transfer is read anew for each step, as a plan may have changed it
+ * between two. */
 static void step(struct bt_task_io *io, struct bt_port *port)
 {
 	struct bt_request *req = &io->req;
@@ -58,6 +64,8 @@ static void step(struct bt_task_io *io, struct bt_port *port)
 	bt_port_submit(port, req);
 }
 
+/* The pool is never empty here: it was made for the most transfers that run at
+ * once. That is the caller's to keep. */
 void bt_task_add(struct bt_task *task, struct bt_pool *pool,
 		 struct bt_port *port, enum blktap_op op, uint64_t offset,
 		 void *memory, uint64_t length, int *error)

@@ -15,8 +15,11 @@
 #include "port/port.h"
 
 struct bt_task {
+	/* transfers that have not ended, and one more between begin and end */
 	uint32_t left;
 	int error; /* the first one */
+	/* called with the task ended: it may begin it anew, or free what it is
+	 * in */
 	void (*fn)(struct bt_task *task);
 };
 
