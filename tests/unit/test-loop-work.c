@@ -237,10 +237,12 @@ static void on_signal(int signo)
 {
 }
 
-static void send_signal_in(int ms)
+/* Again and again: a single one may come before the wait that it is to end. */
+static void send_signals_every(int ms)
 {
 	struct sigaction action = { .sa_handler = on_signal };
-	struct itimerval timer = { .it_value = { .tv_usec = ms * 1000 } };
+	struct itimerval timer = { .it_interval = { .tv_usec = ms * 1000 },
+				   .it_value = { .tv_usec = ms * 1000 } };
 
 	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &timer, NULL);
@@ -250,11 +252,11 @@ START_TEST(signal_ends_a_turn_but_not_run_until)
 {
 	uint64_t start = real_ms();
 
-	send_signal_in(10);
+	send_signals_every(10);
 	ck_assert_int_eq(bt_loop_turn(loop, -1), 0);
-	send_signal_in(10);
 	ck_assert_int_eq(bt_loop_run_until(loop, never, NULL, 50), -ETIMEDOUT);
 	ck_assert(real_ms() - start >= 50);
+	send_signals_every(0);
 }
 END_TEST
 
