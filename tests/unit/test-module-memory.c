@@ -36,6 +36,8 @@ static const struct bench benches[] = {
 	{ &bt_cache_class, "mode=writeback size=64M", 0, { "64M", "99M" }, 2 },
 	{ &bt_checksum_class, "", 64 * M, { "64M", "8M" }, 2 },
 	{ &bt_checksum_class, "", 1024 * M, { "1G", "32M" }, 2 },
+	{ &bt_copy_on_read_class, "", 64 * M, { "64M" }, 1 },
+	{ &bt_copy_on_read_class, "", 65536 * M, { "64G" }, 1 },
 	{ &bt_cow_class, "", 64 * M, { "128M", "64M" }, 2 },
 	{ &bt_cow_class, "", 8192 * M, { "9G", "8G" }, 2 },
 	{ &bt_snap_class, "", 64 * M, { "64M", "128M" }, 2 },

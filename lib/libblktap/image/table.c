@@ -26,6 +26,7 @@ static const struct blktap_class *const classes[] = {
 	/* modules */
 	&bt_concat_class,
 	&bt_copy_class,
+	&bt_copy_on_read_class,
 	&bt_cow_class,
 	&bt_mirror_class,
 	&bt_slice_class,

@@ -13,6 +13,7 @@ extern const struct blktap_class bt_compare_class;
 extern const struct blktap_class bt_checksum_class;
 extern const struct blktap_class bt_concat_class;
 extern const struct blktap_class bt_copy_class;
+extern const struct blktap_class bt_copy_on_read_class;
 extern const struct blktap_class bt_cow_class;
 extern const struct blktap_class bt_crypt_class;
 extern const struct blktap_class bt_delay_class;
