@@ -60,7 +60,7 @@ const char *const *mason_defines(void);
 		  "leaf-cache",                                                   \
 		  OPT_FLAG,                                                       \
 		  NULL,                                                           \
-		  "copy what is read to the leaf",                                \
+		  "keep in the image what is read below",                                \
 		  0,                                                              \
 		  0 },                                                            \
 		{ '2',                                                            \

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The options that toolstacks have always given beside an image: a secondary that
 # writes are mirrored to, a log of changed blocks, another tapdisk's disk as parent,
-# a key; and why two of them are refused.
+# a key, copies of what was read below; and why one of them is refused.
 . "${srcdir:-.}/tests/shell/functions.sh"
 requires qemu-io nbdcopy od
 
@@ -153,6 +153,45 @@ contains err 'minor 77'
 exits 22 open_it -a "aio:$tmp/a.raw" -e "$parent_minor" 2>err
 contains err 'stands on nothing'
 
+echo '# -r: what is read below the image is in it afterwards, and nothing is dirty'
+make_image base.raw 2M
+truncate -s 8M base.raw
+cp base.raw want.raw
+qemu-img create -q -f qcow2 -F raw -b base.raw leaf.qcow2
+cbt-util create -n quiet -s 8388608
+truncate -s 8M d.raw
+open_it -a "qcow2:$tmp/leaf.qcow2" -r -C quiet -2 "aio:$tmp/d.raw"
+io -c 'read 0 4M'
+copied()
+{
+	stats | grep -q '"hits": \[ 8192, 4096 \]' # sectors read and written
+}
+wait_for copied
+io -c 'write -P 44 1M 4k' -c 'read -P 44 1M 4k'
+tap-ctl pause -p "$pid" -m "$minor"
+truncate -s 0 base.raw
+truncate -s 8M base.raw # what was read there is not read again
+tap-ctl unpause -p "$pid" -m "$minor"
+nbdcopy "$uri" now.raw
+qemu-io -f raw -c 'write -P 44 1M 4k' want.raw >io.log
+cmp want.raw now.raw
+equal "$(tap-ctl list -m "$minor")" \
+	"pid=$pid minor=$minor state=0 args=qcow2:$tmp/leaf.qcow2"
+close_it
+# the one block that was written, and no other
+equal "$(bits quiet)" 00000100000000000000000000000000
+file_has d.raw 44 '1M 4k'
+file_has d.raw 0 '0 1M'
+qemu-img check -q leaf.qcow2
+# zeroes took no place
+qemu-img map --output=json leaf.qcow2 >out
+equal "$(grep -c '"depth": 0' out)" 1
+exits 22 open_it -a "qcow2:$tmp/leaf.qcow2" -r -R 2>err
+contains err '-R forbids it'
+open_it -a "aio:$tmp/a.raw" -r # stands alone
+io -c 'read 0 1M'
+close_it
+
 echo '# -E: a key, which is told to nobody'
 printf '%032d' 4711 >key
 printf '%032d' 4712 >other
@@ -190,8 +229,6 @@ fi
 echo '# what is refused says why'
 exits 95 open_it -a "aio:$tmp/a.raw" -2 "aio:$tmp/b.raw" -s 2>err
 contains err 'two images'
-exits 95 open_it -a "aio:$tmp/a.raw" -r 2>err
-contains err 'job start stream'
 exits 95 open_it -a "aio:$tmp/a.raw" -E <key 2>err
 contains err 'is not encrypted'
 exits 95 open_it -a "x-chain:$tmp/a.raw" -2 "aio:$tmp/b.raw" 2>err

@@ -6,6 +6,8 @@
  *                 go to both, reads to the image alone. What fails on the
  *                 secondary never reaches the guest, and ends the mirroring
  *   -C FILE       cbt(log=FILE) on top
+ *   -r            copy_on_read() right above the image: so its copies are no
+ *                 writes to -C and -2
  *   -e MINOR      the image's parent is the disk of another tapdisk, over NBD
  *   -E            vhd(.., key="fd:N"), N being a file in memory; an image below
  *                 that is encrypted has the same key (image/open.c)
@@ -42,17 +44,14 @@ static int refuse(uint32_t flags, struct blktap_error **err)
 		  "a standby image (-s): data would be in two images, and "
 		  "which part is where known to this process alone",
 		  "leave -s away: writes that find no space wait for it" },
-		{ BT_WIRE_ADD_LCACHE,
-		  "the leaf cache (-r): reads would change the image",
-		  "tap-ctl job start stream copies what is below to the "
-		  "image; in a graph, see cow" },
 		{ BT_WIRE_ADD_CACHE, "the block cache", "leave it away" },
 		{ BT_WIRE_VHD_INDEX, "a VHD index", "leave it away" },
 		{ BT_WIRE_SHARED, "a shared image", "leave it away" },
 	};
 	const uint32_t known = BT_WIRE_RDONLY | BT_WIRE_NO_O_DIRECT |
 			       BT_WIRE_SECONDARY | BT_WIRE_ADD_LOG |
-			       BT_WIRE_REUSE_PRT | BT_WIRE_OPEN_ENCRYPTED;
+			       BT_WIRE_REUSE_PRT | BT_WIRE_OPEN_ENCRYPTED |
+			       BT_WIRE_ADD_LCACHE;
 	size_t i;
 
 	for (i = 0; i < BT_ARRAY_SIZE(unsupported); i++)
@@ -60,6 +59,10 @@ static int refuse(uint32_t flags, struct blktap_error **err)
 			return bt_fail(err, -ENOTSUP, unsupported[i].hint,
 				       "not supported by this tapdisk: %s: %s",
 				       unsupported[i].what, STRERROR(-ENOTSUP));
+	if (flags & BT_WIRE_ADD_LCACHE && flags & BT_WIRE_RDONLY)
+		return bt_fail(err, -EINVAL, "leave one of them away",
+			       "-r writes to the image, and -R forbids it: %s",
+			       STRERROR(-EINVAL));
 	if (flags & ~known)
 		return bt_fail(err, -ENOTSUP, "use programs of one version",
 			       "flags %#x: unknown: %s", (unsigned int)flags,
@@ -167,6 +170,7 @@ int bt_legacy_open(struct bt_legacy *l, const struct bt_rundir *dir, int minor,
 	if (rc)
 		return rc;
 	l->key_fd = -1;
+	l->copies = params->flags & BT_WIRE_ADD_LCACHE;
 	l->image = strdup(params->path);
 	rc = l->image ? take(l, params, trailer, err)
 		      : bt_fail(err, -ENOMEM, NULL, "out of memory");
@@ -193,9 +197,10 @@ int bt_legacy_resume(struct bt_legacy *l, const struct bt_legacy *old,
 	const uint32_t here = BT_WIRE_SECONDARY | BT_WIRE_ADD_LOG;
 	int rc = refuse(params->flags, err);
 
-	if (!rc && params->flags & (BT_WIRE_REUSE_PRT | BT_WIRE_OPEN_ENCRYPTED))
+	if (!rc && params->flags & (BT_WIRE_REUSE_PRT | BT_WIRE_OPEN_ENCRYPTED |
+				    BT_WIRE_ADD_LCACHE))
 		rc = bt_fail(err, -ENOTSUP, "close the disk and open it anew",
-			     "-e, -E: belong to open");
+			     "-e, -E, -r: belong to open");
 	if (rc)
 		return rc;
 	*changed = params->flags & here || *params->path;
@@ -269,7 +274,7 @@ static int find_type(const char *spec, size_t length,
 			       : -ENOENT,
 		       "in the file of a graph there is room for what the "
 		       "option does",
-		       "-2, -C, -e, -E: '%s' is no type of image", type);
+		       "-2, -C, -e, -E, -r: '%s' is no type of image", type);
 }
 
 /* A description as it is, but for its last parenthesis. */
@@ -354,6 +359,8 @@ static int put_graph(struct bt_strbuf *out, const struct bt_legacy *l,
 	if (l->secondary)
 		bt_strbuf_puts(out, "mirrored :: copy(pause=true);\n"
 				    "mirrored[from] -> ");
+	if (l->copies)
+		bt_strbuf_puts(out, "copied :: copy_on_read() -> ");
 	bt_strbuf_puts(out, "image :: ");
 	rc = put_image(out, l->image, l->key, &cls, err);
 	bt_strbuf_puts(out, ";\n");
@@ -408,7 +415,7 @@ static int write_file(struct bt_legacy *l, const struct bt_rundir *dir,
 int bt_legacy_make(struct bt_legacy *l, const struct bt_rundir *dir, int minor,
 		   char **spec, struct blktap_error **err)
 {
-	bool graph = l->secondary || l->log || l->parent;
+	bool graph = l->secondary || l->log || l->parent || l->copies;
 	struct bt_strbuf out = BT_STRBUF_INIT;
 	const struct blktap_class *cls;
 	int rc = 0;
@@ -436,6 +443,7 @@ uint32_t bt_legacy_flags(const struct bt_legacy *l)
 	return (l->secondary ? BT_WIRE_SECONDARY : 0) |
 	       (l->log ? BT_WIRE_ADD_LOG : 0) |
 	       (l->parent ? BT_WIRE_REUSE_PRT : 0) |
+	       (l->copies ? BT_WIRE_ADD_LCACHE : 0) |
 	       (*l->key ? BT_WIRE_OPEN_ENCRYPTED : 0);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Options of a disk that toolstacks know (-2, -C, -e, -E), as a graph; see
+/* Options of a disk that toolstacks know (-2, -C, -e, -r, -E), as a graph; see
  * legacy.c. */
 #ifndef BT_CONTROL_LEGACY_H
 #define BT_CONTROL_LEGACY_H
@@ -11,6 +11,7 @@ struct bt_legacy {
 	char *image; /* TYPE:PATH; NULL: no such option is in use */
 	char *secondary; /* TYPE:PATH, or NULL */
 	char *log; /* or NULL */
+	bool copies; /* what is read below the image is kept in it */
 	char *parent; /* the URI of what the image stands on, or NULL */
 	char key[16]; /* "fd:N", or "" */
 	int key_fd; /* where image is not NULL: -1, or a file in memory */

@@ -292,7 +292,7 @@ static bool cor_get_value(const struct bt_node *node, const char *name,
 					: "copying");
 	else if (!strcmp(name, "copied"))
 		snprintf(text, size, "%llu", (unsigned long long)cor->copied);
-	else if (!strcmp(name, "failed"))
+	else if (!strcmp(name, "error"))
 		snprintf(text, size, "%d", cor->failed);
 	else
 		return false;
@@ -321,5 +321,5 @@ const struct blktap_class bt_copy_on_read_class = {
 	.get_memory = cor_memory,
 	.pause = BT_PAUSE_WRITES,
 	.get_value = cor_get_value,
-	.values = "state,copied,failed",
+	.values = "state,copied,error",
 };
