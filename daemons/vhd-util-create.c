@@ -190,13 +190,33 @@ static char *relative(const char *from, const char *target)
 	return strcat(out, target + same);
 }
 
+/* Absolute, and without links but for the name of a device: what that leads to is
+ * another one after the next boot. */
+static char *real_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir, *real, *out = NULL;
+	struct stat st;
+
+	if (stat(path, &st) < 0 || !S_ISBLK(st.st_mode))
+		return realpath(path, NULL);
+	dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	real = dir ? realpath(dir, NULL) : NULL;
+	if (real && asprintf(&out, "%s/%s", strcmp(real, "/") ? real : "",
+			     slash ? slash + 1 : path) < 0)
+		out = NULL;
+	free(dir);
+	free(real);
+	return out;
+}
+
 /* As it is recorded in the child: relative, so that a chain can be moved. */
 static char *recorded(const char *child, const char *parent)
 {
 	const char *slash = strrchr(child, '/');
 	char *dir = slash ? strndup(child, (size_t)(slash - child) + 1)
 			  : strdup("./");
-	char *absolute = realpath(parent, NULL);
+	char *absolute = real_name(parent);
 	char *base = dir ? realpath(dir, NULL) : NULL;
 	char *out = NULL, *file = NULL;
 

@@ -26,6 +26,7 @@ struct making {
 	char *backing_path;
 	char *backing_name; /* as the image has it */
 	char *temporary;
+	bool on_device;
 	const char *below; /* see bt_image_create_over */
 	const struct blktap_class *cls;
 };
@@ -165,18 +166,21 @@ static int read_backing(struct making *m,
 	return look_at_backing(m, err);
 }
 
-static int check_target(const struct making *m, struct blktap_error **err)
+/* A device has the image where it is. Its names are links as a rule. */
+static int check_target(struct making *m, struct blktap_error **err)
 {
 	const char *path = m->create.path;
 	struct stat st;
 
-	if (lstat(path, &st) < 0)
+	m->on_device = m->cls->creates_on_device && stat(path, &st) == 0 &&
+		       S_ISBLK(st.st_mode);
+	if (!m->on_device && lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : fail_errno(path, -errno, err);
 	if (!(m->create.flags & BLKTAP_CREATE_OVERWRITE))
 		return bt_fail(err, -EEXIST,
 			       "choose another name, or ask to overwrite it",
 			       "%s: is there already", path);
-	if (!S_ISREG(st.st_mode))
+	if (!m->on_device && !S_ISREG(st.st_mode))
 		return bt_fail(err, -EINVAL, "choose another name",
 			       "%s: is not a regular file, and is not replaced",
 			       path);
@@ -234,6 +238,26 @@ static int put_in_place(struct making *m)
 	return bt_path_sync_directory(path);
 }
 
+/* What has it open for itself (a mount, a volume group) keeps it. */
+static int write_device(struct making *m, struct blktap_error **err)
+{
+	off_t size;
+	int rc;
+
+	m->create.fd = open(m->create.path, O_RDWR | O_EXCL | O_CLOEXEC);
+	if (m->create.fd < 0)
+		return fail_errno(m->create.path, -errno, err);
+	size = lseek(m->create.fd, 0, SEEK_END);
+	if (size > 0) {
+		m->create.device_size = (uint64_t)size;
+		rc = m->cls->create(&m->create, err);
+	} else {
+		rc = fail_errno(m->create.path, size ? -errno : -ENOSPC, err);
+	}
+	close(m->create.fd);
+	return rc;
+}
+
 static int write_image(struct making *m, struct blktap_error **err)
 {
 	int rc = open_temporary(m, err);
@@ -264,7 +288,9 @@ static int make(struct making *m, const struct blktap_image_options *options,
 	if (!rc && !m->create.size)
 		rc = bt_fail(err, -EINVAL, "give it a size, e.g. 10G",
 			     "%s: an image needs a size", m->create.path);
-	return rc ? rc : write_image(m, err);
+	if (rc)
+		return rc;
+	return m->on_device ? write_device(m, err) : write_image(m, err);
 }
 
 int blktap_image_create(const char *format, const char *path,

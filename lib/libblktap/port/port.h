@@ -112,7 +112,10 @@ struct bt_create_extra {
 
 /* An image to be made. */
 struct bt_create {
-	int fd; /* an empty file, open for reading and writing */
+	/* An empty file, open for reading and writing; or, where the class has
+	 * creates_on_device, a block device of device_size bytes. */
+	int fd;
+	uint64_t device_size; /* 0: it is a file */
 	const char *path; /* what it will be called, for messages */
 	uint64_t size; /* of the disk, in bytes; never 0 */
 	uint32_t flags; /* BLKTAP_CREATE_* */
@@ -207,9 +210,11 @@ struct blktap_class {
 	void (*get_status)(struct bt_node *node, struct bt_json *json,
 			   bool legacy);
 	/* Fills create->fd with an empty image; its caller syncs and renames.
-	 * NULL: the class has no files. */
+	 * On a device it keeps the order of its writes itself: a cut leaves the
+	 * new image or none. NULL: the class has no files. */
 	int (*create)(const struct bt_create *create,
 		      struct blktap_error **err);
+	bool creates_on_device;
 	const struct bt_port_desc *uppers; /* NULL: one, without a name */
 	uint32_t flags; /* BT_CLASS_* */
 	/* What can be told from the arguments alone. check_args: whether they go

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int bt_path_resolve(const char *base, const char *name, char **out)
@@ -73,6 +74,38 @@ unsigned int bt_path_scheme(const char *name)
 	       name[n] == '-' || name[n] == '.')
 		n++;
 	return n > 1 && name[n] == ':' ? n : 0;
+}
+
+/* The real directory, and the name in it as it was given. */
+static char *keep_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	char *dir = slash ? strndup(path, (size_t)(name - path)) : strdup(".");
+	char *real = dir ? realpath(dir, NULL) : NULL;
+	char *grown = NULL;
+	size_t at = real ? strlen(real) : 0;
+
+	free(dir);
+	if (real)
+		grown = realloc(real, at + strlen(name) + 2);
+	if (!grown) {
+		free(real);
+		return NULL;
+	}
+	if (at > 1) /* not the root */
+		grown[at++] = '/';
+	strcpy(grown + at, name);
+	return grown;
+}
+
+char *bt_path_absolute(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return NULL;
+	return S_ISBLK(st.st_mode) ? keep_name(path) : realpath(path, NULL);
 }
 
 bool bt_path_same_directory(const char *a, const char *b)

@@ -14,6 +14,11 @@ int bt_path_resolve(const char *base, const char *name, char **out);
  * base's directory. Both are absolute and without links. *out is a new string. */
 int bt_path_relative(const char *base, const char *target, char **out);
 
+/* An absolute name of path, which is there, without links in it; but a block device
+ * keeps the name it has in its directory, as what that leads to is another one after
+ * the next boot. A new string; NULL with errno. */
+char *bt_path_absolute(const char *path);
+
 /* Whether both names, as they are written, lie in one directory. */
 bool bt_path_same_directory(const char *a, const char *b);
 

@@ -14,11 +14,13 @@
 
 #include "core/error.h"
 #include "driver/create.h"
+#include "driver/lock.h"
 #include "driver/vhd/tool.h"
 #include "libvhd/geometry.h"
 #include "libvhd/layout.h"
 #include "libvhd/locator.h"
 #include "port/args.h"
+#include "util/path.h"
 
 #define LOCATORS 3u
 
@@ -182,7 +184,7 @@ static int add_locator(struct making *m, uint32_t code, const char *path,
 static int name_parent(struct making *m, struct blktap_error **err)
 {
 	const char *name = m->create->backing;
-	char *absolute = realpath(m->create->backing_path, NULL);
+	char *absolute = bt_path_absolute(m->create->backing_path);
 	struct bt_fault fault = { 0 };
 	int rc = 0;
 
@@ -263,6 +265,60 @@ static int reserve(const struct making *m, struct blktap_error **err)
 	return rc ? bt_image_file_fail(m->create->path, rc, err) : 0;
 }
 
+static int sync_device(const struct making *m, struct blktap_error **err)
+{
+	return fdatasync(m->create->fd) < 0
+		       ? bt_image_file_fail(m->create->path, -errno, err)
+		       : 0;
+}
+
+/* Both places of a footer. */
+static int put_footers(const struct making *m, uint64_t end, const void *footer,
+		       struct blktap_error **err)
+{
+	int rc = put(m, 0, footer, BT_VHD_FOOTER_SIZE, err);
+
+	if (!rc)
+		rc = put(m, end, footer, BT_VHD_FOOTER_SIZE, err);
+	return rc ? rc : sync_device(m, err);
+}
+
+/* Who has the device open as an image keeps it. What was there before ends first, so
+ * that no footer of the one image stands by the tables of the other. */
+static int write_device(const struct making *m, const uint8_t *metadata,
+			const void *footer, struct blktap_error **err)
+{
+	static const uint8_t none[BT_VHD_FOOTER_SIZE];
+	uint64_t sectors = m->create->device_size / BT_VHD_SECTOR;
+	uint64_t end = sectors ? (sectors - 1) * BT_VHD_SECTOR : 0;
+	size_t length = (size_t)m->layout.metadata_end;
+	int rc;
+
+	if (m->spec.type == BT_VHD_FIXED)
+		return bt_fail(err, -ENOTSUP, "make it dynamic, or use it raw",
+			       "%s: no fixed disk is made on a device",
+			       m->create->path);
+	if (end < length)
+		return bt_fail(err, -ENOSPC, "make the device larger",
+			       "%s: has %" PRIu64 " bytes, and tables and "
+			       "footer take %" PRIu64,
+			       m->create->path, m->create->device_size,
+			       length + (uint64_t)BT_VHD_FOOTER_SIZE);
+	rc = bt_image_lock(m->create->fd, true, m->create->path, NULL, err);
+	if (rc < 0)
+		return rc;
+	rc = put_footers(m, end, none, err);
+	if (!rc)
+		rc = put(m, sizeof(none), metadata + sizeof(none),
+			 length - sizeof(none), err);
+	if (!rc)
+		rc = sync_device(m, err);
+	if (!rc)
+		rc = put_footers(m, end, footer, err);
+	bt_image_unlock(m->create->fd);
+	return rc;
+}
+
 static int write_image(struct making *m, struct blktap_error **err)
 {
 	uint8_t footer[BT_VHD_FOOTER_SIZE];
@@ -277,6 +333,11 @@ static int write_image(struct making *m, struct blktap_error **err)
 	bt_vhd_layout_encode(&m->layout, &m->footer, &m->header, &m->batmap,
 			     text, metadata);
 	bt_vhd_footer_encode(&m->footer, footer);
+	if (m->create->device_size) {
+		rc = write_device(m, metadata, footer, err);
+		free(metadata);
+		return rc;
+	}
 	rc = reserve(m, err);
 	if (!rc)
 		rc = put(m, 0, metadata, length, err);

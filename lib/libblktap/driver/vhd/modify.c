@@ -205,8 +205,8 @@ static int check_end(const struct blktap_vhd *vhd, const char *parent, bool raw,
 static int name_parent(struct blktap_vhd *vhd, const char *parent, bool raw,
 		       struct naming *n, struct blktap_error **err)
 {
-	char *child = realpath(vhd->img->f.path, NULL);
-	char *absolute = child ? realpath(parent, NULL) : NULL;
+	char *child = bt_path_absolute(vhd->img->f.path);
+	char *absolute = child ? bt_path_absolute(parent) : NULL;
 	char *relative = NULL;
 	struct bt_fault fault = { 0 };
 	int rc = absolute ? 0 : -errno;

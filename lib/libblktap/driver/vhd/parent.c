@@ -186,7 +186,7 @@ int bt_vhdimg_get_parent(struct bt_node *node, char **spec,
 	*spec = NULL;
 	if (!img->differencing)
 		return 0;
-	child = realpath(img->f.path, NULL);
+	child = bt_path_absolute(img->f.path);
 	n = child ? bt_vhd_locator_order(&img->header, order) : 0;
 	for (i = 0; i < n && !*spec; i++) {
 		char *text = bt_vhdimg_read_locator(img, order[i]);

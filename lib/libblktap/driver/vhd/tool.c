@@ -9,6 +9,7 @@
 
 #include "driver/driver.h"
 #include "port/args.h"
+#include "util/path.h"
 
 /* ---- opening -------------------------------------------------------------- */
 
@@ -312,7 +313,7 @@ static int found_parent(struct blktap_vhd *t, char **parent,
 
 	if (rc < 0)
 		return rc;
-	*parent = realpath(strchr(spec, ':') + 1, NULL);
+	*parent = bt_path_absolute(strchr(spec, ':') + 1);
 	free(spec);
 	return *parent ? 0 : bt_image_file_fail(t->img->f.path, -errno, err);
 }

@@ -257,6 +257,7 @@ const struct blktap_class bt_vhd_class = {
 	.complete = vhd_complete,
 	.get_status = vhd_get_status,
 	.create = bt_vhdimg_create,
+	.creates_on_device = true,
 	.relock = bt_image_file_relock,
 	.set_parent = bt_vhdimg_set_parent,
 	.grow = bt_vhdimg_grow_disk,
