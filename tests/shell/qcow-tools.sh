@@ -38,6 +38,10 @@ for bytes in 2 511 512 513 4096 4608 65537 1000001; do
 		cmp -n $bytes s.raw s.back
 		[ "$(stat -c %s s.back)" -lt $((bytes + 512)) ] ||
 			fail "$bytes bytes became $(stat -c %s s.back)"
+		# QEMU has them all, too, and those of a child
+		qemu-img compare -q -f raw -F $f s.back s.img
+		qcow-create --force -f $f -F raw 0 s.child s.raw
+		qemu-img compare -q -f raw -F $f s.back s.child
 	done
 done
 

@@ -17,6 +17,7 @@
 #include "util/checked.h"
 
 #define PIECE 65536u
+#define SECTOR 512u
 
 static int parse_bool(const char *text, bool *out)
 {
@@ -132,6 +133,9 @@ static int create_image(const struct bt_create *create, uint32_t version,
 
 	if (rc < 0)
 		return rc;
+	/* other readers leave out what is no whole sector */
+	if (!bt_checked_align_up(c.size, SECTOR, &c.size))
+		return bt_image_file_fail(create->path, -EFBIG, err);
 	if (create->cluster_size && !bt_is_pow2(create->cluster_size))
 		return bt_fail(err, -EINVAL, "use a power of two, e.g. 64K",
 			       "%s: cluster size %llu is no power of two",
