@@ -258,6 +258,109 @@ START_TEST(commit_without_changes_still_syncs_the_data)
 }
 END_TEST
 
+static void store(struct committed *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->commit.fn = committed;
+	bt_meta_store(meta, &c->commit);
+}
+
+START_TEST(what_is_stored_follows_the_data_and_is_synced_by_the_next)
+{
+	struct committed c;
+
+	change(1, 0, 'p');
+	faulty.hold = true;
+	store(&c);
+	turns();
+	ck_assert_uint_eq(faulty.held, 1); /* the sync of the data */
+	ck_assert_uint_eq(faulty.calls_of[BT_IO_SYNC], 1);
+	ck_assert_uint_eq(on_disk(7), 0);
+	faulty.hold = false;
+	faulty_release(UINT32_MAX);
+	turns();
+	ck_assert_uint_eq(c.calls, 1);
+	ck_assert_uint_eq(on_disk(7), 'p');
+	ck_assert_uint_eq(faulty.calls_of[BT_IO_SYNC], 1);
+	ck_assert(bt_meta_is_stored(meta));
+	ck_assert(bt_meta_is_dirty(meta)); /* it is not durable */
+	commit(&c);
+	turns();
+	ck_assert_uint_eq(c.calls, 1);
+	ck_assert_uint_eq(faulty.calls_of[BT_IO_SYNC], 2);
+	ck_assert(!bt_meta_is_dirty(meta));
+}
+END_TEST
+
+START_TEST(what_is_stored_has_its_ranks_in_order)
+{
+	struct committed c;
+
+	change(1, 0, 'p');
+	change(0, 65536, 't');
+	store(&c);
+	turns();
+	ck_assert_uint_eq(c.calls, 1);
+	ck_assert_uint_eq(on_disk(7), 'p');
+	ck_assert_uint_eq(on_disk(65536 + 7), 't');
+	ck_assert_uint_eq(faulty.calls_of[BT_IO_SYNC], 1);
+	/* rank 0 alone may be there without the data */
+	change(0, 65536, 'u');
+	store(&c);
+	turns();
+	ck_assert_uint_eq(c.calls, 1);
+	ck_assert_uint_eq(on_disk(65536 + 7), 'u');
+	ck_assert_uint_eq(faulty.calls_of[BT_IO_SYNC], 1);
+}
+END_TEST
+
+START_TEST(who_wants_more_than_storing_gets_it_in_the_same_commit)
+{
+	struct committed stored, durable;
+
+	change(1, 0, 'p');
+	store(&stored);
+	commit(&durable);
+	turns();
+	ck_assert_uint_eq(stored.calls, 1);
+	ck_assert_uint_eq(durable.calls, 1);
+	ck_assert_uint_eq(faulty.calls_of[BT_IO_SYNC], 2);
+	ck_assert(!bt_meta_is_dirty(meta));
+}
+END_TEST
+
+START_TEST(what_was_only_stored_is_synced_at_closing)
+{
+	struct committed c;
+
+	change(1, 0, 'p');
+	store(&c);
+	turns();
+	ck_assert(bt_meta_is_dirty(meta));
+	syncs = 0;
+	ck_assert_int_eq(bt_meta_write_out(meta), 0);
+	ck_assert_uint_eq(syncs, 1);
+	ck_assert(!bt_meta_is_dirty(meta));
+}
+END_TEST
+
+START_TEST(failed_sync_behind_what_is_stored_fails_the_next)
+{
+	struct committed c;
+
+	change(1, 0, 'p');
+	store(&c);
+	turns();
+	ck_assert_int_eq(c.error, 0);
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_SYNC, .error = -EIO, .nth = 1 });
+	commit(&c);
+	turns();
+	ck_assert_int_eq(c.error, -EIO);
+	ck_assert(bt_meta_is_dirty(meta));
+}
+END_TEST
+
 START_TEST(failed_write_stays_dirty_and_is_tried_again)
 {
 	struct committed c;
@@ -369,6 +472,13 @@ int main(void)
 	tcase_add_test(tc, ranks_reach_the_disk_in_order_with_a_sync_between);
 	tcase_add_test(tc, change_during_a_commit_belongs_to_the_next);
 	tcase_add_test(tc, commit_without_changes_still_syncs_the_data);
+	tcase_add_test(
+		tc, what_is_stored_follows_the_data_and_is_synced_by_the_next);
+	tcase_add_test(tc, what_is_stored_has_its_ranks_in_order);
+	tcase_add_test(tc,
+		       who_wants_more_than_storing_gets_it_in_the_same_commit);
+	tcase_add_test(tc, what_was_only_stored_is_synced_at_closing);
+	tcase_add_test(tc, failed_sync_behind_what_is_stored_fails_the_next);
 	tcase_add_test(tc, failed_write_stays_dirty_and_is_tried_again);
 	tcase_add_test(tc, failed_sync_fails_every_later_commit);
 	tcase_add_test(tc, more_blocks_than_room_are_committed_and_evicted);

@@ -4,6 +4,10 @@
  *   idle -> start: snapshot -> [rank 0 writes] -> sync -> rank 1 writes -> sync
  *        -> ... -> finish -> (who joined meanwhile: start again)
  *
+ * One that only stores has no sync behind its last writes. What it left is unsynced
+ * until any sync has ended well; and one comes before the next writes of rank 1 or
+ * more.
+ *
  * A commit never waits for a reader or a request, so whoever waits for one
  * cannot be in its way. What it writes are shadows: a block may be changed the
  * moment after it was copied, and nothing that is changed together (an entry
@@ -52,17 +56,27 @@ void bt_meta_dirty(struct bt_meta_block *block, uint32_t from, uint32_t length)
 		bt_meta_commit_soon(meta);
 }
 
-/* While a commit runs its blocks are neither dirty nor on disk: so that counts,
- * too. Who asks (a write with FUA) wants to know whether a table may be
- * behind. */
-bool bt_meta_is_dirty(const struct bt_meta *meta)
+static bool has_changes(const struct bt_meta *meta)
 {
 	uint32_t i;
 
 	for (i = 0; i < meta->set_count; i++)
 		if (meta->sets[i].dirty_count)
 			return true;
-	return meta->running;
+	return false;
+}
+
+/* While a commit runs its blocks are neither dirty nor on disk: so that counts,
+ * too. */
+bool bt_meta_is_stored(const struct bt_meta *meta)
+{
+	return !meta->running && !has_changes(meta);
+}
+
+/* Who asks (a write with FUA) wants to know whether a table may be behind. */
+bool bt_meta_is_dirty(const struct bt_meta *meta)
+{
+	return meta->unsynced || !bt_meta_is_stored(meta);
 }
 
 void bt_meta_commit_init(struct bt_meta *meta)
@@ -82,11 +96,23 @@ void bt_meta_commit_soon(struct bt_meta *meta)
 		bt_loop_defer(meta->loop, &meta->start);
 }
 
-void bt_meta_commit(struct bt_meta *meta, struct bt_meta_commit *commit)
+static void ask(struct bt_meta *meta, struct bt_meta_commit *commit,
+		bool stores)
 {
+	commit->stores = stores;
 	bt_list_add_tail(&meta->next, &commit->link);
 	if (!meta->running)
 		bt_loop_defer(meta->loop, &meta->start);
+}
+
+void bt_meta_commit(struct bt_meta *meta, struct bt_meta_commit *commit)
+{
+	ask(meta, commit, false);
+}
+
+void bt_meta_store(struct bt_meta *meta, struct bt_meta_commit *commit)
+{
+	ask(meta, commit, true);
 }
 
 /* Whole sectors of the file, so that O_DIRECT takes them. The block is clean
@@ -129,6 +155,17 @@ static void take_dirty(struct bt_meta *meta)
 	}
 }
 
+/* Somebody joined, and all who did are content with that. */
+static bool is_store(const struct bt_meta *meta)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &meta->joined)
+		if (!bt_list_entry(pos, struct bt_meta_commit, link)->stores)
+			return false;
+	return !bt_list_empty(&meta->joined);
+}
+
 /* After a sync that failed no commit writes anything: the kernel may have
  * dropped what it could not write, and ranks that follow would point to it.
  * Where there is nothing to do, and only room was asked for, those who are
@@ -139,7 +176,7 @@ static void start(struct bt_work *work)
 
 	if (meta->running)
 		return;
-	if (bt_list_empty(&meta->next) && !bt_meta_is_dirty(meta)) {
+	if (bt_list_empty(&meta->next) && !has_changes(meta)) {
 		meta->forced = false;
 		bt_meta_serve(meta);
 		return;
@@ -150,6 +187,7 @@ static void start(struct bt_work *work)
 	meta->rank = 0;
 	/* whoever came until now has his changes in take_dirty below */
 	bt_list_splice_tail(&meta->joined, &meta->next);
+	meta->stores = is_store(meta);
 	if (!meta->error)
 		take_dirty(meta);
 	go_on(meta);
@@ -206,6 +244,8 @@ static void synced(struct bt_io *io, int error)
 	if (error) {
 		meta->sync_error = error;
 		meta->error = error;
+	} else {
+		meta->unsynced = false;
 	}
 	meta->rank++;
 	go_on(meta);
@@ -223,6 +263,34 @@ static void submit_sync(struct bt_meta *meta)
 	bt_engine_submit(io);
 }
 
+/* Of the commit that runs: no block has a higher rank than the present one. */
+static bool is_last_rank(const struct bt_meta *meta)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &meta->writing) {
+		struct bt_meta_block *block =
+			bt_list_entry(pos, struct bt_meta_block, commit_link);
+
+		if (meta->sets[block->kind].kind.rank > meta->rank)
+			return false;
+	}
+	return true;
+}
+
+/* The last write of a rank goes on for all. */
+static void rank_written(struct bt_meta *meta)
+{
+	if (meta->error) {
+		go_on(meta);
+	} else if (meta->stores && is_last_rank(meta)) {
+		meta->unsynced = true;
+		finish(meta);
+	} else {
+		submit_sync(meta);
+	}
+}
+
 static void written(struct bt_io *io, int error)
 {
 	struct bt_meta_block *block =
@@ -232,13 +300,8 @@ static void written(struct bt_io *io, int error)
 	if (error && !meta->error)
 		meta->error = error;
 	/* one that failed stops the commit, but not before all have ended */
-	/* the last one goes on for all */
-	if (--meta->writes)
-		return;
-	if (meta->error)
-		go_on(meta);
-	else
-		submit_sync(meta);
+	if (--meta->writes == 0)
+		rank_written(meta);
 }
 
 /* The block's own io is free: it was read before it could be changed, and is
@@ -278,16 +341,16 @@ static bool write_rank(struct bt_meta *meta)
 	return meta->writes > 0;
 }
 
-/* Rank 0 is always synced, for the data's sake; the others where they wrote. A
- * driver's FLUSH is a commit, so a flush with clean tables is one sync, and no
- * more. After an error all further ranks are left out: what points to the rank
- * that failed must not be on disk. */
+/* Rank 0 is synced for the data's sake, unless nothing is to follow it that could be
+ * there without the data; the others where they wrote. A driver's FLUSH is a commit, so
+ * a flush with clean tables is one sync, and no more. After an error all further ranks
+ * are left out: what points to the rank that failed must not be on disk. */
 static void go_on(struct bt_meta *meta)
 {
 	while (!meta->error && meta->rank < BT_META_RANKS) {
 		if (write_rank(meta))
 			return;
-		if (meta->rank == 0) {
+		if (meta->rank == 0 && !(meta->stores && is_last_rank(meta))) {
 			submit_sync(meta);
 			return;
 		}
@@ -325,7 +388,8 @@ static int write_block(struct bt_meta *meta, struct bt_meta_block *block)
  * to write cost no sync. */
 static int write_out_rank(struct bt_meta *meta, uint32_t rank)
 {
-	bool any = rank == 0 && !bt_list_empty(&meta->writing);
+	bool any =
+		rank == 0 && (meta->unsynced || !bt_list_empty(&meta->writing));
 	struct bt_list *pos;
 	int rc = 0;
 
@@ -356,6 +420,8 @@ int bt_meta_write_out(struct bt_meta *meta)
 		take_dirty(meta);
 	for (rank = 0; rank < BT_META_RANKS && !meta->error; rank++)
 		meta->error = write_out_rank(meta, rank);
+	if (!meta->error)
+		meta->unsynced = false;
 	while (!bt_list_empty(&meta->writing))
 		settle(meta, bt_list_first(&meta->writing, struct bt_meta_block,
 					   commit_link));

@@ -15,6 +15,9 @@
  * counts, new tables) and high ranks to the pointers that make them reachable. A
  * crash between any two steps then leaks at worst.
  *
+ * Where nobody who waits for a commit asked for more than bt_meta_store, the last
+ * sync is left to the next commit, which begins with one.
+ *
  * One commit runs at a time; who asks meanwhile joins the next. When a sync has
  * failed, every later commit fails: nobody knows what reached the disk. */
 #ifndef BT_META_META_H
@@ -75,6 +78,7 @@ struct bt_meta_wait {
 
 struct bt_meta_commit {
 	struct bt_list link;
+	bool stores; /* the cache's own: bt_meta_store */
 	/* error: 0 or a negative errno. */
 	void (*fn)(struct bt_meta_commit *commit, int error);
 };
@@ -110,10 +114,16 @@ void bt_meta_forget(struct bt_meta *meta, uint32_t kind, uint64_t offset);
 
 /* Makes what is dirty now durable; commit->fn is called later, once. */
 void bt_meta_commit(struct bt_meta *meta, struct bt_meta_commit *commit);
+/* Less than that: what is dirty now is in the file, in the order above, but the last
+ * rank is not synced. It is found by who opens the file when this process is gone. */
+void bt_meta_store(struct bt_meta *meta, struct bt_meta_commit *commit);
 /* Writes and syncs what is dirty, in the same order, blocking: for closing an
  * image. No commit may be running. 0 or a negative errno. */
 int bt_meta_write_out(struct bt_meta *meta);
+/* Whether anything is not durable. */
 bool bt_meta_is_dirty(const struct bt_meta *meta);
+/* Whether all is in the file, durable or not. */
+bool bt_meta_is_stored(const struct bt_meta *meta);
 bool bt_meta_is_idle(const struct bt_meta *meta);
 
 #endif

@@ -43,6 +43,8 @@ struct bt_meta {
 	int error; /* of the commit that runs */
 	int sync_error; /* for good */
 	bool running; /* from start to finish */
+	bool stores; /* nobody waits for the last sync of the one that runs */
+	bool unsynced; /* a commit left its last sync to the next */
 	bool forced; /* room is needed: commit without anyone waiting */
 };
 

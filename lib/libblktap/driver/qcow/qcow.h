@@ -98,7 +98,7 @@ struct bt_qcow_run {
 	struct iovec bounce;
 };
 
-/* Writes that are answered when the tables which show their data are on disk. */
+/* Writes that are answered when the tables which show their data are in the file. */
 #define BT_QCOW_COMMITS (BLKTAP_FUA | BT_REQUEST_OUTLIVE)
 
 struct bt_qcow_frame {

@@ -145,7 +145,10 @@ void bt_qcow_finish(struct bt_qcow_frame *frame)
 	if (req->op == BLKTAP_OP_WRITE && req->flags & BT_QCOW_COMMITS &&
 	    frame->needs_commit && !frame->error) {
 		frame->commit.fn = committed;
-		bt_meta_commit(qcow_of(frame)->meta, &frame->commit);
+		if (req->flags & BLKTAP_FUA)
+			bt_meta_commit(qcow_of(frame)->meta, &frame->commit);
+		else
+			bt_meta_store(qcow_of(frame)->meta, &frame->commit);
 		return;
 	}
 	bt_qcow_leave(frame);

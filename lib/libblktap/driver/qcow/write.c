@@ -500,16 +500,23 @@ static int write_new(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 	return 1;
 }
 
+/* An entry that is not on disk yet needs more than its data synced. Asked now, not
+ * when the request came: it may have waited for whoever made the entry. */
+static bool needs_tables(const struct bt_qcow *q, const struct bt_request *req)
+{
+	if (req->flags & BLKTAP_FUA)
+		return bt_meta_is_dirty(q->meta);
+	return bt_unlikely(req->flags & BT_REQUEST_OUTLIVE) &&
+	       !bt_meta_is_stored(q->meta);
+}
+
 /* Where there is no L2 table the frame waits until one is made, and looks
  * again. */
 int bt_qcow_write_mapped(struct bt_qcow_frame *frame, struct bt_qcow_map *map)
 {
 	struct bt_qcow *q = frame->run.q;
 
-	/* An entry that is not on disk yet needs more than its data synced. Looked
-	 * at now, not when the request came: it may have waited for whoever made
-	 * the entry. */
-	if (frame->req->flags & BT_QCOW_COMMITS && bt_meta_is_dirty(q->meta))
+	if (needs_tables(q, frame->req))
 		frame->needs_commit = true;
 	if (map->kind == BT_QCOW_DATA && map->copied)
 		return write_over(frame, map);

@@ -174,9 +174,18 @@ static void commit(struct bt_io *io, int error)
 	bt_meta_commit(f->img->meta, &f->commit);
 }
 
+static void store(struct bt_io *io, int error)
+{
+	struct bt_vhdimg_frame *f =
+		bt_container_of(io, struct bt_vhdimg_frame, io);
+
+	f->commit.fn = committed;
+	bt_meta_store(f->img->meta, &f->commit);
+}
+
 void bt_vhdimg_finish_kept(struct bt_vhdimg_frame *f)
 {
-	bt_vhdimg_restore_footer(f, commit);
+	bt_vhdimg_restore_footer(f, store);
 }
 
 static void flush(struct bt_vhdimg *img, struct bt_request *req)

@@ -154,7 +154,7 @@ void bt_vhdimg_go_on(struct bt_vhdimg_frame *f);
 /* The run is done. */
 void bt_vhdimg_advance(struct bt_vhdimg_frame *f);
 void bt_vhdimg_finish(struct bt_vhdimg_frame *f, int error);
-/* The same, when the tables are on disk. */
+/* The same, when the tables are in the file. */
 void bt_vhdimg_finish_kept(struct bt_vhdimg_frame *f);
 
 /* These return true where the next run may be taken at once. */

@@ -324,7 +324,7 @@ void bt_vhdimg_go_on(struct bt_vhdimg_frame *f)
 			return;
 	}
 	if (bt_unlikely(f->req->flags & BT_REQUEST_OUTLIVE) &&
-	    f->req->op == BLKTAP_OP_WRITE && bt_meta_is_dirty(f->img->meta))
+	    f->req->op == BLKTAP_OP_WRITE && !bt_meta_is_stored(f->img->meta))
 		bt_vhdimg_finish_kept(f);
 	else
 		bt_vhdimg_finish(f, 0);
