@@ -8,7 +8,11 @@
  * disk holds does not depend on it.
  *
  * A block that has its bit on disk keeps a full bitmap: discards and zeroes change
- * its data alone (write.c), so no bit is ever to be taken back. */
+ * its data alone (write.c), so no bit is ever to be taken back.
+ *
+ * On disk: a header of 512 bytes behind the BAT, which has the map's place, its
+ * length in sectors and its checksum; the map, bit 0 the highest bit of byte 0.
+ * Format of the older blktap, libvhd/batmap.h. */
 #include "driver/vhd/vhd.h"
 
 #include <errno.h>
@@ -22,6 +26,9 @@
 
 /* ---- reading -------------------------------------------------------------- */
 
+/* A map that does not check is none for a reader; a writer begins a new one of
+ * zeroes, which is true of any image. The bound is above what
+ * bt_vhd_batmap_check lets pass. */
 static int read_map(struct bt_vhdimg *img, const struct bt_vhd_batmap *batmap,
 		    struct bt_fault *fault)
 {
@@ -48,6 +55,9 @@ static int read_map(struct bt_vhdimg *img, const struct bt_vhd_batmap *batmap,
 	return rc;
 }
 
+/* Only -ENOMEM and a header that cannot be read end the open: the batmap is a
+ * help and no more. Its place is metadata (have) even where the map is not
+ * believed. */
 int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
 			  bool *have, struct blktap_error **err)
 {
@@ -83,7 +93,9 @@ int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
 
 /* ---- writing -------------------------------------------------------------- */
 
-/* img->batmap, with its checksum, to its place. */
+/* img->batmap, with its checksum, to its place. Map first, then the header:
+ * until the header's checksum is there, the old one says that the map is not to
+ * be believed. The header's other fields (marker, hash of the key) are kept. */
 static int write_map(struct bt_vhdimg *img)
 {
 	uint64_t at = bt_vhd_batmap_header_offset(&img->header);
@@ -120,6 +132,8 @@ int bt_vhdimg_drop_batmap(struct bt_vhdimg *img, struct blktap_error **err)
 	return rc < 0 ? bt_image_file_fail(img->f.path, rc, err) : 0;
 }
 
+/* An error costs nothing but time: readers look at the bitmaps. Not after a
+ * flush that failed, when nobody knows which bitmaps are on disk. */
 void bt_vhdimg_save_batmap(struct bt_vhdimg *img)
 {
 	size_t bytes = ((size_t)img->blocks.entries + 7) / 8, i;

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What is looked at before the first write: the BAT, whole. */
+/* What is looked at before the first write: the BAT, whole.
+ *
+ * A writer has to be able to trust it: it goes by entries to change data in
+ * place, and one entry that leads into the footer or another block would damage
+ * what is sound. A reader checks an entry when it is used (walk.c). Memory: a
+ * piece of the BAT, and 8 bytes a block that is there. */
 #include "driver/vhd/vhd.h"
 
 #include <errno.h>
@@ -23,6 +28,9 @@ struct pass {
 	bool batmap_lies; /* says "full" of a block that is not there */
 };
 
+/* One key a block, (place, number), to be sorted by place. Their number is
+ * bounded: more blocks than the file has room for were refused before
+ * (look_at_piece). */
 static int keep_keys(struct pass *p, uint32_t first, uint32_t count)
 {
 	uint32_t i;
@@ -50,6 +58,7 @@ static int keep_keys(struct pass *p, uint32_t first, uint32_t count)
 	return 0;
 }
 
+/* Of the first bad block: the scan ends with the piece that it is in. */
 static int bad_entry(const struct pass *p, const struct bt_fault *fault,
 		     struct blktap_error **err)
 {
@@ -59,6 +68,7 @@ static int bad_entry(const struct pass *p, const struct bt_fault *fault,
 		       fault->reason);
 }
 
+/* A piece is read once, scanned, and its keys made of the same bytes. */
 static int look_at_piece(struct pass *p, uint32_t first, uint32_t count,
 			 struct blktap_error **err)
 {
@@ -86,6 +96,7 @@ static int look_at_piece(struct pass *p, uint32_t first, uint32_t count,
 		      : 0;
 }
 
+/* Names both blocks, so that a person can look at them. */
 static int check_overlaps(struct pass *p, struct blktap_error **err)
 {
 	struct bt_vhd_overlap o;
@@ -101,6 +112,7 @@ static int check_overlaps(struct pass *p, struct blktap_error **err)
 		p->img->f.path, o.block[0], o.entry[0], o.block[1], o.entry[1]);
 }
 
+/* *end is 0 where no block is there, and not to be used where this fails. */
 int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, bool overlaps,
 			uint64_t *end, struct blktap_error **err)
 {

@@ -32,18 +32,19 @@ struct merge {
 	struct bt_vhdwriter *writer; /* NULL: written in place */
 	struct bt_image_file *file;
 	uint64_t size; /* the target's */
-	uint8_t *bitmap;
-	uint8_t *data;
+	uint8_t *bitmap; /* of the child's block */
+	uint8_t *data; /* of one run in it */
 	uint32_t total, done; /* blocks */
 	uint32_t next; /* the first block that is not committed */
 	uint64_t sectors;
-	bool sparse;
+	bool sparse; /* zeroes need not be written where none is needed */
 };
 
 /* ---- the target ----------------------------------------------------------- */
 
 /* Readers of the chain are welcome, a second writer is not: neither one that
- * locks as images are locked, nor another coalesce. */
+ * locks as images are locked, nor another coalesce. The flock is for coalesces
+ * alone: they lock as readers do, and so would not see each other. */
 static int lock_target(struct merge *m, struct blktap_error **err)
 {
 	int fd = m->file->file.fd;
@@ -57,6 +58,8 @@ static int lock_target(struct merge *m, struct blktap_error **err)
 		       "%s: another program coalesces into it", m->file->path);
 }
 
+/* into.img is NULL for a raw target. A fixed VHD is written in place like one,
+ * at its data's offset 0. */
 static int open_target(struct merge *m, const char *path, bool raw,
 		       struct blktap_error **err)
 {
@@ -81,6 +84,8 @@ static int open_target(struct merge *m, const char *path, bool raw,
 	return rc;
 }
 
+/* What the child stands on, or the image that was named; nobody looks whether
+ * that is below it. */
 static int find_target(struct merge *m, struct blktap_vhd *vhd,
 		       struct blktap_error **err)
 {
@@ -97,6 +102,7 @@ static int find_target(struct merge *m, struct blktap_vhd *vhd,
 	return rc ? rc : open_target(m, m->parent, raw, err);
 }
 
+/* A target that is larger keeps its end as it is. */
 static int check_sizes(struct merge *m, struct blktap_error **err)
 {
 	if (m->child->size <= m->size)
@@ -129,6 +135,7 @@ static int check_keys(struct merge *m, struct blktap_error **err)
 
 /* ---- the state ------------------------------------------------------------ */
 
+/* In the order of the bytes, without dashes: for comparing alone. */
 static void put_uuid(char *out, const uint8_t *uuid)
 {
 	unsigned int i;
@@ -137,7 +144,9 @@ static void put_uuid(char *out, const uint8_t *uuid)
 		sprintf(out + 2 * i, "%02x", uuid[i]);
 }
 
-/* Everything but the position: what has to be as it was. */
+/* Everything but the position: what has to be as it was. The child's size and
+ * change time: it must not have been written to. The target's inode: that it is
+ * the same file. */
 static int describe(struct merge *m, char *text, size_t size)
 {
 	char child[2 * BT_VHD_UUID_SIZE + 1], into[sizeof(child)] = "raw";
@@ -156,6 +165,8 @@ static int describe(struct merge *m, char *text, size_t size)
 	return 0;
 }
 
+/* Whole or not at all: written beside it, synced, renamed. After a checkpoint,
+ * so it never says too much. */
 static int save_state(struct merge *m)
 {
 	const char *path = m->options->state;
@@ -190,7 +201,9 @@ static int save_state(struct merge *m)
 	return rc;
 }
 
-/* Of other images, or of none, it is as if there were no state. */
+/* Of other images, or of none, it is as if there were no state. A block number
+ * that is too large only means that nothing is left to do; the copying does not
+ * trust it with anything else. */
 static void load_state(struct merge *m)
 {
 	char want[STATE_MAX], have[2 * STATE_MAX] = "";
@@ -217,6 +230,7 @@ static void load_state(struct merge *m)
 
 /* ---- copying -------------------------------------------------------------- */
 
+/* First the data is durable, then the state says so. */
 static int checkpoint(struct merge *m, uint32_t next)
 {
 	int rc = m->writer ? bt_vhdwriter_commit(m->writer)
@@ -228,12 +242,14 @@ static int checkpoint(struct merge *m, uint32_t next)
 	return save_state(m);
 }
 
+/* n is a whole number of sectors. */
 static bool is_zero(const uint8_t *p, size_t n)
 {
 	return !*p && !memcmp(p, p + 1, n - 1);
 }
 
-/* Zeroes to where nothing stands, neither here nor below. */
+/* Zeroes to where nothing stands, neither here nor below. Only where the
+ * target's block is not there at all, and would read as zeroes without it. */
 static bool is_needless(const struct merge *m, uint32_t block, size_t bytes)
 {
 	return m->sparse && m->writer && !m->into.img->differencing &&
@@ -241,6 +257,8 @@ static bool is_needless(const struct merge *m, uint32_t block, size_t bytes)
 	       !bt_vhdwriter_has(m->writer, block) && is_zero(m->data, bytes);
 }
 
+/* At most a block of the child. The sectors are counted whether they had to be
+ * written or not. */
 static int copy_run(struct merge *m, uint32_t block, uint32_t entry,
 		    uint32_t first, uint32_t count)
 {
@@ -262,6 +280,7 @@ static int copy_run(struct merge *m, uint32_t block, uint32_t entry,
 	return bt_image_file_write(m->file, at, m->data, bytes);
 }
 
+/* The last block's bits past the end of the disk are not looked at. */
 static int copy_bits(struct merge *m, uint32_t block, uint32_t entry)
 {
 	const struct bt_vhd_blocks *b = &m->child->blocks;
@@ -279,6 +298,7 @@ static int copy_bits(struct merge *m, uint32_t block, uint32_t entry)
 	return rc;
 }
 
+/* -ECANCELED: the user ended it; what is done is committed. */
 static int copy_block(void *opaque, uint32_t block, uint32_t entry)
 {
 	struct merge *m = opaque;
@@ -301,12 +321,14 @@ static int copy_block(void *opaque, uint32_t block, uint32_t entry)
 	return !rc && did ? checkpoint(m, block + 1) : rc;
 }
 
+/* For progress: how many there will be. */
 static int count_block(void *opaque, uint32_t block, uint32_t entry)
 {
 	++*(uint32_t *)opaque;
 	return 0;
 }
 
+/* The state goes when all is done: the same job, begun anew, is another one. */
 static int copy_all(struct merge *m, struct blktap_error **err)
 {
 	struct bt_vhdimg *child = m->child;
@@ -338,6 +360,8 @@ static int copy_all(struct merge *m, struct blktap_error **err)
 	return rc ? bt_image_file_fail(m->file->path, rc, err) : 0;
 }
 
+/* The child is only read, and stays in the chain: taking it out is the
+ * caller's. */
 int blktap_vhd_coalesce(struct blktap_vhd *vhd,
 			const struct blktap_vhd_coalesce_options *options,
 			uint64_t *sectors, struct blktap_error **err)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* New images: fixed, dynamic, and differencing where there is a backing. */
+/* New images: fixed, dynamic, and differencing where there is a backing.
+ *
+ * All is planned in memory (libvhd/layout.c), then metadata and footer are
+ * written to a file of another name, which image/create.c syncs and renames: so
+ * no order of writes matters. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -88,6 +92,8 @@ static int set_type(struct making *m, const struct bt_create_extra *extra,
 	return 0;
 }
 
+/* Sizes: a child has its parent's, to the sector; others are rounded to MiB,
+ * which every reader takes. */
 static int read_options(struct making *m, struct blktap_error **err)
 {
 	const struct bt_create *c = m->create;
@@ -121,7 +127,8 @@ static int read_options(struct making *m, struct blktap_error **err)
 
 /* ---- the parent ----------------------------------------------------------- */
 
-/* A child is encrypted with the key of what it stands on. */
+/* A child is encrypted with the key of what it stands on. Its data may be
+ * copied between the two as it is (coalesce), which only works with one key. */
 static void copy_key(struct making *m)
 {
 	struct bt_vhd_batmap batmap;
@@ -134,6 +141,7 @@ static void copy_key(struct making *m)
 	bt_vhdtool_close(&parent);
 }
 
+/* A raw parent is not looked into: every file is one. */
 static int look_at_parent(struct making *m, struct blktap_error **err)
 {
 	const char *path = m->create->backing_path;
@@ -180,7 +188,7 @@ static int add_locator(struct making *m, uint32_t code, const char *path,
 }
 
 /* A relative name is recorded as such; the absolute one is for the case that
- * only the child is moved. */
+ * only the child is moved. They are in the order of the older vhd-util. */
 static int name_parent(struct making *m, struct blktap_error **err)
 {
 	const char *name = m->create->backing;
@@ -199,6 +207,7 @@ static int name_parent(struct making *m, struct blktap_error **err)
 	return rc ? refuse(m, rc, &fault, err) : 0;
 }
 
+/* Only of a differencing disk; its uuid is zeroes where the parent is raw. */
 static int set_parent(struct making *m, struct bt_fault *fault)
 {
 	const char *slash = strrchr(m->create->backing, '/');
@@ -215,6 +224,7 @@ static int set_parent(struct making *m, struct bt_fault *fault)
 
 /* ---- writing -------------------------------------------------------------- */
 
+/* The uuid is random, of version 4. */
 static int plan(struct making *m, struct blktap_error **err)
 {
 	uint8_t uuid[BT_VHD_UUID_SIZE];
@@ -250,6 +260,7 @@ static int put(const struct making *m, uint64_t offset, const void *buf,
 	return rc ? bt_image_file_fail(m->create->path, rc, err) : 0;
 }
 
+/* A dynamic disk has no place for its blocks before they are written. */
 static int reserve(const struct making *m, struct blktap_error **err)
 {
 	int rc;
@@ -319,6 +330,8 @@ static int write_device(const struct making *m, const uint8_t *metadata,
 	return rc;
 }
 
+/* Of a fixed disk metadata_end is 0: only its footer is written, and the file
+ * is a hole before it. */
 static int write_image(struct making *m, struct blktap_error **err)
 {
 	uint8_t footer[BT_VHD_FOOTER_SIZE];

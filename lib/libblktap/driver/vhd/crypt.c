@@ -9,7 +9,11 @@
  *
  * A sector that is absent is none that was encrypted: it reads as zeroes or as the
  * parent. Zeroes in the file are not zeroes above, so WRITE_ZEROES comes as data
- * and nothing is discarded. */
+ * and nothing is discarded.
+ *
+ * free has the buffers (each 128 KiB, one write), the last used in front;
+ * waiting the frames without one, by frame->link, oldest first. A read needs
+ * none. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -31,7 +35,8 @@ static int refuse(const struct bt_vhdimg *img, int rc, const char *what,
 }
 
 /* The bytes of a file, or of a descriptor, which stays open and may be read
- * again; never a key in the text itself, which others can see. */
+ * again; never a key in the text itself, which others can see. A descriptor is
+ * read from its beginning by pread, as each image of a chain reads it. */
 static ssize_t read_key(const char *ref, uint8_t *key, size_t max)
 {
 	char *end = NULL;
@@ -63,6 +68,8 @@ struct bt_vhdcipher {
 	struct bt_list waiting; /* writes without a buffer, oldest first */
 };
 
+/* Also of one that was made in part. The handle goes before the library it is
+ * of. */
 void bt_vhdimg_close_cipher(struct bt_vhdimg *img)
 {
 	struct bt_vhdcipher *c = img->cipher;
@@ -77,6 +84,8 @@ void bt_vhdimg_close_cipher(struct bt_vhdimg *img)
 	img->cipher = NULL;
 }
 
+/* A key of 64 bytes is two of AES-256, one of 32 two of AES-128: XTS takes both
+ * halves. */
 static int init_cipher(struct bt_vhdimg *img, struct bt_vhdcipher *c,
 		       uint8_t *key, size_t length, struct blktap_error **err)
 {
@@ -101,7 +110,8 @@ static int init_cipher(struct bt_vhdimg *img, struct bt_vhdcipher *c,
 	return 0;
 }
 
-/* Only who writes needs buffers. */
+/* Only who writes needs buffers. A free buffer's first bytes are its link on
+ * the list. */
 static int make_buffers(struct bt_vhdimg *img, struct bt_vhdcipher *c)
 {
 	unsigned int i;
@@ -121,6 +131,7 @@ static int make_buffers(struct bt_vhdimg *img, struct bt_vhdcipher *c)
 	return 0;
 }
 
+/* On failure img->cipher may be set in part; the open fails, and closes it. */
 static int make_cipher(struct bt_vhdimg *img, uint8_t *key, size_t length,
 		       struct blktap_error **err)
 {
@@ -133,6 +144,7 @@ static int make_cipher(struct bt_vhdimg *img, uint8_t *key, size_t length,
 	return init_cipher(img, img->cipher, key, length, err);
 }
 
+/* The guest's sector number, 64 bits little-endian, then zeroes. */
 static void set_tweak(struct bt_vhdcipher *c, uint64_t offset)
 {
 	uint8_t iv[16] = { 0 };
@@ -141,6 +153,8 @@ static void set_tweak(struct bt_vhdcipher *c, uint64_t offset)
 	c->tls.cipher_set_iv(c->handle, iv, sizeof(iv));
 }
 
+/* A sector whose memory is cut goes through a buffer on the stack. The memory
+ * is the reader's, to be filled anyway. */
 int bt_vhdimg_decrypt(struct bt_vhdimg_frame *f)
 {
 	struct bt_vhdcipher *c = f->img->cipher;
@@ -184,6 +198,7 @@ static int encrypt(struct bt_vhdimg_frame *f, char *to)
 
 static void serve(struct bt_vhdcipher *c);
 
+/* The buffer goes to whoever waits before the request is told. */
 static void stored(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -196,6 +211,8 @@ static void stored(struct bt_io *io, int error)
 	bt_vhdimg_written(io, error);
 }
 
+/* A cipher that fails ends the run with -EIO as a write that failed, before
+ * anything is in the file. */
 static void store(struct bt_vhdimg_frame *f, void *buffer)
 {
 	struct bt_io *io = &f->io;
@@ -217,6 +234,7 @@ static void store(struct bt_vhdimg_frame *f, void *buffer)
 		bt_engine_submit(io);
 }
 
+/* As many as there are buffers for. */
 static void serve(struct bt_vhdcipher *c)
 {
 	while (!bt_list_empty(&c->waiting) && !bt_list_empty(&c->free)) {
@@ -227,6 +245,7 @@ static void serve(struct bt_vhdcipher *c)
 	}
 }
 
+/* Behind those that wait already. */
 void bt_vhdimg_write_encrypted(struct bt_vhdimg_frame *f)
 {
 	struct bt_vhdcipher *c = f->img->cipher;
@@ -259,6 +278,8 @@ void bt_vhdimg_write_encrypted(struct bt_vhdimg_frame *f)
 
 /* ---- opening -------------------------------------------------------------- */
 
+/* By the hash of nonce and key in the image's batmap: a wrong key is refused
+ * instead of read through. */
 static int check_key(struct bt_vhdimg *img, const struct bt_vhd_keyhash *want,
 		     const uint8_t *key, size_t length,
 		     struct blktap_error **err)
@@ -279,6 +300,8 @@ static int check_key(struct bt_vhdimg *img, const struct bt_vhd_keyhash *want,
 		      "compare hashes: vhd-util key -p and key -C", err);
 }
 
+/* One byte more than a key is read, so that a file that is too long shows. The
+ * copy is wiped. */
 static int take_key(struct bt_vhdimg *img, const struct bt_vhd_keyhash *want,
 		    const char *ref, struct blktap_error **err)
 {
@@ -299,6 +322,9 @@ static int take_key(struct bt_vhdimg *img, const struct bt_vhd_keyhash *want,
 	return rc;
 }
 
+/* A tool that moves blocks as they are (as_stored), and who only looks, need no
+ * key. What cookie other than 1 would mean nobody knows, so such an image is
+ * not served at all. */
 int bt_vhdimg_open_cipher(struct bt_vhdimg *img, const struct bt_args *args,
 			  uint32_t flags, struct blktap_error **err)
 {

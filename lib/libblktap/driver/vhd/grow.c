@@ -11,7 +11,16 @@
  * the bitmap's write, and fails that request before any table has changed. The
  * 2 MiB behind a bitmap are not written: its bits say what is there. Where the
  * footer finds no space the batch fails and the file ends where it did, as there is
- * space for a footer. */
+ * space for a footer.
+ *
+ * Lists: to_grow has frames that came, in their order; grow the frames of the
+ * batch under way. A frame is on one of them from bt_vhdimg_grow to let_go. A
+ * second frame for a block of the batch waits on to_grow and finds the block
+ * there afterwards.
+ *
+ * end_busy: a batch or the writing back of a lost footer is under way;
+ * grow_pending counts what of it is: first writes, then entries that are put
+ * into tables. */
 #include "driver/vhd/vhd.h"
 
 #include <errno.h>
@@ -28,6 +37,8 @@ static void enter_table(struct bt_vhdimg_frame *f);
 
 /* ---- the end of a batch --------------------------------------------------- */
 
+/* A frame that goes on may grow again: it comes to to_grow, and end_busy keeps
+ * the next batch off until this one has ended. */
 static void let_go(struct bt_list *from)
 {
 	struct bt_list *node;
@@ -57,12 +68,15 @@ static void batch_done(struct bt_vhdimg *img)
 	start(img);
 }
 
+/* Bitmap and BAT entry of one block, or its error. */
 static void one_done(struct bt_vhdimg *img)
 {
 	if (--img->grow_pending == 0)
 		batch_done(img);
 }
 
+/* The block is in the table for everybody in this process from here on; on disk
+ * with a commit. */
 static void got_page(struct bt_meta_wait *wait, struct bt_meta_block *page,
 		     int error)
 {
@@ -80,8 +94,9 @@ static void got_page(struct bt_meta_wait *wait, struct bt_meta_block *page,
 	one_done(f->img);
 }
 
-/* The bitmap is in the cache, all of it dirty: the commit that writes the BAT
- * entry writes it before. */
+/* The bitmap is in the cache, all of it dirty: it goes to disk with the commit
+ * that writes the BAT entry, in either order, as its zeroes are there already
+ * (write_bitmap). */
 static void got_bitmap(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
 		       int error)
 {
@@ -100,6 +115,7 @@ static void got_bitmap(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
 		got_page(&f->wait, page, 0);
 }
 
+/* A bitmap that is new to the cache: zeroes, as they are in the file by now. */
 static void enter_table(struct bt_vhdimg_frame *f)
 {
 	struct bt_meta_block *bitmap;
@@ -117,11 +133,14 @@ static void enter_table(struct bt_vhdimg_frame *f)
 
 /* ---- the writes ----------------------------------------------------------- */
 
+/* Of a file system, of a quota, and of the largest file there may be. */
 bool bt_vhdimg_is_no_space(int error)
 {
 	return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
 }
 
+/* Without room for its footer the file would end in half a block's data: nobody
+ * of the batch gets a block. */
 static void fail_batch(struct bt_vhdimg *img, int error)
 {
 	struct bt_list *pos;
@@ -131,7 +150,9 @@ static void fail_batch(struct bt_vhdimg *img, int error)
 		bt_list_entry(pos, struct bt_vhdimg_frame, link)->error = error;
 }
 
-/* Gives the places back where nothing at all was written there. */
+/* Gives the places back where nothing at all was written there. Any write that
+ * may have reached the file keeps the end where it is: the next block goes
+ * behind it, and what lies between is lost space at worst. */
 static void settle_end(struct bt_vhdimg *img)
 {
 	struct bt_list *pos;
@@ -146,6 +167,8 @@ static void settle_end(struct bt_vhdimg *img)
 		img->data_end = img->old_end;
 }
 
+/* Both counted loops begin with one more than there is, so that an answer that
+ * comes at once cannot end the batch before all are begun. */
 static void all_written(struct bt_vhdimg *img)
 {
 	struct bt_list *pos;
@@ -165,6 +188,7 @@ static void one_written(struct bt_vhdimg *img)
 		all_written(img);
 }
 
+/* The error is this frame's: others of the batch have their own space. */
 static void bitmap_written(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -174,7 +198,8 @@ static void bitmap_written(struct bt_io *io, int error)
 	one_written(f->img);
 }
 
-/* The copy at offset 0 makes up for it. */
+/* The copy at offset 0 makes up for it. A lost footer is no error of any
+ * request; space that is short is, see settle_end. */
 static void footer_written(struct bt_io *io, int error)
 {
 	struct bt_vhdimg *img =
@@ -190,6 +215,7 @@ static void footer_written(struct bt_io *io, int error)
 	one_written(img);
 }
 
+/* Behind the data as it ends now, both for a batch and for a lost footer. */
 static void fill_footer_io(struct bt_vhdimg *img, struct bt_io *io)
 {
 	img->footer_iov.iov_base = img->footer_bytes;
@@ -204,6 +230,9 @@ static void fill_footer_io(struct bt_vhdimg *img, struct bt_io *io)
 	io->data.skip = 0;
 }
 
+/* Zeroes, in the file before the table can name the block (all_written comes
+ * later), and on disk before by the sync of rank 0. A bitmap is one sector for
+ * blocks of 2 MiB, the largest there are. */
 static void write_bitmap(struct bt_vhdimg_frame *f)
 {
 	struct bt_io *io = &f->io;
@@ -236,6 +265,8 @@ static bool is_in_batch(const struct bt_vhdimg *img, uint32_t block)
 	return false;
 }
 
+/* False: beyond what 32 bits of sectors reach, or what a device has room
+ * for. */
 static bool assign(struct bt_vhdimg *img, struct bt_vhdimg_frame *f)
 {
 	uint64_t end;
@@ -250,6 +281,8 @@ static bool assign(struct bt_vhdimg *img, struct bt_vhdimg_frame *f)
 	return true;
 }
 
+/* Takes all that wait. The new end moves block by block; one footer is written
+ * behind the last. */
 static void start(struct bt_vhdimg *img)
 {
 	struct bt_list batch, *node;
@@ -285,6 +318,7 @@ static void start(struct bt_vhdimg *img)
 	one_written(img);
 }
 
+/* f waits on to_grow, and goes on when its block is there or has failed. */
 bool bt_vhdimg_grow(struct bt_vhdimg_frame *f)
 {
 	f->error = 0;
@@ -295,6 +329,7 @@ bool bt_vhdimg_grow(struct bt_vhdimg_frame *f)
 
 /* ---- a lost footer -------------------------------------------------------- */
 
+/* f goes on whether that worked or not: the next flush tries again. */
 static void restored(struct bt_io *io, int error)
 {
 	struct bt_vhdimg *img =
@@ -307,6 +342,8 @@ static void restored(struct bt_io *io, int error)
 	start(img);
 }
 
+/* While a batch is under way its own footer is about to be written, so this one
+ * is not. */
 void bt_vhdimg_restore_footer(struct bt_vhdimg_frame *f,
 			      void (*done)(struct bt_io *io, int error))
 {
@@ -324,6 +361,8 @@ void bt_vhdimg_restore_footer(struct bt_vhdimg_frame *f,
 	bt_engine_submit(&img->footer_io);
 }
 
+/* Errors are swallowed: an image without footer at its end is opened by its
+ * copy. */
 void bt_vhdimg_close_end(struct bt_vhdimg *img)
 {
 	uint64_t end = img->data_end + BT_VHD_FOOTER_SIZE;

@@ -4,7 +4,13 @@
  * Undoing puts back what was saved: everything but the footers first, synced, then
  * the copy at offset 0, synced, then the footer at the end. It may be interrupted
  * and begun again, since the journal goes last. A journal of the older blktap may
- * hold blocks as well, and its image is poisoned until the footers are back. */
+ * hold blocks as well, and its image is poisoned until the footers are back.
+ *
+ * A journal is a header of 512 bytes, then entries, each with a header of 512
+ * bytes and whole sectors of the image as they were (libvhd/journal.h). The
+ * header's counts are written last, behind a sync, so a journal that was cut
+ * short says of itself that it is empty, and nothing in the image has been
+ * changed by then. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -27,12 +33,14 @@ struct bt_vhdjournal {
 	bool ended;
 };
 
+/* Buffered, at any offset (set_file). */
 static int put(struct bt_vhdjournal *j, uint64_t at, const void *buf,
 	       size_t len)
 {
 	return bt_image_file_write(&j->f, at, buf, len);
 }
 
+/* "journal: path: cause", for 0 nothing. */
 static int fail(struct bt_vhdjournal *j, int rc, struct blktap_error **err)
 {
 	if (rc < 0) {
@@ -42,6 +50,8 @@ static int fail(struct bt_vhdjournal *j, int rc, struct blktap_error **err)
 	return rc;
 }
 
+/* Enough of a bt_image_file for its blocking calls: no node, no lock, no
+ * engine. */
 static void set_file(struct bt_vhdjournal *j, int fd)
 {
 	memset(&j->f, 0, sizeof(j->f));
@@ -52,6 +62,7 @@ static void set_file(struct bt_vhdjournal *j, int fd)
 
 /* ---- making one ----------------------------------------------------------- */
 
+/* With the counts as they are in memory. */
 static int write_header(struct bt_vhdjournal *j)
 {
 	uint8_t bytes[BT_VHD_JOURNAL_HEADER_SIZE];
@@ -60,6 +71,8 @@ static int write_header(struct bt_vhdjournal *j)
 	return put(j, 0, bytes, sizeof(bytes));
 }
 
+/* A file that is not empty may be anything; a device is taken unless a journal
+ * is on it. */
 static int open_new(struct bt_vhdjournal *j, struct blktap_error **err)
 {
 	uint8_t bytes[BT_VHD_JOURNAL_HEADER_SIZE] = { 0 };
@@ -85,6 +98,8 @@ static int open_new(struct bt_vhdjournal *j, struct blktap_error **err)
 		       "journal %s: is there already", j->path);
 }
 
+/* An empty journal is written at once, so that another resize sees that there
+ * is one. */
 int bt_vhdjournal_create(struct bt_vhdimg *img, const char *path,
 			 struct bt_vhdjournal **out, struct blktap_error **err)
 {
@@ -113,6 +128,8 @@ int bt_vhdjournal_create(struct bt_vhdimg *img, const char *path,
 	return rc;
 }
 
+/* Entry and data behind what is there; the header counts it when it is
+ * synced. */
 static int save_piece(struct bt_vhdjournal *j, uint32_t type, uint64_t offset,
 		      uint32_t length, uint8_t *buf)
 {
@@ -134,6 +151,8 @@ static int save_piece(struct bt_vhdjournal *j, uint32_t type, uint64_t offset,
 	return rc;
 }
 
+/* In pieces of BT_VHD_JOURNAL_DATA_MAX, so that undoing needs no more memory
+ * than that. */
 int bt_vhdjournal_save(struct bt_vhdjournal *j, uint32_t type, uint64_t offset,
 		       uint64_t length, struct blktap_error **err)
 {
@@ -156,6 +175,8 @@ int bt_vhdjournal_save(struct bt_vhdjournal *j, uint32_t type, uint64_t offset,
 	return fail(j, rc, err);
 }
 
+/* Entries, sync, header, sync, name, sync: from here on the journal undoes what
+ * follows, and is not removed by an error any more. */
 int bt_vhdjournal_sync(struct bt_vhdjournal *j, struct blktap_error **err)
 {
 	int rc;
@@ -173,7 +194,8 @@ int bt_vhdjournal_sync(struct bt_vhdjournal *j, struct blktap_error **err)
 	return fail(j, rc, err);
 }
 
-/* A second call does nothing. */
+/* A second call does nothing. Of a device the header is wiped, as its name
+ * cannot go. */
 int bt_vhdjournal_end(struct bt_vhdjournal *j, struct blktap_error **err)
 {
 	static const uint8_t zeroes[BT_VHD_JOURNAL_HEADER_SIZE];
@@ -194,6 +216,7 @@ int bt_vhdjournal_end(struct bt_vhdjournal *j, struct blktap_error **err)
 	return fail(j, rc, err);
 }
 
+/* One that was made and never became whole goes. */
 void bt_vhdjournal_close(struct bt_vhdjournal *j)
 {
 	if (!j)
@@ -214,6 +237,7 @@ struct undo {
 	uint8_t *buf;
 };
 
+/* The codec's fault where it was one, else an error of the file. */
 static int bad(struct undo *u, int rc, const struct bt_fault *fault,
 	       struct blktap_error **err)
 {
@@ -221,7 +245,9 @@ static int bad(struct undo *u, int rc, const struct bt_fault *fault,
 			    : fail(u->j, rc, err);
 }
 
-/* One entry; written where wanted says so. */
+/* One entry; written where wanted says so. Its checksum covers header and data;
+ * an entry that does not check ends the undoing, before the first write if it
+ * is found in the first pass. */
 static int replay_entry(struct undo *u, uint64_t at,
 			bool (*wanted)(uint32_t type), bool write,
 			uint32_t *size, struct blktap_error **err)
@@ -248,6 +274,8 @@ static int replay_entry(struct undo *u, uint64_t at,
 	return rc ? bt_image_file_fail(u->to->path, rc, err) : 0;
 }
 
+/* Entries one behind the other, as many as the header counts. Synced once,
+ * behind all of this pass. */
 static int replay(struct undo *u, bool (*wanted)(uint32_t type), bool write,
 		  struct blktap_error **err)
 {
@@ -265,6 +293,7 @@ static int replay(struct undo *u, bool (*wanted)(uint32_t type), bool write,
 	return rc;
 }
 
+/* Everything but the footers: data, header, BAT, batmap, locators. */
 static bool is_other(uint32_t type)
 {
 	return type != BT_VHD_JOURNAL_FOOTER &&
@@ -281,7 +310,9 @@ static bool is_footer(uint32_t type)
 	return type == BT_VHD_JOURNAL_FOOTER;
 }
 
-/* The uuid of the image, from whichever footer there is, poisoned or not. */
+/* The uuid of the image, from whichever footer there is, poisoned or not. The
+ * size is that of a regular file; of a device nobody knows how much of it the
+ * journal is. */
 static int check_uuid(struct undo *u, struct blktap_error **err)
 {
 	struct bt_vhd_footer footer;
@@ -300,6 +331,8 @@ static int check_uuid(struct undo *u, struct blktap_error **err)
 	return rc ? bad(u, rc, &fault, err) : 0;
 }
 
+/* The footers go last, as they decide which size and which tables count. The
+ * file is cut off behind the old footer, where it had ended. */
 static int undo_all(struct undo *u, struct blktap_error **err)
 {
 	int rc = check_uuid(u, err);
@@ -324,6 +357,7 @@ static int undo_all(struct undo *u, struct blktap_error **err)
 	return rc ? bt_image_file_fail(u->to->path, rc, err) : 0;
 }
 
+/* Its counts are believed when check_uuid has been by. */
 static int open_old(struct bt_vhdjournal *j, struct blktap_error **err)
 {
 	uint8_t bytes[BT_VHD_JOURNAL_HEADER_SIZE] = { 0 };
@@ -343,6 +377,7 @@ static int open_old(struct bt_vhdjournal *j, struct blktap_error **err)
 	return rc ? bt_vhdimg_fault(j->path, rc, &fault, err) : 0;
 }
 
+/* The image is opened as a file, with its lock: as a VHD it may not open. */
 int blktap_vhd_revert(const char *path, const char *journal,
 		      struct blktap_error **err)
 {

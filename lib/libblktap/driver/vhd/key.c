@@ -9,6 +9,7 @@
 #include "util/gnutls.h"
 
 #ifdef HAVE_GNUTLS
+/* Over a, then b. */
 static int sha256(const void *a, size_t a_size, const void *b, size_t b_size,
 		  uint8_t out[32])
 {
@@ -34,6 +35,8 @@ static int sha256(const void *a, size_t a_size, const void *b, size_t b_size,
 }
 #endif
 
+/* SHA-256 of the 32 bytes of nonce and the key; the nonce is the caller's,
+ * random for a new hash. */
 int blktap_vhd_hash_key(const void *key, size_t size,
 			struct blktap_vhd_key_hash *hash,
 			struct blktap_error **err)
@@ -50,6 +53,7 @@ int blktap_vhd_hash_key(const void *key, size_t size,
 		  : 0;
 }
 
+/* hash->is_set is false where the image has none. */
 void blktap_vhd_get_key_hash(struct blktap_vhd *vhd,
 			     struct blktap_vhd_key_hash *hash)
 {
@@ -68,6 +72,8 @@ static int found_block(void *opaque, uint32_t block, uint32_t entry)
 	return 1;
 }
 
+/* From then on the image is encrypted. Only of an image without data: what was
+ * written plain would be decrypted to garbage. */
 int blktap_vhd_set_key_hash(struct blktap_vhd *vhd,
 			    const struct blktap_vhd_key_hash *hash,
 			    struct blktap_error **err)

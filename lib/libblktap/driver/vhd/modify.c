@@ -18,7 +18,8 @@
 
 /* ---- the footer ----------------------------------------------------------- */
 
-/* Behind the last footer, or what is left of one; else behind everything. */
+/* Behind the last footer, or what is left of one; else behind everything. As
+ * find_end of open.c has it. */
 static uint64_t footer_place(const struct bt_image_file *f,
 			     const struct bt_vhd_footer_choice *choice)
 {
@@ -30,6 +31,8 @@ static uint64_t footer_place(const struct bt_image_file *f,
 	return bt_align_down(f->size + BT_VHD_SECTOR - 1, BT_VHD_SECTOR);
 }
 
+/* What is there instead of a footer is no error here: that is why the caller
+ * came. */
 static int find_place(struct bt_image_file *f, uint64_t *at)
 {
 	uint8_t head[BT_VHD_PICK_HEAD], tail[BT_VHD_PICK_TAIL];
@@ -47,7 +50,8 @@ static int find_place(struct bt_image_file *f, uint64_t *at)
 	return rc;
 }
 
-/* Whatever stands at the end, without a look at it. */
+/* Whatever stands at the end, without a look at it. The copy at offset 0 has to
+ * be whole and sound; it is written to the end, and nothing else is. */
 static int restore_backup(const char *path, struct blktap_error **err)
 {
 	uint8_t bytes[BT_VHD_FOOTER_SIZE];
@@ -83,6 +87,8 @@ static int restore_backup(const char *path, struct blktap_error **err)
 	return rc && !fault.field ? bt_image_file_fail(path, rc, err) : rc;
 }
 
+/* Opening for writing repairs what it can; the footers are written anew in any
+ * case. */
 int blktap_vhd_repair(const char *path, uint32_t flags,
 		      struct blktap_error **err)
 {
@@ -109,6 +115,7 @@ struct naming {
 	uint32_t count;
 };
 
+/* A name that is not UTF-8 has no place in a Windows locator. */
 static int add_locator(struct naming *n, uint32_t code, const char *path,
 		       struct bt_fault *fault)
 {
@@ -128,6 +135,8 @@ static int add_locator(struct naming *n, uint32_t code, const char *path,
 	return 0;
 }
 
+/* Three, as the older vhd-util writes them and in its order. Readers try
+ * relative ones first. */
 static int add_locators(struct naming *n, const char *relative,
 			const char *absolute, struct bt_fault *fault)
 {
@@ -142,6 +151,8 @@ static int add_locators(struct naming *n, const char *relative,
 	return rc;
 }
 
+/* By its uuid the right parent is known again; a raw one has none, which is
+ * stored as zeroes. */
 static int set_identity(struct naming *n, const char *path, bool raw,
 			struct bt_fault *fault)
 {
@@ -165,6 +176,7 @@ static int set_identity(struct naming *n, const char *path, bool raw,
 		       : rc;
 }
 
+/* By the file and not by its name. */
 static bool is_itself(const struct blktap_vhd *vhd, const char *path)
 {
 	struct stat a, b;
@@ -202,6 +214,8 @@ static int check_end(const struct blktap_vhd *vhd, const char *parent, bool raw,
 		    : 0;
 }
 
+/* Both names are resolved, so the relative one holds whatever links led
+ * here. */
 static int name_parent(struct blktap_vhd *vhd, const char *parent, bool raw,
 		       struct naming *n, struct blktap_error **err)
 {
@@ -227,6 +241,7 @@ static int name_parent(struct blktap_vhd *vhd, const char *parent, bool raw,
 	return rc ? bt_image_file_fail(parent, rc, err) : 0;
 }
 
+/* The new parent's data is not looked at: that it fits is the caller's word. */
 int blktap_vhd_set_parent(struct blktap_vhd *vhd, const char *parent, bool raw,
 			  struct blktap_error **err)
 {
@@ -253,6 +268,8 @@ int blktap_vhd_set_parent(struct blktap_vhd *vhd, const char *parent, bool raw,
 
 /* ---- the file's length, all data, blocks ---------------------------------- */
 
+/* Moves the footer, to where no block and no table is. On a device it is the
+ * limit for blocks that moves. */
 int blktap_vhd_set_file_size(struct blktap_vhd *vhd, uint64_t size,
 			     struct blktap_error **err)
 {
@@ -286,6 +303,7 @@ int blktap_vhd_set_file_size(struct blktap_vhd *vhd, uint64_t size,
 	return bt_vhdtool_fail(vhd, rc, err);
 }
 
+/* Not atomic: a cut leaves some blocks gone and some not. */
 static int clear_table(struct bt_vhdimg *img)
 {
 	size_t table = (size_t)img->blocks.entries * 4;
@@ -301,6 +319,8 @@ static int clear_table(struct bt_vhdimg *img)
 	return rc ? rc : bt_image_file_sync(&img->f);
 }
 
+/* Batmap, then BAT, then the file's length: each is true of the image at every
+ * moment. */
 int blktap_vhd_drop_data(struct blktap_vhd *vhd, struct blktap_error **err)
 {
 	struct bt_vhdimg *img = vhd->img;
@@ -329,6 +349,8 @@ int blktap_vhd_drop_data(struct blktap_vhd *vhd, struct blktap_error **err)
 	return bt_vhdtool_fail(vhd, rc, err);
 }
 
+/* The blocks' bits stay clear, so they read as before. An end by the user
+ * commits what there is. */
 static int allocate(struct blktap_vhd *vhd, struct bt_vhdwriter *w,
 		    uint32_t first, uint32_t last, blktap_vhd_progress_fn *fn,
 		    void *opaque, struct blktap_error **err)
@@ -357,6 +379,7 @@ static int allocate(struct blktap_vhd *vhd, struct bt_vhdwriter *w,
 	return bt_vhdtool_fail(vhd, rc, err);
 }
 
+/* first to last, both included. */
 int blktap_vhd_allocate(struct blktap_vhd *vhd, uint32_t first, uint32_t last,
 			blktap_vhd_progress_fn *fn, void *opaque,
 			struct blktap_error **err)

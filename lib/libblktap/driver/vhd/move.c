@@ -20,7 +20,7 @@ struct plan {
 	uint64_t end;
 	uint64_t batmap_at; /* of the header; 0: none */
 	struct bt_vhd_batmap batmap;
-	uint8_t *bytes;
+	uint8_t *bytes; /* from at to end, as they will be in the file */
 };
 
 static uint64_t round_sector(uint64_t v)
@@ -28,6 +28,8 @@ static uint64_t round_sector(uint64_t v)
 	return bt_align_down(v + BT_VHD_SECTOR - 1, BT_VHD_SECTOR);
 }
 
+/* A locator that cannot be read is left out: it leads nowhere, and its text
+ * would be copied for nothing. */
 static bool has_locator(const struct plan *p, unsigned int i)
 {
 	const struct bt_vhdmove *move = p->move;
@@ -38,6 +40,8 @@ static bool has_locator(const struct plan *p, unsigned int i)
 		!bt_vhd_locator_check(&move->header, i, p->img->f.size, NULL));
 }
 
+/* In the order of a new image (libvhd/layout.c): the BAT, padded to a sector;
+ * the batmap's header right behind it, as it is found by that; the map. */
 static void place_tables(struct plan *p)
 {
 	struct bt_vhd_header *h = &p->move->header;
@@ -56,6 +60,7 @@ static void place_tables(struct plan *p)
 	p->end = at;
 }
 
+/* Each has whole sectors. Slots without one are zeroed. */
 static void place_locators(struct plan *p)
 {
 	struct bt_vhd_header *h = &p->move->header;
@@ -72,6 +77,8 @@ static void place_locators(struct plan *p)
 
 /* ---- bytes ---------------------------------------------------------------- */
 
+/* Entries that are new say "unused", all ones, the padding as well: others read
+ * the table in sectors. */
 static int fill_tables(struct plan *p)
 {
 	struct bt_vhdimg *img = p->img;
@@ -96,6 +103,8 @@ static int fill_tables(struct plan *p)
 				  (size_t)old * 4);
 }
 
+/* A text that is kept is copied from its old place, with the length that was
+ * checked. */
 static int fill_locators(struct plan *p, uint64_t at)
 {
 	struct bt_vhd_header *h = &p->move->header;
@@ -121,6 +130,7 @@ static int fill_locators(struct plan *p, uint64_t at)
 	return rc;
 }
 
+/* The header last: it has the places of all others. */
 static int fill(struct plan *p, uint64_t locators_at)
 {
 	int rc = p->move->tables ? fill_tables(p) : 0;
@@ -134,6 +144,11 @@ static int fill(struct plan *p, uint64_t locators_at)
 
 /* ---- the switch ----------------------------------------------------------- */
 
+/*   new metadata, old footer behind it -> both ends still name the old header
+ *   copy at 0 -> the end names another header than the copy, so the copy is believed
+ *   footer at the end -> both name the new one
+ *
+ * A cut between any two leaves one of the two, whole (libvhd/pick.c). */
 static int write_all(struct plan *p)
 {
 	struct bt_vhdimg *img = p->img;
@@ -157,6 +172,8 @@ static int write_all(struct plan *p)
 	return rc ? rc : bt_image_file_sync(&img->f);
 }
 
+/* Nothing else uses the image. What the old header and tables took stays, as a
+ * gap. */
 int bt_vhdmove_run(struct bt_vhdimg *img, struct bt_vhdmove *move,
 		   struct blktap_error **err)
 {

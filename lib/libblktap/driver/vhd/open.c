@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Opening: which footer, the header, what the metadata takes; for writing also
- * every entry of the BAT. A read-only opening writes nothing. */
+ * every entry of the BAT. A read-only opening writes nothing.
+ *
+ *   file -> footer -> header -> batmap -> regions -> maps -> (writable) BAT, footers
+ *        -> cache -> key
+ *
+ * Until the line "(writable)" nothing has been written. What the footer says
+ * decides all else, and it is the guest's to forge where the true one is lost:
+ * libvhd/pick.c. */
 #include "driver/vhd/vhd.h"
 
 #include <errno.h>
@@ -18,6 +25,7 @@
 #define BLOCK_OVERHEAD 256u
 #define CACHE_SPARE 16u /* blocks beyond those the image has */
 
+/* The codec's faults name a field; here they get the file's name. */
 int bt_vhdimg_fault(const char *path, int rc, const struct bt_fault *fault,
 		    struct blktap_error **err)
 {
@@ -30,6 +38,8 @@ int bt_vhdimg_fault(const char *path, int rc, const struct bt_fault *fault,
 		       fault->field, fault->value, fault->reason);
 }
 
+/* Both ends of the file, read once each. A file that is shorter than a sector
+ * has less of both. */
 static int pick_footer(struct bt_vhdimg *img,
 		       struct bt_vhd_footer_choice *choice,
 		       struct blktap_error **err)
@@ -53,7 +63,8 @@ static int pick_footer(struct bt_vhdimg *img,
 	return rc ? bt_vhdimg_fault(img->f.path, rc, &fault, err) : 0;
 }
 
-/* Without its footer nobody can tell a fixed disk from a raw one. */
+/* Without its footer nobody can tell a fixed disk from a raw one. data_end is
+ * where the footer is, and may lie behind current_size. */
 static int open_fixed(struct bt_vhdimg *img,
 		      const struct bt_vhd_footer_choice *choice,
 		      struct blktap_error **err)
@@ -66,6 +77,8 @@ static int open_fixed(struct bt_vhdimg *img,
 	return rc ? bt_vhdimg_fault(img->f.path, rc, &fault, err) : 0;
 }
 
+/* A tool that gives an image another parent opens it though its locators are
+ * bad (any_parent). */
 static int load_header(struct bt_vhdimg *img, struct blktap_error **err)
 {
 	uint8_t bytes[BT_VHD_HEADER_SIZE];
@@ -91,6 +104,7 @@ static int load_header(struct bt_vhdimg *img, struct blktap_error **err)
 	return rc ? bt_vhdimg_fault(img->f.path, rc, &fault, err) : 0;
 }
 
+/* 2^20 blocks at the most, whatever an image says of itself. */
 static uint32_t at_most(uint64_t a, uint64_t b)
 {
 	return (uint32_t)bt_min_u64(bt_min_u64(a, b), 1u << 20);
@@ -129,6 +143,9 @@ static int make_cache(struct bt_vhdimg *img, struct blktap_error **err)
 		      : 0;
 }
 
+/* full begins as the batmap, which is believed where it checked; other blocks
+ * are found to be full when their bitmaps are read. footer_bytes is aligned for
+ * O_DIRECT. */
 static int make_maps(struct bt_vhdimg *img, struct blktap_error **err)
 {
 	size_t bytes = ((size_t)img->blocks.entries + 7) / 8;
@@ -186,7 +203,9 @@ static int put_lost_footer(struct bt_vhdimg *img, uint64_t end)
 }
 
 /* Both copies, where they were not the same: the one at offset 0 has to be
- * there before anything is appended. */
+ * there before anything is appended. The end first: until it is whole and
+ * synced, the copy at 0 is the only good one, where the end was lost. With both
+ * whole the end is believed. */
 static int repair_footers(struct bt_vhdimg *img,
 			  const struct bt_vhd_footer_choice *choice,
 			  uint64_t end, struct blktap_error **err)
@@ -215,8 +234,10 @@ static int repair_footers(struct bt_vhdimg *img,
 	return rc ? bt_image_file_fail(img->f.path, rc, err) : 0;
 }
 
-/* Where blocks must have ended. Behind a footer that is lost there may be half a
- * block that no table names. */
+/* Where blocks must have ended. Behind a footer that is lost there may be half
+ * a block that no table names. A file of the older blktap that was killed ends
+ * with a sector of 0xc7 in the footer's place, and a device's footer is always
+ * its last sector. */
 static uint64_t find_end(const struct bt_vhdimg *img,
 			 const struct bt_vhd_footer_choice *choice)
 {
@@ -232,7 +253,8 @@ static uint64_t find_end(const struct bt_vhdimg *img,
 }
 
 /* New blocks go behind the last one on a device, whose footer stays at its end;
- * in a file they go where the footer is. */
+ * in a file they go where the footer is. Overlaps are looked for as well: two
+ * blocks in one place would each change the other's data. */
 static int prepare_writing(struct bt_vhdimg *img,
 			   const struct bt_vhd_footer_choice *choice,
 			   struct blktap_error **err)
@@ -254,6 +276,8 @@ static int prepare_writing(struct bt_vhdimg *img,
 	return repair_footers(img, choice, end, err);
 }
 
+/* The batmap's place is metadata which no block may lie over, so it is known
+ * before the regions are. */
 static int open_blocks(struct bt_vhdimg *img,
 		       const struct bt_vhd_footer_choice *choice,
 		       struct blktap_error **err)
@@ -287,6 +311,8 @@ static void init_lists(struct bt_vhdimg *img)
 	bt_list_init(&img->to_grow);
 }
 
+/* A child's parent is not opened here: image/open.c asks for it (get_parent)
+ * and links it. */
 int bt_vhdimg_open(struct bt_node *node, const struct bt_args *args,
 		   uint32_t flags, struct blktap_error **err)
 {
@@ -325,7 +351,9 @@ static bool is_idle(void *opaque)
 	return bt_meta_is_idle(opaque);
 }
 
-/* A commit that nobody waits for may still run, where the cache was short. */
+/* A commit that nobody waits for may still run, where the cache was short.
+ * Commit, batmap, footer, in this order: the batmap may say "full" only of
+ * bitmaps that are on disk. Also of an open that failed anywhere. */
 void bt_vhdimg_close(struct bt_node *node)
 {
 	struct bt_vhdimg *img = node->data;

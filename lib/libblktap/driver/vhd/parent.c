@@ -23,6 +23,7 @@
 
 #define UUID_TEXT 37u
 
+/* The length was bounded when it was checked, so what is allocated is small. */
 char *bt_vhdimg_read_locator(struct bt_vhdimg *img, unsigned int index)
 {
 	const struct bt_vhd_locator *loc = &img->header.locator[index];
@@ -49,7 +50,8 @@ char *bt_vhdimg_read_locator(struct bt_vhdimg *img, unsigned int index)
 	return NULL;
 }
 
-/* What the text means here. Of a Windows path only the name helps. */
+/* What the text means here. Of a Windows path only the name helps. Windows
+ * paths have '/' here, the locator's decoding saw to that. */
 static char *locate(const char *child, const char *text)
 {
 	const char *name = text, *slash;
@@ -62,6 +64,7 @@ static char *locate(const char *child, const char *text)
 	return bt_path_resolve(child, name, &path) < 0 ? NULL : path;
 }
 
+/* As others print it: five groups in the order of the bytes. */
 static void uuid_text(const uint8_t uuid[BT_VHD_UUID_SIZE], char out[UUID_TEXT])
 {
 	unsigned int i;
@@ -74,6 +77,8 @@ static void uuid_text(const uint8_t uuid[BT_VHD_UUID_SIZE], char out[UUID_TEXT])
 	}
 }
 
+/* Not locked and not through a node: a look at a file that may be in use.
+ * O_NONBLOCK, as the name may be that of a FIFO. */
 int bt_vhdimg_read_footer(const char *path, struct bt_vhd_footer *footer,
 			  struct bt_fault *fault)
 {
@@ -102,7 +107,8 @@ int bt_vhdimg_read_footer(const char *path, struct bt_vhd_footer *footer,
 				  &choice, fault);
 }
 
-/* 0 where the file at path is the parent; else tells why not. */
+/* 0 where the file at path is the parent; else tells why not. A raw parent has
+ * no footer to look at. any_uuid is a tool's, which only wants the name. */
 static int check_parent(struct bt_vhdimg *img, const char *path,
 			struct blktap_error **err)
 {
@@ -132,6 +138,7 @@ static int check_parent(struct bt_vhdimg *img, const char *path,
 		       img->f.path, path, have, want);
 }
 
+/* The type is what the child says. */
 static int found(struct bt_vhdimg *img, const char *path, char **spec,
 		 struct blktap_error **err)
 {
@@ -147,6 +154,7 @@ static int found(struct bt_vhdimg *img, const char *path, char **spec,
 			       img->f.path);
 }
 
+/* All places that were looked at, in the order in which they were. */
 static int not_found(struct bt_vhdimg *img, const char *tried,
 		     struct blktap_error **err)
 {
@@ -156,7 +164,8 @@ static int not_found(struct bt_vhdimg *img, const char *tried,
 		       img->f.path, tried);
 }
 
-/* Tries one place; -ENOENT where there is no file. */
+/* Tries one place; -ENOENT where there is no file. Only that a file is there
+ * and of the right uuid; it is opened later, by the chain. */
 static int try_place(struct bt_vhdimg *img, const char *path,
 		     struct bt_strbuf *tried, char **spec,
 		     struct blktap_error **err)
@@ -172,6 +181,8 @@ static int try_place(struct bt_vhdimg *img, const char *path,
 	return rc < 0 ? rc : found(img, path, spec, err);
 }
 
+/* The first locator that leads to the right file wins. Where none does, what
+ * was wrong with the first file that was there is told, else all places. */
 int bt_vhdimg_get_parent(struct bt_node *node, char **spec,
 			 struct blktap_error **err)
 {

@@ -10,6 +10,9 @@
 #include "driver/vhd/tool.h"
 #include "util/path.h"
 
+/* BAT and bitmaps stay: sectors that were "the parent's" are zeroes now. On
+ * failure memory says what the file last said; the end may have the new type
+ * already. */
 static int cut_off(struct bt_vhdimg *img, struct blktap_error **err)
 {
 	struct bt_vhd_footer old = img->footer;
@@ -25,6 +28,7 @@ static int cut_off(struct bt_vhdimg *img, struct blktap_error **err)
 	return 0;
 }
 
+/* path is found from the image's directory, as its locators will be. */
 static int put_on(struct bt_node *node, const char *name, const char *format,
 		  struct blktap_error **err)
 {
@@ -46,6 +50,8 @@ static int put_on(struct bt_node *node, const char *name, const char *format,
 	return rc;
 }
 
+/* footer_bytes is what the next batch writes at the end, so it must be of the
+ * new footer. */
 int bt_vhdimg_set_parent(struct bt_node *node, const char *name,
 			 const char *format, struct blktap_error **err)
 {
@@ -61,7 +67,9 @@ int bt_vhdimg_set_parent(struct bt_node *node, const char *name,
 	return rc;
 }
 
-/* The node is closed after it: its tables may be in another place now. */
+/* The node is closed after it: its tables may be in another place now. What the
+ * parent has beyond the old end would show, as nothing of it is in the
+ * child. */
 int bt_vhdimg_grow_disk(struct bt_node *node, uint64_t size,
 			struct blktap_error **err)
 {

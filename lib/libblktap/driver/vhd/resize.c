@@ -39,6 +39,7 @@ static int set_size(struct bt_vhd_footer *f, uint64_t length,
 	return rc;
 }
 
+/* A fixed disk has no copy: at 0 is its data. */
 static int save_footers(struct bt_vhdimg *img, struct bt_vhdjournal *j,
 			struct blktap_error **err)
 {
@@ -52,6 +53,7 @@ static int save_footers(struct bt_vhdimg *img, struct bt_vhdjournal *j,
 	return rc;
 }
 
+/* All that drop_blocks and a move may change: BAT, batmap's header, batmap. */
 static int save_table(struct bt_vhdimg *img, struct bt_vhdjournal *j,
 		      struct blktap_error **err)
 {
@@ -82,6 +84,7 @@ struct cut {
 	bool any;
 };
 
+/* A BAT entry is 4 bytes in one sector: it is changed whole or not at all. */
 static int drop_block(void *opaque, uint32_t block, uint32_t entry)
 {
 	static const uint8_t unused[4] = { 0xff, 0xff, 0xff, 0xff };
@@ -100,7 +103,8 @@ static int drop_block(void *opaque, uint32_t block, uint32_t entry)
 		sizeof(unused));
 }
 
-/* Free space inside of the file goes back to the file system. */
+/* Free space inside of the file goes back to the file system. Errors do not
+ * matter: it is space that nobody uses. */
 static int punch_block(void *opaque, uint32_t block, uint32_t entry)
 {
 	struct cut *cut = opaque;
@@ -113,7 +117,8 @@ static int punch_block(void *opaque, uint32_t block, uint32_t entry)
 	return 0;
 }
 
-/* The batmap first: it may say too little, never too much. */
+/* The batmap first: it may say too little, never too much. Synced before
+ * entries go, and those before their space does. */
 static int drop_blocks(struct bt_vhdimg *img, struct cut *cut)
 {
 	uint32_t entries = img->blocks.entries;
@@ -131,7 +136,8 @@ static int drop_blocks(struct bt_vhdimg *img, struct cut *cut)
 	return rc ? rc : bt_image_file_sync(&img->f);
 }
 
-/* Of the last block, what is past the end of the disk. */
+/* Of the last block, what is past the end of the disk. Bits there may be set,
+ * of a disk that was larger once. */
 static int zero_rest(struct bt_vhdimg *img)
 {
 	const struct bt_vhd_blocks *b = &img->blocks;
@@ -156,6 +162,8 @@ static int zero_rest(struct bt_vhdimg *img)
 
 /* ---- dynamic and differencing --------------------------------------------- */
 
+/* The header is the old one but for the number of entries; where all lies is
+ * the move's. */
 static int grow_tables(struct bt_vhdimg *img, const struct bt_vhd_footer *f,
 		       uint32_t entries, struct blktap_error **err)
 {
@@ -169,6 +177,8 @@ static int grow_tables(struct bt_vhdimg *img, const struct bt_vhd_footer *f,
 	return bt_vhdmove_run(img, &move, err);
 }
 
+/* What is past the old end is made to read as nothing first; only then may the
+ * size change. */
 static int grow(struct bt_vhdimg *img, const struct bt_vhd_footer *f, bool fast,
 		struct bt_vhdjournal *j, struct blktap_error **err)
 {
@@ -209,7 +219,9 @@ static int grow(struct bt_vhdimg *img, const struct bt_vhd_footer *f, bool fast,
 	return rc ? bt_image_file_fail(img->f.path, rc, err) : 0;
 }
 
-/* Blocks at the end of the file that nobody names any more. */
+/* Blocks at the end of the file that nobody names any more. The footer is at
+ * the new end before the file is cut off behind it; until then the one at the
+ * old end counts. */
 static int cut_file(struct bt_vhdimg *img, uint64_t end)
 {
 	int rc;
@@ -225,6 +237,9 @@ static int cut_file(struct bt_vhdimg *img, uint64_t end)
 	return rc;
 }
 
+/* The order: journal, footers of the smaller size, entries beyond it; then the
+ * journal goes, and only behind that the space of what was dropped, as an
+ * undoing would need it. */
 static int shrink(struct bt_vhdimg *img, const struct bt_vhd_footer *f,
 		  struct bt_vhdjournal *j, struct blktap_error **err)
 {
@@ -272,6 +287,9 @@ out:
 
 /* ---- fixed ---------------------------------------------------------------- */
 
+/* Larger: the footer at the new end is there before the old one is zeroed,
+ * which by then lies in the disk. Smaller: the new footer lies in the disk's
+ * old data, which is in the journal; the rest is cut off behind it. */
 static int resize_fixed(struct bt_vhdimg *img, const struct bt_vhd_footer *f,
 			struct bt_vhdjournal *j, struct blktap_error **err)
 {
@@ -329,6 +347,9 @@ static int check_key(const struct blktap_vhd *vhd, uint64_t size,
 		       img->f.path, end, img->blocks.block_size);
 }
 
+/* A size that the geometry rounds up to the present one is done. After growing
+ * beyond its tables the handle still has the old ones' places: it is for
+ * closing. */
 int blktap_vhd_resize(struct blktap_vhd *vhd, uint64_t length,
 		      const char *journal, uint32_t flags,
 		      struct blktap_error **err)

@@ -22,6 +22,8 @@ struct show {
 static void put(struct show *s, const char *name, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* A value is cut at 255 bytes, which only a name of the image's can be longer
+ * than; those of locators go past this. */
 static void put(struct show *s, const char *name, const char *fmt, ...)
 {
 	char value[256];
@@ -33,6 +35,7 @@ static void put(struct show *s, const char *name, const char *fmt, ...)
 	s->fn(s->opaque, s->section, name, value);
 }
 
+/* Five groups, in the order of the bytes. */
 static void put_uuid(struct show *s, const char *name, const uint8_t *uuid)
 {
 	char text[2 * BT_VHD_UUID_SIZE + 5], *at = text;
@@ -46,6 +49,7 @@ static void put_uuid(struct show *s, const char *name, const uint8_t *uuid)
 	put(s, name, "%s", text);
 }
 
+/* UTC. */
 static void put_time(struct show *s, const char *name, uint32_t timestamp)
 {
 	time_t t = (time_t)bt_vhd_time_to_unix(timestamp);
@@ -62,6 +66,7 @@ static void put_size(struct show *s, const char *name, uint64_t bytes)
 	put(s, name, "%" PRIu64 " MB (%" PRIu64 " Bytes)", bytes >> 20, bytes);
 }
 
+/* "Mac " and "Wi2k", as four bytes. */
 static const char *system_name(uint32_t os)
 {
 	if (os == 0x4d616320)
@@ -80,6 +85,9 @@ static const char *type_name(uint32_t type)
 	return names[type]; /* checked when it was opened */
 }
 
+/* The checksum is that of the footer as it would be written: one that was wrong
+ * was refused at opening, but for the first td-util's, which left "hidden"
+ * out. */
 static void show_footer(struct show *s)
 {
 	const struct bt_vhd_footer *f = &s->img->footer;
@@ -111,6 +119,8 @@ static void show_footer(struct show *s)
 	put(s, "Hidden", "%u", f->hidden);
 }
 
+/* A name that is not UTF-16 is shown as '?', and no error: locators say where
+ * the parent is. */
 static void show_header(struct show *s)
 {
 	const struct bt_vhd_header *h = &s->img->header;
@@ -131,6 +141,7 @@ static void show_header(struct show *s)
 	put_time(s, "Parent timestamp", h->parent_timestamp);
 }
 
+/* Codes are four letters, big-endian. */
 static void show_locators(struct show *s)
 {
 	const struct bt_vhd_header *h = &s->img->header;
@@ -156,6 +167,7 @@ static void show_locators(struct show *s)
 	}
 }
 
+/* "Bad" is any map that was not believed at opening. */
 static void show_batmap(struct show *s)
 {
 	struct bt_vhd_batmap b;
@@ -188,6 +200,7 @@ void blktap_vhd_list_fields(struct blktap_vhd *vhd, blktap_vhd_field_fn *fn,
 
 /* ---- blocks --------------------------------------------------------------- */
 
+/* Checked as a reader of the disk would check it. */
 static int load_entry(struct blktap_vhd *vhd, uint32_t block, uint32_t *entry,
 		      struct blktap_error **err)
 {
@@ -214,6 +227,8 @@ static int load_entry(struct blktap_vhd *vhd, uint32_t block, uint32_t *entry,
 	return rc ? bt_vhdimg_fault(img->f.path, rc, &fault, err) : 0;
 }
 
+/* Copies as much as the caller's struct has. in_batmap is what the file's map
+ * says. */
 int blktap_vhd_get_block(struct blktap_vhd *vhd, uint32_t block,
 			 struct blktap_vhd_block *out,
 			 struct blktap_error **err)
@@ -241,6 +256,7 @@ static int set_bit(void *opaque, uint32_t block, uint32_t entry)
 	return 0;
 }
 
+/* *map is the caller's to free. */
 int blktap_vhd_get_map(struct blktap_vhd *vhd, bool batmap, void **map,
 		       size_t *size, struct blktap_error **err)
 {
@@ -265,6 +281,9 @@ int blktap_vhd_get_map(struct blktap_vhd *vhd, bool batmap, void **map,
 	return bt_vhdtool_fail(vhd, rc, err);
 }
 
+/* Memory of both is the caller's to free; of a block that is not there they are
+ * zeroes. The bitmap is given with its highest bit first, whatever the image
+ * has. */
 int blktap_vhd_read_block(struct blktap_vhd *vhd, uint32_t block, void **bitmap,
 			  size_t *bitmap_size, void **data, size_t *data_size,
 			  struct blktap_error **err)
@@ -311,6 +330,7 @@ struct survey {
 	bool lies;
 };
 
+/* The order of bits within a byte does not matter to a count of whole bytes. */
 static int survey_block(void *opaque, uint32_t block, uint32_t entry)
 {
 	struct survey *s = opaque;
@@ -334,6 +354,7 @@ static int survey_block(void *opaque, uint32_t block, uint32_t entry)
 	return 0;
 }
 
+/* The table is checked first, as the bitmaps are read through it. */
 static int survey(struct bt_vhdimg *img, struct survey *s,
 		  struct blktap_error **err)
 {
@@ -366,6 +387,8 @@ int blktap_vhd_get_stats(struct blktap_vhd *vhd, struct blktap_vhd_stats *stats,
 	return 0;
 }
 
+/* The other way round, a full bitmap without its bit, is no fault: the batmap
+ * may say too little. */
 int bt_vhdtool_check_bitmaps(struct bt_vhdimg *img, struct blktap_error **err)
 {
 	struct survey s = { .lies = false };

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* <blktap/vhd.h>: opening, information, marks, checking. */
+/* <blktap/vhd.h>: opening, information, marks, checking.
+ *
+ * A tool has an environment of its own: a loop and an engine of plain calls,
+ * which only exist because a node needs them. Everything is done by the file's
+ * blocking calls. O_DIRECT is not used: what tools write is small, or streams
+ * through the page cache. */
 #include "driver/vhd/tool.h"
 
 #include <errno.h>
@@ -13,6 +18,7 @@
 
 /* ---- opening -------------------------------------------------------------- */
 
+/* Also of one that was made in part: each of these takes NULL. */
 void bt_vhdtool_close(struct blktap_vhd *vhd)
 {
 	bt_node_destroy(vhd->node);
@@ -20,6 +26,7 @@ void bt_vhdtool_close(struct blktap_vhd *vhd)
 	bt_loop_destroy(vhd->env.loop);
 }
 
+/* The class's own arguments, but for the path all as they are by default. */
 static int make_node(struct blktap_vhd *vhd, const char *path,
 		     struct blktap_error **err)
 {
@@ -39,6 +46,7 @@ static int make_node(struct blktap_vhd *vhd, const char *path,
 			      err);
 }
 
+/* On failure what there is stays in vhd, for bt_vhdtool_close. */
 static int prepare(struct blktap_vhd *vhd, const char *path,
 		   struct blktap_error **err)
 {
@@ -52,6 +60,7 @@ static int prepare(struct blktap_vhd *vhd, const char *path,
 	return rc ? rc : make_node(vhd, path, err);
 }
 
+/* The error that is there already stays; this one is for where none is. */
 static int failed(struct blktap_vhd *vhd, const char *path, int rc,
 		  struct blktap_error **err)
 {
@@ -59,6 +68,8 @@ static int failed(struct blktap_vhd *vhd, const char *path, int rc,
 	return bt_fail(err, rc, NULL, "%s: cannot be opened", path);
 }
 
+/* The flags of vhd->img are set between the node's making and its opening,
+ * which looks at them. */
 int bt_vhdtool_open(struct blktap_vhd *vhd, const char *path, uint32_t flags,
 		    bool any_parent, struct blktap_error **err)
 {
@@ -73,6 +84,7 @@ int bt_vhdtool_open(struct blktap_vhd *vhd, const char *path, uint32_t flags,
 	return rc < 0 ? failed(vhd, path, rc, err) : 0;
 }
 
+/* The node is not opened: it is there because a file wants one to belong to. */
 static int open_file(struct blktap_vhd *vhd, const char *path, uint32_t flags,
 		     struct bt_image_file *f, struct blktap_error **err)
 {
@@ -105,6 +117,7 @@ int bt_vhdtool_look(struct blktap_vhd *vhd, const char *path,
 			       err);
 }
 
+/* For looking no lock is taken: toolstacks look at images in use. */
 int blktap_vhd_open(const char *path, uint32_t flags, struct blktap_vhd **out,
 		    struct blktap_error **err)
 {
@@ -154,6 +167,8 @@ int bt_vhdtool_check_blocks(struct blktap_vhd *vhd, struct blktap_error **err)
 
 /* ---- what tools read and write -------------------------------------------- */
 
+/* Entries are as the table has them, unchecked: who writes has had
+ * bt_vhdimg_check_bat look first. */
 int bt_vhdtool_each_block(struct bt_vhdimg *img,
 			  int (*fn)(void *opaque, uint32_t block,
 				    uint32_t entry),
@@ -180,6 +195,8 @@ int bt_vhdtool_each_block(struct bt_vhdimg *img,
 	return rc;
 }
 
+/* Read anew each time, so a caller that changes it has the other fields as they
+ * are. Its place and length are the file's word: see batmap_sec. */
 bool bt_vhdtool_read_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap)
 {
 	uint8_t bytes[BT_VHD_BATMAP_HEADER_SIZE];
@@ -203,6 +220,7 @@ int bt_vhdtool_write_batmap_header(struct bt_vhdimg *img,
 				   bytes, sizeof(bytes));
 }
 
+/* Map before header, as in batmap.c; the caller syncs. */
 int bt_vhdtool_write_batmap(struct bt_vhdimg *img)
 {
 	struct bt_vhd_batmap batmap;
@@ -219,11 +237,14 @@ int bt_vhdtool_write_batmap(struct bt_vhdimg *img)
 	return rc ? rc : bt_vhdtool_write_batmap_header(img, &batmap);
 }
 
+/* That of a fixed disk stays where it was found. */
 uint64_t bt_vhdtool_footer_at(const struct bt_vhdimg *img)
 {
 	return img->f.is_device && !img->fixed ? img->limit : img->data_end;
 }
 
+/* The end is believed where both are footers of one disk, so it is written
+ * first: then a cut leaves old, or new and old, of which the new one counts. */
 int bt_vhdtool_write_footers(struct bt_vhdimg *img)
 {
 	uint8_t bytes[BT_VHD_FOOTER_SIZE];
@@ -247,6 +268,7 @@ static int count(void *opaque, uint32_t block, uint32_t entry)
 	return 0;
 }
 
+/* Counting what is allocated reads all of the BAT. */
 static int fill_info(struct bt_vhdimg *img, struct blktap_vhd_info *info,
 		     struct blktap_error **err)
 {
@@ -271,6 +293,7 @@ static int fill_info(struct bt_vhdimg *img, struct blktap_vhd_info *info,
 	return rc ? bt_image_file_fail(img->f.path, rc, err) : 0;
 }
 
+/* Copies as much as the caller's struct has. */
 int blktap_vhd_get_info(const char *path, struct blktap_vhd_info *info,
 			struct blktap_error **err)
 {
@@ -291,6 +314,7 @@ int blktap_vhd_get_info(const char *path, struct blktap_vhd_info *info,
 
 /* ---- the parent ----------------------------------------------------------- */
 
+/* The text itself, not looked for. */
 static int stored_parent(struct bt_vhdimg *img, char **parent,
 			 struct blktap_error **err)
 {
@@ -305,6 +329,7 @@ static int stored_parent(struct bt_vhdimg *img, char **parent,
 		       "%s: no locator of its parent can be read", img->f.path);
 }
 
+/* The spec is type:path, and the path is resolved. */
 static int found_parent(struct blktap_vhd *t, char **parent,
 			struct blktap_error **err)
 {
@@ -334,6 +359,7 @@ int blktap_vhd_get_parent(const char *path, bool stored, char **parent,
 	return rc;
 }
 
+/* any_uuid: whatever file is there counts. */
 int blktap_vhd_find_parent(struct blktap_vhd *vhd, bool any_uuid, char **parent,
 			   struct blktap_error **err)
 {
@@ -354,6 +380,7 @@ static int set_hidden(struct bt_vhdimg *img, uint8_t value)
 	return bt_vhdtool_write_footers(img);
 }
 
+/* The marker stands in the batmap's header, which no checksum covers. */
 static int set_marker(struct bt_vhdimg *img, uint8_t value)
 {
 	struct bt_vhd_batmap batmap;
@@ -392,6 +419,7 @@ int blktap_vhd_set_mark(const char *path, const char *mark, uint32_t value,
 
 /* ---- checking ------------------------------------------------------------- */
 
+/* What was found at opening: the choice says which ends had one. */
 static int check_footers(const struct bt_vhdimg *img, uint32_t flags,
 			 struct blktap_error **err)
 {
@@ -414,6 +442,8 @@ static int check_footers(const struct bt_vhdimg *img, uint32_t flags,
 	return 0;
 }
 
+/* Opening has checked footer, header and locators; the rest is here, from the
+ * cheap to the dear. */
 int blktap_vhd_check(const char *path, uint32_t flags,
 		     struct blktap_error **err)
 {

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* vhd: fixed, dynamic and differencing disks. The class, what a fixed disk does
- * with a request, and flushing. */
+ * with a request, and flushing.
+ *
+ * A fixed disk is a file with a footer behind it: each request becomes one io
+ * on the file, FUA and all. The others go through their tables (walk.c), where
+ * "durable" means a commit of those, so they have no FUA of their own: the core
+ * sends a FLUSH behind such a write. */
 #include "driver/vhd/vhd.h"
 
 #include <errno.h>
@@ -42,6 +47,9 @@ static const struct bt_port_desc vhd_ports[] = {
 	{ .name = NULL },
 };
 
+/* block_size: a VHD counts in sectors, and O_DIRECT may ask for more; a run is
+ * never cut inside of a sector. An encrypted write goes through a buffer, which
+ * bounds it. */
 static void vhd_get_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	const struct bt_vhdimg *img = node->data;
@@ -70,6 +78,8 @@ static void vhd_get_limits(struct bt_node *node, struct bt_limits *limits)
 
 /* ---- fixed disks ---------------------------------------------------------- */
 
+/* Told once. Of a fixed disk it stays: every later flush fails with it; of the
+ * others the cache remembers it (meta/commit.c). */
 static void note_flush_error(struct bt_vhdimg *img, int error)
 {
 	if (img->flush_error)
@@ -80,6 +90,8 @@ static void note_flush_error(struct bt_vhdimg *img, int error)
 	       img->node->name);
 }
 
+/* A discard that the file system cannot do is done: it promises nothing. Zeroes
+ * that it cannot make are the core's to write as data. */
 static void fixed_done(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -93,6 +105,7 @@ static void fixed_done(struct bt_io *io, int error)
 	bt_vhdimg_finish(f, error);
 }
 
+/* The frame's run is the whole request. */
 static void fixed_submit(struct bt_vhdimg *img, struct bt_vhdimg_frame *f,
 			 enum bt_io_op op)
 {
@@ -101,6 +114,8 @@ static void fixed_submit(struct bt_vhdimg *img, struct bt_vhdimg_frame *f,
 	bt_vhdimg_submit_io(f, op, f->req->offset, fixed_done);
 }
 
+/* Data and holes as the file system tells them; behind the data lies the
+ * footer, which no offset of the disk reaches. */
 static void fixed_status(const struct bt_vhdimg *img, struct bt_request *req)
 {
 	uint64_t at = req->offset, end = req->offset + req->length;
@@ -120,6 +135,7 @@ static void fixed_status(const struct bt_vhdimg *img, struct bt_request *req)
 	bt_request_complete(req, 0);
 }
 
+/* An image that is open read-only has nothing to flush. */
 static void fixed(struct bt_vhdimg *img, struct bt_request *req)
 {
 	struct bt_vhdimg_frame *f = bt_request_frame(req);
@@ -155,6 +171,7 @@ static void fixed(struct bt_vhdimg *img, struct bt_request *req)
 
 /* ---- the others ----------------------------------------------------------- */
 
+/* A commit's error is this flush's, and the next one's where it was a sync. */
 static void committed(struct bt_meta_commit *commit, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -165,6 +182,8 @@ static void committed(struct bt_meta_commit *commit, int error)
 	bt_vhdimg_finish(f, error);
 }
 
+/* Whether the footer could be put back is not asked: the copy at offset 0 makes
+ * up for it. */
 static void commit(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -183,11 +202,14 @@ static void store(struct bt_io *io, int error)
 	bt_meta_store(f->img->meta, &f->commit);
 }
 
+/* Of a write that is to outlive the process: it is answered behind a commit of
+ * the tables. */
 void bt_vhdimg_finish_kept(struct bt_vhdimg_frame *f)
 {
 	bt_vhdimg_restore_footer(f, store);
 }
 
+/* The footer first, as that commit's sync then covers it. */
 static void flush(struct bt_vhdimg *img, struct bt_request *req)
 {
 	struct bt_vhdimg_frame *f = bt_request_frame(req);
@@ -225,6 +247,7 @@ static const char *type_name(const struct bt_vhdimg *img)
 	return img->differencing ? "differencing" : "dynamic";
 }
 
+/* 352 is what the older tapdisk had and toolstacks read. */
 static void vhd_get_status(struct bt_node *node, struct bt_json *json,
 			   bool legacy)
 {

@@ -35,11 +35,12 @@ enum bt_vhdimg_kind { BT_VHDIMG_BITMAP, BT_VHDIMG_BAT, BT_VHDIMG_KINDS };
 struct bt_vhdimg {
 	struct bt_image_file f; /* first, see driver/file.h */
 	struct bt_node *node;
-	struct bt_vhd_footer footer;
+	struct bt_vhd_footer footer; /* as it is on disk, or is about to be */
+	/* at opening: which one was believed */
 	struct bt_vhd_footer_choice choice;
 	struct bt_vhd_header header;
 	struct bt_vhd_blocks blocks;
-	struct bt_meta *meta;
+	struct bt_meta *meta; /* NULL of a fixed disk, and until it is open */
 	uint64_t size; /* the guest's */
 	uint64_t cache; /* bytes for metadata */
 	bool read_only;
@@ -71,18 +72,20 @@ struct bt_vhdimg {
 	int footer_error; /* why */
 	bool cut_short; /* there was no space; the file is longer than it says */
 	uint64_t old_end; /* data_end before the batch */
+	/* writes, then table entries, of the batch under way */
 	uint32_t grow_pending;
 	struct bt_list grow; /* frames of the batch */
 	struct bt_list to_grow; /* came meanwhile */
 	struct bt_vhdimg_frame
 		*restoring; /* the flush that writes the footer */
-	struct bt_io footer_io;
+	struct bt_io footer_io; /* one write at a time: end_busy */
 	struct iovec footer_iov;
 };
 
 /* A request on its way through the runs of an image: pieces that are in one
  * block, and all present or all absent. They are taken one after another, so
- * nothing but the frame is needed. */
+ * nothing but the frame is needed. wait and commit share their place: a request
+ * waits for one block of the cache or for a commit, never for both. */
 struct bt_vhdimg_frame {
 	struct bt_io io;
 	union {
@@ -146,6 +149,7 @@ int bt_vhdimg_create(const struct bt_create *create, struct blktap_error **err);
 
 /* ---- requests (walk.c, write.c, grow.c) ----------------------- */
 
+/* Not of a fixed disk; not FLUSH. */
 void bt_vhdimg_start(struct bt_vhdimg *img, struct bt_request *req);
 /* The lower edge's answer. */
 void bt_vhdimg_returned(struct bt_request *req);
@@ -179,6 +183,7 @@ struct bt_meta_block *bt_vhdimg_get_bitmap(
 	struct bt_vhdimg_frame *f,
 	void (*fn)(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
 		   int error));
+/* f->run bytes from f->data on; offset is the file's. */
 void bt_vhdimg_submit_io(struct bt_vhdimg_frame *f, enum bt_io_op op,
 			 uint64_t offset,
 			 void (*done)(struct bt_io *io, int error));

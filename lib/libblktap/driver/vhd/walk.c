@@ -5,7 +5,16 @@
  *                     -> used:   write_run, unmap_run, or
  *                                bitmap (unless the block is known to be full)
  *                                -> present or absent
- *   present: read here      absent: the parent's, or zeroes */
+ *   present: read here      absent: the parent's, or zeroes
+ *
+ * A frame walks alone: it has one run at a time, and the next begins when that
+ * has ended. Those of its functions that return bool return true where the next
+ * run may be taken at once, so that a request over many blocks in memory is a
+ * loop and no recursion; false: something will call go_on, or the request has
+ * ended and f must not be touched.
+ *
+ * A BAT entry is loaded from its page once a run (f->entry), checked, and used
+ * as that value. */
 #include "driver/vhd/vhd.h"
 
 #include <errno.h>
@@ -16,11 +25,13 @@
 
 static bool with_bitmap(struct bt_vhdimg_frame *f, struct bt_meta_block *bm);
 
+/* The frame is the request's memory, and gone after this. */
 void bt_vhdimg_finish(struct bt_vhdimg_frame *f, int error)
 {
 	bt_request_complete(f->req, error);
 }
 
+/* DISCARD and BLOCK_STATUS have no data. */
 void bt_vhdimg_advance(struct bt_vhdimg_frame *f)
 {
 	f->at += f->run;
@@ -28,6 +39,7 @@ void bt_vhdimg_advance(struct bt_vhdimg_frame *f)
 		bt_sgl_advance(&f->data, f->run);
 }
 
+/* The io is the frame's own: a run has one at a time. */
 void bt_vhdimg_submit_io(struct bt_vhdimg_frame *f, enum bt_io_op op,
 			 uint64_t offset,
 			 void (*done)(struct bt_io *io, int error))
@@ -45,6 +57,8 @@ void bt_vhdimg_submit_io(struct bt_vhdimg_frame *f, enum bt_io_op op,
 	bt_engine_submit(io);
 }
 
+/* The BAT in pages of 4 KiB from its beginning on. The last page may hold bytes
+ * behind the table; nobody changes these. */
 struct bt_meta_block *bt_vhdimg_get_page(struct bt_vhdimg_frame *f,
 					 uint32_t block,
 					 void (*fn)(struct bt_meta_wait *wait,
@@ -59,6 +73,8 @@ struct bt_meta_block *bt_vhdimg_get_page(struct bt_vhdimg_frame *f,
 			   &f->wait);
 }
 
+/* The bitmap of the block that f->entry is of: it lies at the block's
+ * beginning. */
 struct bt_meta_block *bt_vhdimg_get_bitmap(
 	struct bt_vhdimg_frame *f,
 	void (*fn)(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
@@ -71,7 +87,8 @@ struct bt_meta_block *bt_vhdimg_get_bitmap(
 
 /* ---- extents -------------------------------------------------------------- */
 
-/* Appends the run, to the last extent where that is of the same kind. */
+/* Appends the run, to the last extent where that is of the same kind. Not to
+ * one that the parent gave, which has a depth. */
 static void add_extent(struct bt_vhdimg_frame *f, uint32_t flags)
 {
 	struct bt_request *req = f->req;
@@ -96,6 +113,7 @@ static void deepen(struct bt_vhdimg_frame *f)
 		f->req->extents[i].depth++;
 }
 
+/* A status may answer for less than was asked, so a full array ends it well. */
 static bool has_room(const struct bt_vhdimg_frame *f)
 {
 	return f->req->op != BLKTAP_OP_BLOCK_STATUS ||
@@ -104,6 +122,8 @@ static bool has_room(const struct bt_vhdimg_frame *f)
 
 /* ---- runs ----------------------------------------------------------------- */
 
+/* Bytes past the end of the file are zeroes (eof_ok): the last block of an
+ * image may not be written to its end. */
 static void read_done(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -119,6 +139,7 @@ static void read_done(struct bt_io *io, int error)
 	bt_vhdimg_go_on(f);
 }
 
+/* The sectors are in this file, whatever the parent has there. */
 static bool present(struct bt_vhdimg_frame *f)
 {
 	if (f->req->op == BLKTAP_OP_READ) {
@@ -134,8 +155,9 @@ static bool present(struct bt_vhdimg_frame *f)
 	return true;
 }
 
-/* Lends the request, narrowed to the run, to the parent. Its extents begin behind
- * ours: it must not make one of them longer. */
+/* Lends the request, narrowed to the run, to the parent. Its extents begin
+ * behind ours: it must not make one of them longer. The request is the frame's
+ * own: what it was is in the frame and comes back in bt_vhdimg_returned. */
 static void ask_parent(struct bt_vhdimg_frame *f, uint64_t parent_size)
 {
 	struct bt_request *req = f->req;
@@ -151,6 +173,7 @@ static void ask_parent(struct bt_vhdimg_frame *f, uint64_t parent_size)
 	bt_port_submit(&f->img->node->ports[0], req);
 }
 
+/* First all is put back as it came; then the answer is looked at. */
 void bt_vhdimg_returned(struct bt_request *req)
 {
 	struct bt_vhdimg_frame *f = bt_request_frame(req);
@@ -171,6 +194,8 @@ void bt_vhdimg_returned(struct bt_request *req)
 	bt_vhdimg_go_on(f);
 }
 
+/* A write needs a block; it comes back to go_on when there is one, and finds
+ * it. */
 static bool absent(struct bt_vhdimg_frame *f)
 {
 	const struct bt_node *parent =
@@ -198,6 +223,7 @@ static bool absent(struct bt_vhdimg_frame *f)
 	return true;
 }
 
+/* The bitmap is referenced; with_bitmap gives it back. */
 static void got_bitmap(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
 		       int error)
 {
@@ -210,6 +236,9 @@ static void got_bitmap(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
 		bt_vhdimg_go_on(f);
 }
 
+/* Cuts the run to sectors that are alike. A block whose bits are all set is
+ * remembered as full, so that its bitmap need not be read again; write.c takes
+ * that back with a bit. */
 static bool with_bitmap(struct bt_vhdimg_frame *f, struct bt_meta_block *bm)
 {
 	struct bt_vhdimg *img = f->img;
@@ -229,8 +258,9 @@ static bool with_bitmap(struct bt_vhdimg_frame *f, struct bt_meta_block *bm)
 	return here ? present(f) : absent(f);
 }
 
-/* A parent that is only read may get longer meanwhile: a coalesce puts new blocks
- * behind those it had. */
+/* A parent that is only read may get longer meanwhile: a coalesce puts new
+ * blocks behind those it had. Only the end is looked at anew; whether the entry
+ * is sound is checked as before. */
 static bool has_grown(struct bt_vhdimg *img)
 {
 	uint64_t end = img->data_end;
@@ -244,6 +274,9 @@ static bool has_grown(struct bt_vhdimg *img)
 	return img->data_end > end;
 }
 
+/* At a writable open all entries were checked, and since then they are ours; a
+ * reader sees those of this moment alone. The request fails and the disk goes
+ * on. */
 static bool check_entry(struct bt_vhdimg_frame *f)
 {
 	struct bt_vhdimg *img = f->img;
@@ -263,7 +296,8 @@ static bool check_entry(struct bt_vhdimg_frame *f)
 }
 
 /* Blocks of the page after this one that are unused as well: a request that
- * crosses them need not be cut. */
+ * crosses them need not be cut. Not for a write, which takes one block after
+ * the other. */
 static void widen(struct bt_vhdimg_frame *f, const void *page)
 {
 	const struct bt_vhd_blocks *b = &f->img->blocks;
@@ -276,6 +310,8 @@ static void widen(struct bt_vhdimg_frame *f, const void *page)
 	}
 }
 
+/* The page is given back before anything else: what is needed of it has been
+ * loaded. */
 static bool with_page(struct bt_vhdimg_frame *f, struct bt_meta_block *page)
 {
 	struct bt_vhdimg *img = f->img;
@@ -302,6 +338,7 @@ static bool with_page(struct bt_vhdimg_frame *f, struct bt_meta_block *page)
 	return bitmap && with_bitmap(f, bitmap);
 }
 
+/* As with_page, where the page had to be read. */
 static void got_page(struct bt_meta_wait *wait, struct bt_meta_block *page,
 		     int error)
 {
@@ -314,6 +351,8 @@ static void got_page(struct bt_meta_wait *wait, struct bt_meta_block *page,
 		bt_vhdimg_go_on(f);
 }
 
+/* A write that has to outlive the process waits only where a table is dirty,
+ * its own or another's: what is in the file is the system's to keep. */
 void bt_vhdimg_go_on(struct bt_vhdimg_frame *f)
 {
 	while (f->at < f->end && has_room(f)) {
@@ -330,6 +369,7 @@ void bt_vhdimg_go_on(struct bt_vhdimg_frame *f)
 		bt_vhdimg_finish(f, 0);
 }
 
+/* whole is kept for when the parent had the request. */
 void bt_vhdimg_start(struct bt_vhdimg *img, struct bt_request *req)
 {
 	struct bt_vhdimg_frame *f = bt_request_frame(req);
@@ -344,6 +384,8 @@ void bt_vhdimg_start(struct bt_vhdimg *img, struct bt_request *req)
 
 /* ---- bits ----------------------------------------------------------------- */
 
+/* Images of the first blktap have each byte of a bitmap the other way round,
+ * which is the bit's number with its low three bits turned over. */
 uint32_t bt_vhdimg_bits_run(const struct bt_vhdimg *img, const void *bitmap,
 			    uint32_t first, uint32_t end, bool *value)
 {
@@ -357,6 +399,8 @@ uint32_t bt_vhdimg_bits_run(const struct bt_vhdimg *img, const void *bitmap,
 	return i - first;
 }
 
+/* Looks first: most writes go to sectors that have their bit, and then no
+ * bitmap is dirty. */
 bool bt_vhdimg_bits_put(const struct bt_vhdimg *img, void *bitmap,
 			uint32_t first, uint32_t count, bool value)
 {

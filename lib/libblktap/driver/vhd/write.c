@@ -4,11 +4,17 @@
  * A write puts its data down first and sets the bits when that is done, so that a
  * commit in between never says "here" of a sector whose data is not. A discard
  * punches the data and then clears bits; of a block that the batmap calls full it
- * punches alone, and the holes read as zeroes. */
+ * punches alone, and the holes read as zeroes.
+ *
+ * What is on disk follows with a commit: data, sync, bits (vhd.h). Two writes
+ * of one block do not wait for each other; each sets its own bits when its data
+ * is there. */
 #include "driver/vhd/vhd.h"
 
 #include <errno.h>
 
+/* The bitmap is referenced, and given back here. Only the bytes that hold the
+ * run's bits are dirty. */
 static bool mark(struct bt_vhdimg_frame *f, struct bt_meta_block *bitmap,
 		 bool value)
 {
@@ -20,6 +26,7 @@ static bool mark(struct bt_vhdimg_frame *f, struct bt_meta_block *bitmap,
 	if (bt_vhdimg_bits_put(img, bitmap->data, first, count, value))
 		bt_meta_dirty(bitmap, first / 8,
 			      (first + count - 1) / 8 - first / 8 + 1);
+	/* a block that lost a sector is looked at by its bitmap again */
 	if (!value)
 		bt_vhd_bit_clear(img->full, block);
 	else if (bt_vhd_bits_all(bitmap->data, 0, img->blocks.block_sec))
@@ -29,6 +36,8 @@ static bool mark(struct bt_vhdimg_frame *f, struct bt_meta_block *bitmap,
 	return true;
 }
 
+/* The bitmap is there now. Unlike a table's entry a bit is not looked up again:
+ * the block keeps its place as long as the image is open. */
 static void got_marks(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
 		      int error)
 {
@@ -41,6 +50,8 @@ static void got_marks(struct bt_meta_wait *wait, struct bt_meta_block *bitmap,
 		bt_vhdimg_go_on(f);
 }
 
+/* Bits are set only now: the sync of a commit that began before may not have
+ * covered this data. */
 void bt_vhdimg_written(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -62,6 +73,8 @@ void bt_vhdimg_written(struct bt_io *io, int error)
 		bt_vhdimg_go_on(f);
 }
 
+/* In place: the block is this image's alone, whether the sectors had their bits
+ * or not. */
 bool bt_vhdimg_write_run(struct bt_vhdimg_frame *f)
 {
 	if (bt_unlikely(f->img->cipher != NULL))
@@ -77,6 +90,8 @@ bool bt_vhdimg_write_run(struct bt_vhdimg_frame *f)
 
 /* ---- discard, zeroes ------------------------------------------------------ */
 
+/* Bits of a block that the batmap on disk calls full stay set, as nobody would
+ * look at them: there the punched data reads as zeroes. */
 static bool clear(struct bt_vhdimg_frame *f)
 {
 	struct bt_meta_block *bitmap;
@@ -90,7 +105,8 @@ static bool clear(struct bt_vhdimg_frame *f)
 	return bitmap && mark(f, bitmap, false);
 }
 
-/* For a discard the bits do just as well. */
+/* For a discard the bits do just as well. Zeroes that the file system cannot
+ * make go up as -ENOTSUP: the core writes them. */
 static void unmapped(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -106,7 +122,10 @@ static void unmapped(struct bt_io *io, int error)
 
 /* Of an image without parent: an absent sector reads as zeroes. Its data is
  * zeroed as well, since QEMU reads a block without looking at its bitmap; and
- * first, so that the range reads as zeroes whichever of the two is on disk. */
+ * first, so that the range reads as zeroes whichever of the two is on disk. A
+ * differencing image cannot say "zero", only "look at the parent"; an encrypted
+ * one has no zeroes that its reader would see as such. So their discards do
+ * nothing. */
 bool bt_vhdimg_unmap_run(struct bt_vhdimg_frame *f)
 {
 	struct bt_vhdimg *img = f->img;

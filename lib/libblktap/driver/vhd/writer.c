@@ -27,20 +27,23 @@ struct bt_vhdwriter {
 	uint32_t page_count;
 	/* the blocks of this commit, in the order they came */
 	uint32_t block[PENDING];
-	uint8_t *bitmaps;
-	uint32_t pending;
-	uint64_t bytes;
+	uint8_t *bitmaps; /* PENDING of them, as they will be */
+	uint32_t pending; /* of block and bitmaps */
+	uint64_t bytes; /* of data since the last commit */
 	uint64_t end; /* of the data, at the last commit */
 	bool grown; /* the footer has to follow */
 	bool named; /* the table may have blocks of a commit that failed */
 	bool filled; /* the batmap has new bits */
 };
 
+/* Of the i-th block of this commit. */
 static uint8_t *bitmap_of(struct bt_vhdwriter *w, uint32_t i)
 {
 	return w->bitmaps + i * (size_t)bt_vhd_bitmap_bytes(&w->img->blocks);
 }
 
+/* The whole BAT is read and kept: 4 bytes a block, at most 16 MiB. What is not
+ * checked there was checked when the image was opened for writing. */
 int bt_vhdwriter_create(struct bt_vhdimg *img, struct bt_vhdwriter **out,
 			struct blktap_error **err)
 {
@@ -68,14 +71,17 @@ int bt_vhdwriter_create(struct bt_vhdimg *img, struct bt_vhdwriter **out,
 	return 0;
 }
 
+/* Without a sync: the commit's covers it. */
 static int write_footer(struct bt_vhdimg *img)
 {
 	return bt_image_file_write(&img->f, img->data_end, img->footer_bytes,
 				   BT_VHD_FOOTER_SIZE);
 }
 
-/* What failed may have been for want of space. So the new blocks, which nothing on
- * disk names, go first: one of them lies where the footer was. */
+/* What failed may have been for want of space. So the new blocks, which nothing
+ * on disk names, go first: one of them lies where the footer was. Where the
+ * second half of a commit may have written table entries (named), the file
+ * stays as long as it is. */
 static void drop_uncommitted(struct bt_vhdwriter *w)
 {
 	struct bt_vhdimg *img = w->img;
@@ -88,6 +94,7 @@ static void drop_uncommitted(struct bt_vhdwriter *w)
 		bt_image_file_sync(&img->f);
 }
 
+/* In the batmap are blocks of commits that have ended alone (note_full). */
 void bt_vhdwriter_destroy(struct bt_vhdwriter *w)
 {
 	if (!w)
@@ -102,6 +109,7 @@ void bt_vhdwriter_destroy(struct bt_vhdwriter *w)
 	free(w);
 }
 
+/* Committed or not: the block has its place. */
 bool bt_vhdwriter_has(const struct bt_vhdwriter *w, uint32_t block)
 {
 	return bt_vhd_bat_load(w->bat, block) != BT_VHD_BAT_UNUSED;
@@ -109,6 +117,7 @@ bool bt_vhdwriter_has(const struct bt_vhdwriter *w, uint32_t block)
 
 /* ---- commits -------------------------------------------------------------- */
 
+/* Over zeroes or older bits: whole bitmaps, in the image's order of bits. */
 static int write_bitmaps(struct bt_vhdwriter *w)
 {
 	const struct bt_vhd_blocks *b = &w->img->blocks;
@@ -124,6 +133,7 @@ static int write_bitmaps(struct bt_vhdwriter *w)
 	return rc;
 }
 
+/* Only pages that changed. */
 static int write_table(struct bt_vhdwriter *w)
 {
 	const struct bt_vhd_blocks *b = &w->img->blocks;
@@ -145,7 +155,7 @@ static int write_table(struct bt_vhdwriter *w)
 	return rc;
 }
 
-/* Blocks whose full bitmaps are on disk now. */
+/* Blocks whose full bitmaps are on disk now. In memory; written at the end. */
 static void note_full(struct bt_vhdwriter *w)
 {
 	struct bt_vhdimg *img = w->img;
@@ -160,6 +170,8 @@ static void note_full(struct bt_vhdwriter *w)
 	}
 }
 
+/* Nothing to do is no error. After one that failed the same blocks are still
+ * pending, and may be tried again: each write goes to the place that it had. */
 int bt_vhdwriter_commit(struct bt_vhdwriter *w)
 {
 	struct bt_vhdimg *img = w->img;
@@ -190,6 +202,8 @@ int bt_vhdwriter_commit(struct bt_vhdwriter *w)
 	return 0;
 }
 
+/* Bounds what an end by the user or a cut can lose, and the memory for
+ * bitmaps. */
 int bt_vhdwriter_pace(struct bt_vhdwriter *w, bool *did)
 {
 	*did = w->pending == PENDING || w->bytes >= PENDING_BYTES;
@@ -198,6 +212,9 @@ int bt_vhdwriter_pace(struct bt_vhdwriter *w, bool *did)
 
 /* ---- blocks --------------------------------------------------------------- */
 
+/* A block's zero bitmap is in the file before the commit's first sync, as the
+ * driver has it. data_end moves when the write has worked, so a place is not
+ * left empty by an error. */
 static int append(struct bt_vhdwriter *w, uint32_t block)
 {
 	struct bt_vhdimg *img = w->img;
@@ -223,8 +240,10 @@ static int append(struct bt_vhdwriter *w, uint32_t block)
 	return 0;
 }
 
-/* Makes block the last one of this commit; tools go through an image in order, so
- * that no other place has to be looked for. */
+/* Makes block the last one of this commit; tools go through an image in order,
+ * so that no other place has to be looked for. A bitmap that is on disk is read
+ * for each commit that changes it: between two commits nothing is kept of
+ * it. */
 static int begin(struct bt_vhdwriter *w, uint32_t block)
 {
 	const struct bt_vhd_blocks *b = &w->img->blocks;
@@ -257,6 +276,8 @@ int bt_vhdwriter_allocate(struct bt_vhdwriter *w, uint32_t block)
 	return bt_vhdwriter_has(w, block) ? 0 : begin(w, block);
 }
 
+/* Within one block. Data goes straight to its place: no table says yet that it
+ * is there. */
 static int put_piece(struct bt_vhdwriter *w, uint32_t block, uint32_t first,
 		     uint32_t count, const void *data)
 {
@@ -278,6 +299,7 @@ static int put_piece(struct bt_vhdwriter *w, uint32_t block, uint32_t first,
 	return 0;
 }
 
+/* Cut by blocks of this image, whatever the caller's are. */
 int bt_vhdwriter_put(struct bt_vhdwriter *w, uint64_t sector, uint32_t count,
 		     const void *data)
 {
