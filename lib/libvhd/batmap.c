@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The batmap's header, 512 bytes, all numbers big-endian:
+ *
+ *   0 cookie "tdbatmap"   8 offset of the map, bytes   16 size of the map, sectors
+ *   20 version   24 checksum of the map   28 marker   29 key hash: cookie, nonce, hash
+ *   94 reserved
+ *
+ * The format is the older blktap's. No checksum covers the header itself. */
 #include <errno.h>
 #include <string.h>
 
@@ -20,6 +27,8 @@ enum {
 
 static const char cookie[8] = "tdbatmap";
 
+/* Other makers have something else behind their BAT, so nobody's bytes there
+ * are taken for a batmap unless the footer says that blktap made the image. */
 enum bt_vhd_batmap_presence bt_vhd_batmap_presence(
 	const struct bt_vhd_footer *f)
 {
@@ -48,6 +57,7 @@ uint32_t bt_vhd_batmap_sectors(uint32_t entries)
 			  (BT_VHD_SECTOR * 8));
 }
 
+/* Fields are judged by bt_vhd_batmap_check. */
 int bt_vhd_batmap_decode(const void *buf, size_t len, struct bt_vhd_batmap *b,
 			 struct bt_fault *fault)
 {
@@ -69,6 +79,7 @@ int bt_vhd_batmap_decode(const void *buf, size_t len, struct bt_vhd_batmap *b,
 	return 0;
 }
 
+/* All 512 bytes, so the buffer need not be set before. */
 void bt_vhd_batmap_encode(const struct bt_vhd_batmap *b, void *buf)
 {
 	uint8_t *p = buf;
@@ -85,6 +96,8 @@ void bt_vhd_batmap_encode(const struct bt_vhd_batmap *b, void *buf)
 	memcpy(p + OFF_RESERVED, b->reserved, sizeof(b->reserved));
 }
 
+/* A map may be longer than the table needs, never shorter: it is looked up by
+ * block without a further check. */
 int bt_vhd_batmap_check(const struct bt_vhd_batmap *b,
 			const struct bt_vhd_header *h, uint64_t file_size,
 			struct bt_fault *fault)
@@ -109,6 +122,7 @@ int bt_vhd_batmap_check(const struct bt_vhd_batmap *b,
 	return 0;
 }
 
+/* skip = len: the sum leaves nothing out. */
 int bt_vhd_batmap_check_map(const struct bt_vhd_batmap *b, const void *map,
 			    size_t len, struct bt_fault *fault)
 {

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Bit i is (0x80 >> i % 8) of byte i / 8, as in every VHD but those of the
+ * first blktap. Loads of 64 bits are big-endian, so that the first bit of a map
+ * is the highest of the word and runs end where the leading zeroes do. */
 #include "libvhd/bits.h"
 #include "util/bytes.h"
 
@@ -8,6 +11,7 @@ static uint8_t byte_mask(uint32_t from, uint32_t to)
 	return (uint8_t)((0xffu >> from) & ~(0xffu >> to));
 }
 
+/* Whole bytes at once, and what is left at both ends by masks. */
 static void fill(uint8_t *p, uint32_t first, uint32_t count, bool value)
 {
 	uint32_t n;
@@ -41,6 +45,8 @@ void bt_vhd_bits_clear(void *map, uint32_t first, uint32_t count)
 	fill(map, first, count, false);
 }
 
+/* Words are compared whole only where they lie in [first, end): nothing past
+ * the map is read. */
 uint32_t bt_vhd_bits_run(const void *map, uint32_t first, uint32_t end,
 			 bool *value)
 {
@@ -67,6 +73,7 @@ uint32_t bt_vhd_bits_run(const void *map, uint32_t first, uint32_t end,
 	return at - first;
 }
 
+/* The order of bytes in a word does not matter to a count. */
 uint32_t bt_vhd_bits_count(const void *map, uint32_t first, uint32_t count)
 {
 	const uint8_t *p = map;
@@ -93,6 +100,7 @@ bool bt_vhd_bits_all(const void *map, uint32_t first, uint32_t count)
 		value);
 }
 
+/* Halves of a byte change places, then pairs, then neighbours. */
 void bt_vhd_bits_mirror(void *map, size_t len)
 {
 	uint8_t *p = map;

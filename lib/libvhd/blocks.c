@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Places of blocks, and what of the file is metadata. Regions are kept in whole
+ * sectors, as blocks are; metadata_end is where the last of them ends, so an
+ * entry behind it needs one comparison. */
 #include <errno.h>
 #include <string.h>
 
@@ -10,6 +13,8 @@
 
 #define DATA_ALIGN_SEC 8u
 
+/* Offsets and lengths were checked against the file, or are a locator's that
+ * were checked against INT64_MAX: no sum here wraps. */
 static void add_region(struct bt_vhd_blocks *b, const char *name,
 		       uint64_t offset, uint64_t length)
 {
@@ -21,6 +26,8 @@ static void add_region(struct bt_vhd_blocks *b, const char *name,
 	b->metadata_end = bt_max_u64(b->metadata_end, offset + r->length);
 }
 
+/* A locator that no reader would follow is no metadata. The file's end does not
+ * matter here: a block over its place would be damage either way. */
 static void add_locators(struct bt_vhd_blocks *b, const struct bt_vhd_header *h)
 {
 	uint8_t order[BT_VHD_LOCATORS];
@@ -36,12 +43,15 @@ static void add_locators(struct bt_vhd_blocks *b, const struct bt_vhd_header *h)
 	}
 }
 
+/* Neither range is empty, and neither wraps. */
 static bool share_bytes(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
 {
 	return a < b + b_len && b < a + a_len;
 }
 
-/* Locators are read only, so two of them may share a text. */
+/* Locators are read only, so two of them may share a text. The first `locators`
+ * regions are written in place, and must be clear of each other and of every
+ * locator. */
 static int check_regions(const struct bt_vhd_blocks *b, unsigned int locators,
 			 struct bt_fault *fault)
 {
@@ -61,6 +71,8 @@ static int check_regions(const struct bt_vhd_blocks *b, unsigned int locators,
 	return 0;
 }
 
+/* A bitmap has a bit a sector and is padded to sectors; for blocks of 2 MiB
+ * that is one. */
 int bt_vhd_blocks_init(struct bt_vhd_blocks *b, const struct bt_vhd_footer *f,
 		       const struct bt_vhd_header *h,
 		       const struct bt_vhd_batmap *batmap,
@@ -93,12 +105,15 @@ int bt_vhd_blocks_init(struct bt_vhd_blocks *b, const struct bt_vhd_footer *f,
 	return check_regions(b, locators, fault);
 }
 
+/* The sum does not wrap: a disk has at most 2040 GiB. */
 uint32_t bt_vhd_blocks_needed(const struct bt_vhd_blocks *b)
 {
 	return (uint32_t)bt_min_u64(
 		(b->size + b->block_size - 1) >> b->block_shift, b->entries);
 }
 
+/* 0 for a block past the end of the disk, which a table with room to grow
+ * has. */
 uint32_t bt_vhd_block_visible_sec(const struct bt_vhd_blocks *b, uint32_t block)
 {
 	uint64_t start = (uint64_t)block << b->block_shift;
@@ -109,6 +124,8 @@ uint32_t bt_vhd_block_visible_sec(const struct bt_vhd_blocks *b, uint32_t block)
 			  BT_VHD_SECTOR);
 }
 
+/* Blocks may lie between parts of the metadata: tables that have moved lie
+ * behind those that were there. */
 static int entry_in_metadata(const struct bt_vhd_blocks *b, uint32_t entry,
 			     struct bt_fault *fault)
 {
@@ -124,6 +141,8 @@ static int entry_in_metadata(const struct bt_vhd_blocks *b, uint32_t entry,
 	return 0;
 }
 
+/* The entry is 32 bits of sectors, so its offset is below 2 TiB and the sum
+ * cannot wrap. */
 int bt_vhd_entry_check(const struct bt_vhd_blocks *b, uint32_t entry,
 		       uint64_t data_end, struct bt_fault *fault)
 {
@@ -140,6 +159,9 @@ int bt_vhd_entry_check(const struct bt_vhd_blocks *b, uint32_t entry,
 	return entry_in_metadata(b, entry, fault);
 }
 
+/* Blocks go behind all data and all metadata, with a gap of up to 7 sectors so
+ * that their data is aligned for O_DIRECT and for pages. The last value of 32
+ * bits says "unused" and is no place. */
 int bt_vhd_next_entry(const struct bt_vhd_blocks *b, uint64_t data_end,
 		      uint32_t *entry, struct bt_fault *fault)
 {
@@ -160,6 +182,7 @@ int bt_vhd_next_entry(const struct bt_vhd_blocks *b, uint64_t data_end,
 	return 0;
 }
 
+/* Goes on past a bad entry, to count all of the piece. */
 int bt_vhd_bat_scan(const struct bt_vhd_blocks *b, const void *bat,
 		    uint32_t first_block, uint32_t count, uint64_t data_end,
 		    struct bt_vhd_bat_summary *summary, struct bt_fault *fault)

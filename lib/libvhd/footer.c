@@ -1,4 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The footer, 512 bytes, all numbers big-endian, at the end of every VHD and
+ * once more at offset 0 of those that have blocks:
+ *
+ *   0 cookie "conectix"   8 features   12 version   16 data_offset   24 timestamp
+ *   28 creator_app   32 creator_version   36 creator_os   40 original_size
+ *   48 current_size   56 geometry: cylinders, heads, sectors   60 type   64 checksum
+ *   68 uuid   84 saved_state   85 hidden (blktap's)   86 reserved
+ *
+ * The cookie "v_poison" is the older blktap's, of an image in the middle of a
+ * resize. */
 #include <errno.h>
 #include <string.h>
 
@@ -30,12 +40,15 @@ enum {
 static const char cookie_good[8] = "conectix";
 static const char cookie_poison[8] = "v_poison";
 
+/* creator_app is four bytes, "tap" and a zero; the fourth is not looked at. */
 static bool is_first_blktap(const struct bt_vhd_footer *f)
 {
 	return !memcmp(f->creator_app, "tap", 3);
 }
 
-/* The first td-util set "hidden" and left the checksum alone. */
+/* The first td-util set "hidden" and left the checksum alone. Only where such a
+ * program made the image is the sum taken without that byte; any other wrong
+ * sum is damage. */
 static bool checksum_without_hidden(const uint8_t *p,
 				    const struct bt_vhd_footer *f,
 				    uint32_t stored)
@@ -51,6 +64,7 @@ static bool checksum_without_hidden(const uint8_t *p,
 	return bt_vhd_checksum(copy, sizeof(copy), OFF_CHECKSUM) == stored;
 }
 
+/* type stays a number until check has seen it. */
 static void decode_fields(const uint8_t *p, struct bt_vhd_footer *f)
 {
 	f->features = bt_load_be32(p + OFF_FEATURES);
@@ -72,6 +86,8 @@ static void decode_fields(const uint8_t *p, struct bt_vhd_footer *f)
 	memcpy(f->reserved, p + OFF_RESERVED, sizeof(f->reserved));
 }
 
+/* A footer of 511 bytes (old makers) is one whose last byte, of the reserved
+ * ones, is 0. */
 int bt_vhd_footer_decode(const void *buf, size_t len, struct bt_vhd_footer *f,
 			 struct bt_fault *fault)
 {
@@ -100,6 +116,7 @@ int bt_vhd_footer_decode(const void *buf, size_t len, struct bt_vhd_footer *f,
 	return 0;
 }
 
+/* Always 512 bytes, the checksum last. */
 void bt_vhd_footer_encode(const struct bt_vhd_footer *f, void *buf)
 {
 	uint8_t *p = buf;
@@ -126,6 +143,7 @@ void bt_vhd_footer_encode(const struct bt_vhd_footer *f, void *buf)
 		      bt_vhd_checksum(p, BT_VHD_FOOTER_SIZE, OFF_CHECKSUM));
 }
 
+/* current_size is bytes, a multiple of a sector. */
 static int check_size(const struct bt_vhd_footer *f, struct bt_fault *fault)
 {
 	if (f->current_size == 0)
@@ -160,6 +178,7 @@ static int check_data_offset(const struct bt_vhd_footer *f,
 	return 0;
 }
 
+/* The minor version says nothing that would matter to a reader. */
 int bt_vhd_footer_check_poisoned(const struct bt_vhd_footer *f,
 				 struct bt_fault *fault)
 {
@@ -188,6 +207,8 @@ int bt_vhd_footer_check(const struct bt_vhd_footer *f, struct bt_fault *fault)
 	return bt_vhd_footer_check_poisoned(f, fault);
 }
 
+/* Version 1.3 of "tap" says that there is a batmap (bt_vhd_batmap_presence) and
+ * that bitmaps have their highest bit first. */
 void bt_vhd_footer_init(struct bt_vhd_footer *f, enum bt_vhd_type type,
 			uint64_t size, uint32_t timestamp,
 			const uint8_t uuid[BT_VHD_UUID_SIZE])
@@ -217,6 +238,7 @@ bool bt_vhd_footer_old_bits(const struct bt_vhd_footer *f)
 	return is_first_blktap(f) && f->creator_version == BT_VHD_VERSION(0, 1);
 }
 
+/* What lies between the disk's end and the footer is nobody's. */
 int bt_vhd_fixed_check(const struct bt_vhd_footer *f, uint64_t footer_offset,
 		       struct bt_fault *fault)
 {

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* CHS geometries and sizes. The appendix "CHS Calculation" of the VHD
+ * specification has the steps. They matter because some makers take the size of
+ * a disk from its geometry, which is smaller than what was asked for by up to a
+ * track of each head. */
 #include <errno.h>
 #include <string.h>
 
 #include "libvhd/geometry.h"
 #include "util/checked.h"
 
+/* cylinder_heads is cylinders times heads, as the steps count them. */
 static struct bt_vhd_geometry make(uint32_t cylinder_heads, uint32_t heads,
 				   uint32_t sectors)
 {
@@ -54,6 +59,7 @@ static uint64_t round_to_geometry(uint64_t size_sec)
 	return holds;
 }
 
+/* The sums do not wrap: size was held to BT_VHD_SIZE_MAX. */
 static uint64_t round_to(uint64_t size, enum bt_vhd_rounding rounding)
 {
 	uint64_t up = bt_align_down(size + BT_VHD_SECTOR - 1, BT_VHD_SECTOR);
@@ -103,6 +109,9 @@ static bool size_is_chs(const struct bt_vhd_footer *footer)
 	return false;
 }
 
+/* The geometry counts only where it is not at its largest (then it says
+ * nothing) and not more than current_size (then it would show what is not
+ * there). */
 uint64_t bt_vhd_virtual_size(const struct bt_vhd_footer *footer,
 			     enum bt_vhd_size_source *source)
 {

@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The header of a dynamic or differencing disk, 1024 bytes, all numbers
+ * big-endian; its place is the footer's data_offset. "Virtual Hard Disk Image
+ * Format Specification" of Microsoft has the fields; what makers do beyond that
+ * is told where it is met.
+ *
+ *   0 cookie "cxsparse"   8 data_offset (unused)   16 table_offset   24 version
+ *   28 max_table_entries  32 block_size   36 checksum   40 parent_uuid
+ *   56 parent_timestamp   64 parent_name, UTF-16 big-endian
+ *   576 eight locators of 24 bytes   768 reserved
+ *
+ * decode moves bytes and checks that they are a header; every number is judged
+ * by check, before anything is shifted by it, multiplied or looked up. */
 #include <errno.h>
 #include <string.h>
 
@@ -26,6 +38,8 @@ enum {
 
 static const char cookie[8] = "cxsparse";
 
+/* code, space, length, reserved, offset: what the space is counted in is
+ * bt_vhd_locator_space's to find out. */
 static void locator_decode(const uint8_t *p, struct bt_vhd_locator *loc)
 {
 	loc->code = bt_load_be32(p);
@@ -44,6 +58,7 @@ static void locator_encode(const struct bt_vhd_locator *loc, uint8_t *p)
 	bt_store_be64(p + 16, loc->data_offset);
 }
 
+/* Reserved bytes are kept, to be written back as they were. */
 static void decode_fields(const uint8_t *p, struct bt_vhd_header *h)
 {
 	unsigned int i;
@@ -63,6 +78,8 @@ static void decode_fields(const uint8_t *p, struct bt_vhd_header *h)
 	memcpy(h->reserved2, p + OFF_RESERVED2, sizeof(h->reserved2));
 }
 
+/* A header of zeroes, or the tail of a block, has no cookie; one that was half
+ * written has a wrong sum. */
 int bt_vhd_header_decode(const void *buf, size_t len, struct bt_vhd_header *h,
 			 struct bt_fault *fault)
 {
@@ -85,6 +102,7 @@ int bt_vhd_header_decode(const void *buf, size_t len, struct bt_vhd_header *h,
 	return 0;
 }
 
+/* The checksum comes last, as it is over all the others. */
 void bt_vhd_header_encode(const struct bt_vhd_header *h, void *buf)
 {
 	uint8_t *p = buf;
@@ -108,6 +126,8 @@ void bt_vhd_header_encode(const struct bt_vhd_header *h, void *buf)
 		      bt_vhd_checksum(p, BT_VHD_HEADER_SIZE, OFF_CHECKSUM));
 }
 
+/* A power of two, so that a block is found by a shift. Blocks of more than 2
+ * MiB would have bitmaps of more than a sector. */
 static int check_block_size(uint32_t size, struct bt_fault *fault)
 {
 	if (!bt_is_pow2(size) || size < BT_VHD_BLOCK_MIN)
@@ -119,6 +139,8 @@ static int check_block_size(uint32_t size, struct bt_fault *fault)
 	return 0;
 }
 
+/* The table may be longer than the disk needs: that is what a disk can grow
+ * into. Its length is bounded since memory is taken by it. */
 static int check_entries(const struct bt_vhd_header *h,
 			 const struct bt_vhd_footer *f, struct bt_fault *fault)
 {
@@ -136,6 +158,9 @@ static int check_entries(const struct bt_vhd_header *h,
 	return 0;
 }
 
+/* The table is written in place, so it must be clear of what else is: footer
+ * copy and header. bt_vhd_blocks_init looks at all parts of the metadata
+ * against each other. */
 static int check_table(const struct bt_vhd_header *h,
 		       const struct bt_vhd_footer *f, uint64_t file_size,
 		       struct bt_fault *fault)
@@ -162,6 +187,8 @@ static int check_table(const struct bt_vhd_header *h,
 	return 0;
 }
 
+/* See header.h: by the size of the number alone can sectors and bytes be told
+ * apart. */
 uint64_t bt_vhd_locator_space(const struct bt_vhd_locator *loc)
 {
 	if (loc->data_space < BT_VHD_SECTOR)
@@ -181,6 +208,8 @@ uint64_t bt_vhd_locator_space(const struct bt_vhd_locator *loc)
 			"parent_locator[7]." field,                     \
 	}
 
+/* A length of at most BT_VHD_LOCATOR_LEN_MAX, since that much is read and
+ * allocated. */
 int bt_vhd_locator_check(const struct bt_vhd_header *h, unsigned int i,
 			 uint64_t file_size, struct bt_fault *fault)
 {
@@ -208,6 +237,7 @@ int bt_vhd_locator_check(const struct bt_vhd_header *h, unsigned int i,
 	return 0;
 }
 
+/* Slots with another code, or none, are passed over: nobody can read those. */
 unsigned int bt_vhd_locator_order(const struct bt_vhd_header *h,
 				  uint8_t order[BT_VHD_LOCATORS])
 {
@@ -225,6 +255,8 @@ unsigned int bt_vhd_locator_order(const struct bt_vhd_header *h,
 	return n;
 }
 
+/* All that can be read must be sound: a bad one is damage, and a guess would be
+ * a wrong parent. */
 static int check_locators(const struct bt_vhd_header *h, uint64_t file_size,
 			  struct bt_fault *fault)
 {
@@ -244,6 +276,7 @@ static int check_locators(const struct bt_vhd_header *h, uint64_t file_size,
 	return 0;
 }
 
+/* Order: block size and length first, as the table's place depends on both. */
 int bt_vhd_header_check_table(const struct bt_vhd_header *h,
 			      const struct bt_vhd_footer *f, uint64_t file_size,
 			      struct bt_fault *fault)
@@ -299,6 +332,8 @@ void bt_vhd_header_init(struct bt_vhd_header *h, uint64_t table_offset,
 	h->block_size = block_size;
 }
 
+/* An -ENAMETOOLONG of the encoder is no error: whole characters up to the end
+ * of the field are in text, the rest is zeroes. */
 int bt_vhd_header_set_parent(struct bt_vhd_header *h,
 			     const uint8_t uuid[BT_VHD_UUID_SIZE],
 			     uint32_t timestamp, const char *name,
@@ -320,6 +355,7 @@ int bt_vhd_header_set_parent(struct bt_vhd_header *h,
 	return 0;
 }
 
+/* No VHD has a uuid of zeroes. */
 bool bt_vhd_header_parent_is_raw(const struct bt_vhd_header *h)
 {
 	static const uint8_t nil[BT_VHD_UUID_SIZE];
@@ -327,6 +363,7 @@ bool bt_vhd_header_parent_is_raw(const struct bt_vhd_header *h)
 	return !memcmp(h->parent_uuid, nil, sizeof(nil));
 }
 
+/* Ends at the first unit of zeroes, or with the field. */
 int bt_vhd_header_parent_name(const struct bt_vhd_header *h, char *out,
 			      size_t cap, struct bt_fault *fault)
 {

@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The journal's header and entries, all numbers big-endian. The format is the
+ * older blktap's, so that a journal which that left can be undone.
+ *
+ *   header   0 cookie "vjournal"   8 uuid   24 footer_offset   32 data_entries
+ *            36 metadata_entries   40 data_offset   48 metadata_offset   56 eof
+ *   entry    0 cookie   8 type   12 size   16 offset   24 checksum   28 not used
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -37,6 +44,8 @@ void bt_vhd_journal_init(struct bt_vhd_journal *j,
 	j->eof = BT_VHD_JOURNAL_HEADER_SIZE;
 }
 
+/* No checksum covers the header: bt_vhd_journal_check and those of the entries
+ * have to do. */
 int bt_vhd_journal_decode(const void *buf, size_t len, struct bt_vhd_journal *j,
 			  struct bt_fault *fault)
 {
@@ -72,7 +81,8 @@ void bt_vhd_journal_encode(const struct bt_vhd_journal *j, void *buf)
 	bt_store_be64(p + OFF_EOF, j->eof);
 }
 
-/* The first entry of a kind, where there is one, lies inside the journal. */
+/* The first entry of a kind, where there is one, lies inside the journal. An
+ * entry has at least a sector of data. */
 static int check_first(const struct bt_vhd_journal *j, const char *name,
 		       uint32_t entries, uint64_t offset,
 		       struct bt_fault *fault)
@@ -87,6 +97,7 @@ static int check_first(const struct bt_vhd_journal *j, const char *name,
 	return 0;
 }
 
+/* eof bounds every later read; what lies behind it is what a crash left. */
 int bt_vhd_journal_check(const struct bt_vhd_journal *j, const uint8_t *uuid,
 			 uint64_t file_size, struct bt_fault *fault)
 {
@@ -113,6 +124,7 @@ int bt_vhd_journal_check(const struct bt_vhd_journal *j, const uint8_t *uuid,
 	return err;
 }
 
+/* Nothing is read or written by an entry before all of this holds. */
 static int check_entry(const struct bt_vhd_journal *j, uint64_t at,
 		       const struct bt_vhd_journal_entry *e,
 		       struct bt_fault *fault)
@@ -136,6 +148,7 @@ static int check_entry(const struct bt_vhd_journal *j, uint64_t at,
 	return 0;
 }
 
+/* e->checksum is not looked at before the data has been read. */
 int bt_vhd_journal_entry_decode(const struct bt_vhd_journal *j, uint64_t at,
 				const void *buf, size_t len,
 				struct bt_vhd_journal_entry *e,
@@ -188,6 +201,8 @@ void bt_vhd_journal_entry_encode(const struct bt_vhd_journal_entry *e,
 	bt_store_be32(p + ENTRY_OFF_CHECKSUM, entry_checksum(p, data, e->size));
 }
 
+/* Offsets of the first entries are what the older blktap goes by; ours goes
+ * through all in a row. */
 void bt_vhd_journal_added(struct bt_vhd_journal *j,
 			  const struct bt_vhd_journal_entry *e)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The journal of a resize: a file beside the VHD that holds what the resize
- * overwrites, so that `vhd-util revert` can put it back. While it is in use
- * the VHD's footers are poisoned.
+ * overwrites, so that `vhd-util revert` can put it back. The older blktap
+ * poisons the VHD's footers while it is in use.
  *
  *   0      header, 512 bytes
  *   512    entries: 32 bytes, then size bytes of the VHD from offset on

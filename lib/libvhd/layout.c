@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A new image is planned from front to back: footer copy, header, BAT, batmap
+ * header, batmap, locators, and then the first block or the footer. Only the
+ * order of the first two and the batmap's place behind the BAT are asked for by
+ * readers; the rest is what other makers do. */
 #include <errno.h>
 #include <string.h>
 
@@ -12,11 +16,14 @@ static uint64_t round_sector(uint64_t v)
 	return bt_align_down(v + BT_VHD_SECTOR - 1, BT_VHD_SECTOR);
 }
 
+/* Rounded up without a sum that could wrap. */
 uint64_t bt_vhd_entries_for(uint64_t size, uint32_t block_size)
 {
 	return size / block_size + (size % block_size != 0);
 }
 
+/* Sizes were rounded before (bt_vhd_size_round), which refuses what is too
+ * large; a maximum was not. */
 static int check_spec(const struct bt_vhd_layout_spec *spec,
 		      struct bt_fault *fault)
 {
@@ -47,6 +54,8 @@ static int check_spec(const struct bt_vhd_layout_spec *spec,
 	return 0;
 }
 
+/* The table is made for max_size, so that the disk can grow without moving
+ * it. */
 static int plan_table(struct bt_vhd_layout *l,
 		      const struct bt_vhd_layout_spec *spec,
 		      struct bt_fault *fault)
@@ -69,6 +78,7 @@ static int plan_table(struct bt_vhd_layout *l,
 	return 0;
 }
 
+/* Each has whole sectors, one behind the other. */
 static int plan_locators(struct bt_vhd_layout *l,
 			 const struct bt_vhd_layout_spec *spec, uint64_t at,
 			 struct bt_fault *fault)
@@ -97,6 +107,7 @@ static int plan_locators(struct bt_vhd_layout *l,
 	return 0;
 }
 
+/* A fixed disk has nothing but its footer. */
 int bt_vhd_layout_plan(struct bt_vhd_layout *l,
 		       const struct bt_vhd_layout_spec *spec,
 		       struct bt_fault *fault)
@@ -141,6 +152,8 @@ void bt_vhd_layout_batmap(const struct bt_vhd_layout *l,
 	bt_vhd_batmap_init(b, l->batmap_offset, l->entries);
 }
 
+/* What is not written below is zeroes: the batmap's bits, the rest of each
+ * locator's room. */
 void bt_vhd_layout_encode(const struct bt_vhd_layout *l,
 			  const struct bt_vhd_footer *f,
 			  const struct bt_vhd_header *h,

@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Texts of locators. MACX is a URL of a file, in UTF-8 with %XX; W2RU and W2KU
+ * are Windows paths in UTF-16, little-endian, with '\'. None ends in a zero
+ * that its length counts, but some makers' do.
+ *
+ * A path that leaves here is what POSIX has, without control characters, and of
+ * no more than BT_VHD_PATH_MAX bytes; what file it leads to is for others. */
 #include <errno.h>
 #include <string.h>
 
@@ -18,6 +24,8 @@ static bool is_letter(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+/* A drive letter, or the two slashes of a server's name: no path of this
+ * system. */
 enum bt_vhd_path_kind bt_vhd_path_kind(const char *path)
 {
 	if (is_letter(path[0]) && path[1] == ':' && path[2] == '/')
@@ -27,6 +35,8 @@ enum bt_vhd_path_kind bt_vhd_path_kind(const char *path)
 	return path[1] == '/' ? BT_VHD_PATH_WINDOWS : BT_VHD_PATH_ABSOLUTE;
 }
 
+/* A path with a line's end would be two lines to whoever reads a tool's
+ * output. */
 static int check_path(const char *path, size_t len, struct bt_fault *fault)
 {
 	size_t i;
@@ -58,6 +68,8 @@ static bool is_plain_in_url(char c)
 	       (c && strchr("/-._~+,=@", c));
 }
 
+/* Bytes that are not plain are escaped one by one, so a name that is no UTF-8
+ * survives. */
 static int encode_url(const char *path, char *out, size_t cap, size_t *len,
 		      struct bt_fault *fault)
 {
@@ -84,7 +96,8 @@ static int encode_url(const char *path, char *out, size_t cap, size_t *len,
 	return 0;
 }
 
-/* text is overwritten. */
+/* text is overwritten. It is a copy (normalise), so turning its slashes round
+ * harms nobody. */
 static int encode_windows(char *text, void *out, size_t cap, size_t *len,
 			  struct bt_fault *fault)
 {
@@ -124,6 +137,7 @@ static int normalise(const char *path, char out[BT_VHD_PATH_MAX],
 	return check_path(out, len + dot, fault);
 }
 
+/* *len is bytes, without a zero at the end. */
 int bt_vhd_locator_encode(uint32_t code, const char *path, void *buf,
 			  size_t cap, size_t *len, struct bt_fault *fault)
 {
@@ -167,6 +181,8 @@ static int escaped_byte(const char *text, size_t len, size_t at)
 	return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 
+/* "file:///x" is the form of ours; "file://./x" that of a relative one, whose
+ * host would be ".". */
 static int decode_url(const char *text, size_t len, char *path, size_t cap,
 		      size_t *got, struct bt_fault *fault)
 {
@@ -192,6 +208,7 @@ static int decode_url(const char *text, size_t len, char *path, size_t cap,
 	return 0;
 }
 
+/* cap bounds the bytes of UTF-8, of which a unit may give three. */
 static int decode_windows(const uint8_t *text, size_t len, char *path,
 			  size_t cap, size_t *got, struct bt_fault *fault)
 {
@@ -211,6 +228,7 @@ static int decode_windows(const uint8_t *text, size_t len, char *path,
 	return 0;
 }
 
+/* unit is the bytes of a character: in UTF-16 only whole zero units go. */
 static size_t without_zeroes(const uint8_t *text, size_t len, size_t unit)
 {
 	while (len >= unit && !text[len - 1] && !text[len - unit])
@@ -218,6 +236,7 @@ static size_t without_zeroes(const uint8_t *text, size_t len, size_t unit)
 	return len;
 }
 
+/* path is an empty string where this fails. */
 int bt_vhd_locator_decode(uint32_t code, const void *buf, size_t len,
 			  char *path, size_t cap, struct bt_fault *fault)
 {

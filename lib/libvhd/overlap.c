@@ -10,6 +10,7 @@
 /* Below this, moving neighbours is cheaper than another pass. */
 #define SMALL 16
 
+/* By insertion. */
 static void sort_small(uint64_t *keys, size_t n)
 {
 	size_t i, j;
@@ -57,12 +58,15 @@ static void sort_keys(uint64_t *keys, size_t n, int bit)
 	sort_small(keys, n);
 }
 
+/* Each block has a place of its own before data_end, or two share one. */
 bool bt_vhd_overlap_certain(const struct bt_vhd_blocks *b, uint32_t allocated,
 			    uint64_t data_end)
 {
 	return allocated > data_end / bt_vhd_block_stride(b);
 }
 
+/* All blocks are of one length, so it is enough to look at neighbours in the
+ * order of their places. */
 int bt_vhd_overlap_check(const struct bt_vhd_blocks *b, uint64_t *keys,
 			 size_t n, struct bt_vhd_overlap *overlap,
 			 struct bt_fault *fault)

@@ -29,7 +29,8 @@ struct tail {
 	uint64_t file_size;
 };
 
-/* Tries the footer that starts distance bytes before the end. */
+/* Tries the footer that starts distance bytes before the end. tail holds the
+ * last tail->len bytes of the file, so a distance counts from its end. */
 static int try_tail(const struct tail *tail, uint64_t distance, size_t len,
 		    enum bt_vhd_footer_place place, struct bt_vhd_footer *f,
 		    struct bt_vhd_footer_choice *choice, struct bt_fault *fault)
@@ -45,6 +46,7 @@ static int try_tail(const struct tail *tail, uint64_t distance, size_t len,
 				    fault);
 }
 
+/* Only the last sector: the older blktap fills that and no more. */
 static bool is_killed(const struct tail *tail)
 {
 	const uint8_t *last;
@@ -59,6 +61,8 @@ static bool is_killed(const struct tail *tail)
 	return true;
 }
 
+/* Three places: the last 512 bytes; the last 511, of old makers; and the last
+ * whole sector, where a write was cut within one. */
 static int find_tail(const struct tail *tail, struct bt_vhd_footer *f,
 		     struct bt_vhd_footer_choice *choice,
 		     struct bt_fault *fault)
@@ -82,6 +86,9 @@ static int find_tail(const struct tail *tail, struct bt_vhd_footer *f,
 	return err;
 }
 
+/* data_offset as well: a tail that names another header is one from before a
+ * move, or from after one that was cut (driver/vhd/move.c), and the copy is
+ * what decides between the two. */
 static bool same_disk(const struct bt_vhd_footer *a,
 		      const struct bt_vhd_footer *b)
 {
@@ -89,6 +96,8 @@ static bool same_disk(const struct bt_vhd_footer *a,
 	       !memcmp(a->uuid, b->uuid, sizeof(a->uuid));
 }
 
+/* By what would be written, so that fields that only differ in how they were
+ * stored do not count. */
 static bool same_bytes(const struct bt_vhd_footer *a,
 		       const struct bt_vhd_footer *b)
 {
@@ -99,7 +108,8 @@ static bool same_bytes(const struct bt_vhd_footer *a,
 	return !memcmp(x, y, sizeof(x));
 }
 
-/* Decides between a tail and a copy that are both footers. */
+/* Decides between a tail and a copy that are both footers. Neither side is
+ * believed for being there alone; the table at the top has the reasons. */
 static int judge(const struct bt_vhd_footer *tail, uint64_t offset,
 		 const struct bt_vhd_footer *copy, bool *tail_wins,
 		 struct bt_fault *fault)
@@ -117,6 +127,7 @@ static int judge(const struct bt_vhd_footer *tail, uint64_t offset,
 		"take the image from a backup: one overwrote the other");
 }
 
+/* choice->differ: a writer has to write both anew. */
 int bt_vhd_footer_pick(const void *head, size_t head_len, const void *tail,
 		       size_t tail_len, uint64_t file_size,
 		       struct bt_vhd_footer *f,

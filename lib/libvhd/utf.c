@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Characters are taken one at a time, each checked whole before it counts. No
+ * table, no locale. */
 #include <errno.h>
 
 #include "libvhd/utf.h"
@@ -6,6 +8,7 @@
 
 #define BAD UINT32_MAX
 
+/* The header's name is big-endian, the locators' texts are little-endian. */
 static uint16_t load_unit(const uint8_t *p, enum bt_vhd_utf16 order)
 {
 	return order == BT_VHD_UTF16BE ? bt_load_be16(p) : bt_load_le16(p);
@@ -19,7 +22,9 @@ static void store_unit(uint8_t *p, uint16_t unit, enum bt_vhd_utf16 order)
 		bt_store_le16(p, unit);
 }
 
-/* The bytes of a character by its first one; 0 where none starts so. */
+/* The bytes of a character by its first one; 0 where none starts so. 0xc0 and
+ * 0xc1 could only begin overlong forms, and what is above 0xf4 lies past
+ * U+10FFFF. */
 static size_t utf8_length(uint8_t first)
 {
 	if (first < 0x80)
@@ -33,6 +38,7 @@ static size_t utf8_length(uint8_t first)
 	return first < 0xf5 ? 4 : 0;
 }
 
+/* BAD for an overlong form, a surrogate, or a character that is cut off. */
 static uint32_t utf8_get(const uint8_t *p, size_t left, size_t *used)
 {
 	static const uint32_t lowest[] = { 0, 0, 0x80, 0x800, 0x10000 };
@@ -78,6 +84,7 @@ static size_t utf8_put(uint32_t c, uint8_t out[4])
 	return 4;
 }
 
+/* A high surrogate counts only with a low one behind it. */
 static uint32_t utf16_get(const uint8_t *p, size_t left,
 			  enum bt_vhd_utf16 order, size_t *used)
 {
@@ -98,6 +105,7 @@ static uint32_t utf16_get(const uint8_t *p, size_t left,
 	return 0x10000 + ((high - 0xd800) << 10 | (low - 0xdc00));
 }
 
+/* c is a character, not a surrogate: utf8_get saw to that. */
 static size_t utf16_put(uint32_t c, uint8_t out[4], enum bt_vhd_utf16 order)
 {
 	if (c < 0x10000) {
@@ -110,6 +118,7 @@ static size_t utf16_put(uint32_t c, uint8_t out[4], enum bt_vhd_utf16 order)
 	return 4;
 }
 
+/* n > cap - *got: the difference does not wrap, as *got never passes cap. */
 int bt_vhd_utf16_encode(const char *text, size_t len, enum bt_vhd_utf16 order,
 			void *out, size_t cap, size_t *got)
 {

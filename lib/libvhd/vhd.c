@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The checksum of all of the format's structures, and its clock. */
 #include "libvhd/vhd.h"
 
 #define EPOCH_2000 INT64_C(946684800)
 
+/* Modulo 2^32; no structure is long enough to come there. */
 static uint32_t sum_bytes(const uint8_t *p, size_t len)
 {
 	uint32_t sum = 0;
@@ -12,6 +14,7 @@ static uint32_t sum_bytes(const uint8_t *p, size_t len)
 	return sum;
 }
 
+/* Four bytes count as zero so that a structure can hold its own sum. */
 uint32_t bt_vhd_checksum(const void *buf, size_t len, size_t skip)
 {
 	const uint8_t *p = buf;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The journal of a resize, and undoing one with it.
  *
- * Undoing puts back what was saved: everything but the footers first, synced, then
- * the copy at offset 0, synced, then the footer at the end. It may be interrupted
- * and begun again, since the journal goes last. A journal of the older blktap may
- * hold blocks as well, and its image is poisoned until the footers are back.
+ * Undoing puts back what was saved: everything but the footers first, synced,
+ * then the copy at offset 0, synced, then the footer at the end. It may be
+ * interrupted and begun again, since the journal goes last. A journal of the
+ * older blktap may hold blocks as well, and its image is poisoned until the
+ * footers are back.
  *
- * A journal is a header of 512 bytes, then entries, each with a header of 512
- * bytes and whole sectors of the image as they were (libvhd/journal.h). The
+ * A journal is a header of 512 bytes, then entries, each with 32 bytes of its
+ * own and whole sectors of the image as they were (libvhd/journal.h). The
  * header's counts are written last, behind a sync, so a journal that was cut
  * short says of itself that it is empty, and nothing in the image has been
  * changed by then. */
