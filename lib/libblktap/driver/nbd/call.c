@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Requests become calls, calls find connections, and answers end them. All calls
- * were made when the node was opened; a request that finds none free waits. */
+ * were made when the node was opened; a request that finds none free waits.
+ *
+ * Who has a request: its frontend until bt_nbdc_submit, then nbd->waiting (by
+ * its own link) or a call (call->req), until bt_request_complete. A call's
+ * lists are told in nbd.h. The order among calls is kept from ready through
+ * unsent; a server may answer in any order. */
 #include "driver/nbd/nbd.h"
 
 #include <errno.h>
@@ -13,6 +18,8 @@
 
 /* ---- from the request to the wire ----------------------------------------- */
 
+/* FUA only where the server knows it; else the core was told (native_fua) and
+ * flushes. */
 static uint16_t flags_of(const struct bt_nbdc *nbd,
 			 const struct bt_request *req)
 {
@@ -33,7 +40,9 @@ static uint16_t flags_of(const struct bt_nbdc *nbd,
 }
 
 /* What the disk does not align, since it needs no exact range: the blocks it
- * touches, as many as one command takes. The size is a multiple of a block. */
+ * touches, as many as one command takes. The size is a multiple of a block. A
+ * server with blocks refuses what does not keep to them; more than was asked
+ * for is told, and cut again in reply.c. */
 static void align(const struct bt_nbdc *nbd, struct bt_nbdc_call *call,
 		  uint64_t length, uint64_t max)
 {
@@ -45,6 +54,7 @@ static void align(const struct bt_nbdc *nbd, struct bt_nbdc_call *call,
 	call->length = (uint32_t)bt_min_u64(end - start, max);
 }
 
+/* length is 32 bits on the wire: limits keep every request below that. */
 static void describe(const struct bt_nbdc *nbd, struct bt_nbdc_call *call)
 {
 	static const uint16_t types[BLKTAP_OP_COUNT] = {
@@ -70,6 +80,7 @@ static void describe(const struct bt_nbdc *nbd, struct bt_nbdc_call *call)
 		align(nbd, call, req->length, nbd->node->limits.max_transfer);
 }
 
+/* magic, flags, type, cookie, offset, length: 28 bytes. */
 static void write_header(struct bt_nbdc_call *call)
 {
 	uint8_t *p = call->header;
@@ -84,6 +95,7 @@ static void write_header(struct bt_nbdc_call *call)
 
 /* ---- finding a connection ------------------------------------------------- */
 
+/* The one with the fewest calls. There is one: nbd->up is not 0. */
 static struct bt_nbdc_conn *choose(const struct bt_nbdc *nbd)
 {
 	struct bt_nbdc_conn *best = NULL;
@@ -100,7 +112,8 @@ static struct bt_nbdc_conn *choose(const struct bt_nbdc *nbd)
 }
 
 /* The cookie's low byte finds the call; the rest tells a late answer from one
- * to the present sending. */
+ * to the present sending. What an earlier sending brought is forgotten. It goes
+ * out at the end of the turn, with what else is assigned until then. */
 static void assign(struct bt_nbdc_conn *conn, struct bt_nbdc_call *call)
 {
 	struct bt_nbdc *nbd = conn->nbd;
@@ -120,6 +133,7 @@ static void assign(struct bt_nbdc_conn *conn, struct bt_nbdc_call *call)
 		bt_loop_defer(nbd->loop, &conn->send);
 }
 
+/* Oldest first. */
 void bt_nbdc_pump(struct bt_nbdc *nbd)
 {
 	while (nbd->up && !bt_list_empty(&nbd->ready)) {
@@ -130,6 +144,8 @@ void bt_nbdc_pump(struct bt_nbdc *nbd)
 	}
 }
 
+/* mark is of this moment: a flush covers what was answered before it was asked
+ * for. */
 static void start(struct bt_nbdc *nbd, struct bt_nbdc_call *call,
 		  struct bt_request *req)
 {
@@ -147,7 +163,9 @@ static void start(struct bt_nbdc *nbd, struct bt_nbdc_call *call,
 
 /* ---- submit --------------------------------------------------------------- */
 
-/* What needs no server: 1 where the request is to be sent. */
+/* What needs no server: 1 where the request is to be sent. A flush of a server
+ * that cannot flush is a lie that settle has warned of. A flush of a disk that
+ * is only read has nothing to make durable. A prefetch is a wish. */
 static int answer_alone(const struct bt_nbdc *nbd, const struct bt_request *req)
 {
 	uint16_t flags = nbd->info.flags;
@@ -173,6 +191,7 @@ static int answer_alone(const struct bt_nbdc *nbd, const struct bt_request *req)
 	}
 }
 
+/* Only where all calls are in use does a request wait itself. */
 void bt_nbdc_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct bt_nbdc *nbd = node->data;
@@ -193,7 +212,9 @@ void bt_nbdc_submit(struct bt_node *node, struct bt_request *req)
 
 /* ---- the end of a call ---------------------------------------------------- */
 
-/* Which writes the server has made durable, as far as it told. */
+/* Which writes the server has made durable, as far as it told. A write that
+ * failed counts as written: a part of it may be there. conn is NULL of a call
+ * that was never answered: such an error says nothing of the server. */
 static void note_generation(struct bt_nbdc *nbd,
 			    const struct bt_nbdc_call *call, int error)
 {
@@ -210,6 +231,8 @@ static void note_generation(struct bt_nbdc *nbd,
 	}
 }
 
+/* The call is free, or already another request's, before the request is told:
+ * whoever is told may submit. */
 void bt_nbdc_finish(struct bt_nbdc_call *call, int error)
 {
 	struct bt_request *req = call->req;
@@ -232,7 +255,9 @@ void bt_nbdc_finish(struct bt_nbdc_call *call, int error)
 	bt_request_complete(req, error);
 }
 
-/* Whether a call that lost its connection may be sent again. */
+/* Whether a call that lost its connection may be sent again. Counted from the
+ * first loss, so a server that comes and goes cannot keep a request for
+ * ever. */
 static bool may_replay(const struct bt_nbdc *nbd, struct bt_nbdc_call *call)
 {
 	uint64_t now = bt_loop_now(nbd->loop);
@@ -242,6 +267,8 @@ static bool may_replay(const struct bt_nbdc *nbd, struct bt_nbdc_call *call)
 	return nbd->reconnect_ns && now - call->lost_ns < nbd->reconnect_ns;
 }
 
+/* sent is older than unsent, and both go before what is on ready. An answer
+ * that was half received is void. */
 void bt_nbdc_reclaim(struct bt_nbdc_conn *conn)
 {
 	struct bt_nbdc *nbd = conn->nbd;
@@ -268,6 +295,8 @@ void bt_nbdc_reclaim(struct bt_nbdc_conn *conn)
 			       -EIO);
 }
 
+/* Also those that wait without a call, one after another, as calls become
+ * free. */
 void bt_nbdc_fail_all(struct bt_nbdc *nbd)
 {
 	struct bt_list *at;

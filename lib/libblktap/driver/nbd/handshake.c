@@ -2,7 +2,18 @@
 /* The handshake, one question at a time: fixed newstyle, structured replies,
  * base:allocation, then GO with block sizes; EXPORT_NAME where there is no GO.
  * Whatever the server sends is checked before it is used, and told by name and
- * value where it is wrong. */
+ * value where it is wrong.
+ *
+ *   GREETING    server: magic, magic, flags    client: flags, STRUCTURED_REPLY
+ *   STRUCTURED  ACK: replies are structured, ask for META; error: ask GO
+ *   META        META_CONTEXT, ACK; an error is an answer, too: ask GO
+ *   GO          INFO ..., ACK: UP; UNSUP: ask EXPORT_NAME
+ *   NAME        size, flags, zeroes: UP
+ *
+ * The next question goes out when the last one's answer is here, so there is
+ * never more than one that a reply can be to. A step returns 1 where it went
+ * on, 0 where bytes are to come or to go, or a negative errno with the reason
+ * noted. */
 #include "driver/nbd/nbd.h"
 
 #include <errno.h>
@@ -31,7 +42,9 @@ static const char *const stage_names[] = {
 
 /* ---- bytes ---------------------------------------------------------------- */
 
-/* 1 where so many bytes are in the buffer, 0 where they are still to come. */
+/* 1 where so many bytes are in the buffer, 0 where they are still to come. What
+ * was taken before goes out of the buffer first. need is bounded by whoever
+ * asks (REPLY_MAX), and the buffer is larger. */
 static int fill(struct bt_nbdc_conn *conn, size_t need)
 {
 	char reason[BT_STRERROR_MAX];
@@ -84,6 +97,8 @@ static int flush_out(struct bt_nbdc_conn *conn)
 	return 1;
 }
 
+/* All questions of one step fit: OUT_MAX is twice the longest name, and
+ * flush_out has emptied it before. */
 static void put(struct bt_nbdc_conn *conn, const void *data, size_t len)
 {
 	memcpy(conn->out + conn->out_len, data, len);
@@ -100,6 +115,7 @@ static void put32(struct bt_nbdc_conn *conn, uint32_t v)
 
 /* ---- questions ------------------------------------------------------------ */
 
+/* len is that of the option's data, which the caller puts behind. */
 static void ask(struct bt_nbdc_conn *conn, enum bt_nbdc_stage stage,
 		uint32_t option, uint32_t len)
 {
@@ -114,6 +130,7 @@ static void ask(struct bt_nbdc_conn *conn, enum bt_nbdc_stage stage,
 	conn->replies = 0;
 }
 
+/* At most NBD_STRING_MAX bytes (check_args, uri.c). */
 static void put_name(struct bt_nbdc_conn *conn)
 {
 	const char *name = conn->nbd->export;
@@ -122,6 +139,7 @@ static void put_name(struct bt_nbdc_conn *conn)
 	put(conn, name, strlen(name));
 }
 
+/* One query, so at most one context is told. */
 static void ask_meta(struct bt_nbdc_conn *conn)
 {
 	static const char query[] = NBD_CONTEXT_ALLOCATION;
@@ -135,6 +153,7 @@ static void ask_meta(struct bt_nbdc_conn *conn)
 	put(conn, query, len);
 }
 
+/* Block sizes are asked for: a server that has some may then insist on them. */
 static void ask_go(struct bt_nbdc_conn *conn)
 {
 	uint8_t b[4];
@@ -147,6 +166,7 @@ static void ask_go(struct bt_nbdc_conn *conn)
 	put(conn, b, sizeof(b));
 }
 
+/* The last question: there is no error reply to it. */
 static void ask_name(struct bt_nbdc_conn *conn)
 {
 	const char *name = conn->nbd->export;
@@ -157,6 +177,7 @@ static void ask_name(struct bt_nbdc_conn *conn)
 
 /* ---- answers -------------------------------------------------------------- */
 
+/* The client's flags are those of the server's that it knows. */
 static int on_greeting(struct bt_nbdc_conn *conn)
 {
 	const uint8_t *p = conn->buf;
@@ -194,6 +215,8 @@ static int on_greeting(struct bt_nbdc_conn *conn)
 	return 1;
 }
 
+/* Its id is the server's choice, and what BLOCK_STATUS replies are held
+ * against. */
 static int on_context(struct bt_nbdc_conn *conn, const uint8_t *p, uint32_t len)
 {
 	static const char name[] = NBD_CONTEXT_ALLOCATION;
@@ -210,6 +233,8 @@ static int on_context(struct bt_nbdc_conn *conn, const uint8_t *p, uint32_t len)
 	return 1;
 }
 
+/* Kinds of info that are not known are passed over, as the protocol wants
+ * it. */
 static int on_info(struct bt_nbdc_conn *conn, const uint8_t *p, uint32_t len)
 {
 	struct bt_nbdc_info *info = &conn->info;
@@ -265,6 +290,8 @@ static int refused(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 		len ? ": " : "", (int)bt_min_u64(len, 200), p);
 }
 
+/* What can be done without is done without: structured replies, contexts, GO
+ * itself. TLS that is demanded, and an end that is announced, end it. */
 static int on_error(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 		    uint32_t len)
 {
@@ -280,6 +307,7 @@ static int on_error(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 	return 1;
 }
 
+/* Ends the option. Only GO's has to have brought something. */
 static int on_ack(struct bt_nbdc_conn *conn)
 {
 	if (conn->stage == BT_NBDC_STRUCTURED) {
@@ -311,6 +339,8 @@ static int dispatch(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 			      stage_names[conn->stage]);
 }
 
+/* A reply is looked at when it is here whole; a header that is looked at again
+ * is not counted again. */
 static int on_reply(struct bt_nbdc_conn *conn)
 {
 	const uint8_t *p = conn->buf;
@@ -361,6 +391,7 @@ static int on_export(struct bt_nbdc_conn *conn)
 
 /* ---- driving it ----------------------------------------------------------- */
 
+/* Only what has become of connect(): nothing has been read. */
 static int finish_connect(struct bt_nbdc_conn *conn)
 {
 	struct pollfd pfd = { .fd = conn->fd, .events = POLLOUT };
@@ -380,6 +411,7 @@ static int finish_connect(struct bt_nbdc_conn *conn)
 	return 1;
 }
 
+/* Nothing is read before what is to be said has gone out. */
 static int step(struct bt_nbdc_conn *conn)
 {
 	int rc;
@@ -408,6 +440,7 @@ int bt_nbdc_progress(struct bt_nbdc_conn *conn)
 	return rc < 0 ? rc : 0;
 }
 
+/* out is the handshake's; blocked that of a connection that is up. */
 uint32_t bt_nbdc_wants(const struct bt_nbdc_conn *conn)
 {
 	if (conn->stage == BT_NBDC_CONNECTING)

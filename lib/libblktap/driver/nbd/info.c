@@ -21,6 +21,9 @@ static void assume_blocks(struct bt_nbdc_info *info)
 	info->max_block = TRANSFER_MAX;
 }
 
+/* By the protocol: the minimum is a power of two up to 64 KiB, the preferred
+ * size one that is not less, the maximum a multiple of the minimum, or all ones
+ * for none. */
 static int check_blocks(struct bt_nbdc_conn *conn)
 {
 	struct bt_nbdc_info *info = &conn->info;
@@ -53,6 +56,7 @@ static int check_blocks(struct bt_nbdc_conn *conn)
 	return 0;
 }
 
+/* Of every connection, before its numbers are used for anything. */
 int bt_nbdc_info_check(struct bt_nbdc_conn *conn)
 {
 	struct bt_nbdc_info *info = &conn->info;
@@ -72,6 +76,7 @@ int bt_nbdc_info_check(struct bt_nbdc_conn *conn)
 	return check_blocks(conn);
 }
 
+/* What we send at once, whatever a server would take. */
 static uint64_t transfer_max(const struct bt_nbdc_info *info)
 {
 	return bt_align_down(bt_min_u64(info->max_block, TRANSFER_MAX),
@@ -91,6 +96,9 @@ static uint16_t promised(const struct bt_nbdc *nbd)
 	return flags;
 }
 
+/* The disk above was told limits and size once, and holds to them; a server
+ * that can do more now is as good. It is no proof that the data is the same:
+ * the manual says so. */
 int bt_nbdc_info_compare(struct bt_nbdc_conn *conn)
 {
 	const struct bt_nbdc_info *old = &conn->nbd->info, *new = &conn->info;
@@ -121,6 +129,7 @@ int bt_nbdc_info_compare(struct bt_nbdc_conn *conn)
 	return 0;
 }
 
+/* Of the first connection, for as long as the node is open. */
 void bt_nbdc_get_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	static const struct {

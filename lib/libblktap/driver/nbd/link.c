@@ -54,6 +54,9 @@ static void tidy(char *text)
 			*text = '?';
 }
 
+/* Kept in the connection until somebody tells it: the first connection by an
+ * error, others by the log (tell). The text of a server is cut to the buffer
+ * and has no control characters. */
 int bt_nbdc_fail(struct bt_nbdc_conn *conn, int code, const char *hint,
 		 const char *fmt, ...)
 {
@@ -72,6 +75,7 @@ int bt_nbdc_fail(struct bt_nbdc_conn *conn, int code, const char *hint,
 
 /* ---- addresses ------------------------------------------------------------ */
 
+/* The structure is zero, so the path has its end. */
 static void use_socket(struct bt_nbdc *nbd)
 {
 	struct sockaddr_un *addr = (void *)&nbd->addresses[0];
@@ -83,6 +87,8 @@ static void use_socket(struct bt_nbdc *nbd)
 	nbd->address_count = 1;
 }
 
+/* At opening alone: a reconnect goes to the addresses found then, as a resolver
+ * could block the loop. */
 int bt_nbdc_resolve(struct bt_nbdc *nbd, struct blktap_error **err)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
@@ -113,6 +119,7 @@ int bt_nbdc_resolve(struct bt_nbdc *nbd, struct blktap_error **err)
 
 /* ---- connecting ----------------------------------------------------------- */
 
+/* Hints are static text. */
 static int cannot_connect(struct bt_nbdc_conn *conn, int code)
 {
 	char reason[BT_STRERROR_MAX];
@@ -121,6 +128,8 @@ static int cannot_connect(struct bt_nbdc_conn *conn, int code)
 			    "cannot connect: %s", bt_strerror(code, reason));
 }
 
+/* All of a former connection's state goes: its buffer, its half sent question,
+ * what its server said. */
 int bt_nbdc_adopt(struct bt_nbdc_conn *conn, int fd)
 {
 	int on = 1;
@@ -137,6 +146,8 @@ int bt_nbdc_adopt(struct bt_nbdc_conn *conn, int fd)
 	return 0;
 }
 
+/* Never waits: a TCP connection is CONNECTING until the socket can be written
+ * to. */
 static int dial(struct bt_nbdc_conn *conn)
 {
 	struct bt_nbdc *nbd = conn->nbd;
@@ -159,6 +170,8 @@ static int dial(struct bt_nbdc_conn *conn)
 	return 0;
 }
 
+/* From any stage, and harmless when DOWN. Calls that the connection had are
+ * still on its lists: see bt_nbdc_reclaim. */
 static void hang_up(struct bt_nbdc_conn *conn)
 {
 	bt_watch_del(&conn->watch);
@@ -176,12 +189,14 @@ static void hang_up(struct bt_nbdc_conn *conn)
 	conn->sent_bytes = 0;
 }
 
+/* For connecting and all of the handshake. */
 static uint64_t attempt_ns(const struct bt_nbdc *nbd)
 {
 	return bt_min_u64(nbd->timeout_ns, ATTEMPT_NS);
 }
 
-/* Of the first, which who opens it waits for. */
+/* Of the first, which who opens it waits for. Not longer than who opens is
+ * willing to wait in all. */
 static uint64_t first_ns(const struct bt_nbdc *nbd)
 {
 	int ms = bt_env_open_ms(nbd->node->env);
@@ -190,6 +205,7 @@ static uint64_t first_ns(const struct bt_nbdc *nbd)
 		      : bt_min_u64(attempt_ns(nbd), (uint64_t)ms * NS_PER_MS);
 }
 
+/* limit_ns: what it had, for the message. */
 static int too_slow(struct bt_nbdc_conn *conn, uint64_t limit_ns)
 {
 	return bt_nbdc_fail(conn, -ETIMEDOUT, "is the server well?",
@@ -201,6 +217,8 @@ static int too_slow(struct bt_nbdc_conn *conn, uint64_t limit_ns)
 
 /* ---- the first one, waited for -------------------------------------------- */
 
+/* The system's, not the loop's: that stands still while the loop does not
+ * turn. */
 static uint64_t clock_ns(void)
 {
 	struct timespec ts;
@@ -209,6 +227,7 @@ static uint64_t clock_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+/* Up, or failed for good. */
 static bool is_settled(void *opaque)
 {
 	const struct bt_nbdc_conn *conn = opaque;
@@ -216,6 +235,8 @@ static bool is_settled(void *opaque)
 	return conn->first_error || conn->stage == BT_NBDC_UP;
 }
 
+/* As on_event for later ones, but nothing is dropped: who waits takes the
+ * error. */
 static void on_first(struct bt_watch *watch, uint32_t events)
 {
 	struct bt_nbdc_conn *conn =
@@ -229,7 +250,8 @@ static void on_first(struct bt_watch *watch, uint32_t events)
 		bt_watch_set_events(watch, bt_nbdc_wants(conn));
 }
 
-/* Other disks of the loop are served meanwhile. */
+/* Other disks of the loop are served meanwhile. The watch is for this call
+ * alone: bt_nbdc_attach makes the lasting one. */
 static int wait_in_loop(struct bt_nbdc_conn *conn, uint64_t due)
 {
 	struct bt_loop *loop = conn->nbd->loop;
@@ -271,6 +293,8 @@ static int wait_up(struct bt_nbdc_conn *conn, uint64_t due)
 	return rc;
 }
 
+/* Addresses in the resolver's order. A server that answered and then refused is
+ * not asked again by another address: what it said is the error. */
 int bt_nbdc_connect_first(struct bt_nbdc_conn *conn, struct blktap_error **err)
 {
 	struct bt_nbdc *nbd = conn->nbd;
@@ -307,6 +331,8 @@ int bt_nbdc_connect_first(struct bt_nbdc_conn *conn, struct blktap_error **err)
 
 /* ---- all others, by the loop ---------------------------------------------- */
 
+/* Without memory for a timer a lost connection would stay lost, so that is
+ * told. */
 static void arm(struct bt_nbdc_conn *conn, uint64_t due)
 {
 	if (bt_timer_arm(conn->nbd->loop, &conn->timer, due) < 0)
@@ -314,6 +340,7 @@ static void arm(struct bt_nbdc_conn *conn, uint64_t due)
 		       "%s: no memory for a timer", conn->nbd->name);
 }
 
+/* Whether it is still the same export is asked before any call goes there. */
 static void became_up(struct bt_nbdc_conn *conn)
 {
 	struct bt_nbdc *nbd = conn->nbd;
@@ -340,6 +367,7 @@ static void became_up(struct bt_nbdc_conn *conn)
 	bt_nbdc_receive(conn);
 }
 
+/* One event: what can be done without waiting. */
 static void shake_hands(struct bt_nbdc_conn *conn)
 {
 	if (bt_nbdc_progress(conn) < 0)
@@ -350,6 +378,8 @@ static void shake_hands(struct bt_nbdc_conn *conn)
 		bt_watch_set_events(&conn->watch, bt_nbdc_wants(conn));
 }
 
+/* Errors and hang-ups of the socket are found by reading it. bt_nbdc_receive
+ * comes last, as it may drop the connection. */
 static void on_event(struct bt_watch *watch, uint32_t events)
 {
 	struct bt_nbdc_conn *conn =
@@ -368,12 +398,14 @@ static void on_event(struct bt_watch *watch, uint32_t events)
 		bt_nbdc_receive(conn);
 }
 
+/* Where it cannot be watched, the connection is of no use. */
 int bt_nbdc_attach(struct bt_nbdc_conn *conn)
 {
 	return bt_watch_add(conn->nbd->loop, &conn->watch, conn->fd,
 			    bt_nbdc_wants(conn), on_event);
 }
 
+/* A failure is treated as a loss: the timer tries again. */
 void bt_nbdc_start(struct bt_nbdc_conn *conn)
 {
 	struct bt_nbdc *nbd = conn->nbd;
@@ -393,6 +425,9 @@ void bt_nbdc_start(struct bt_nbdc_conn *conn)
 
 /* ---- time ----------------------------------------------------------------- */
 
+/* Silence is counted from the first call that is owed, and anew from every byte
+ * that moves (active_ns). The timer is not moved for each: expired looks how
+ * late it is. */
 void bt_nbdc_expect(struct bt_nbdc_conn *conn)
 {
 	if (conn->in_flight == 1)
@@ -401,6 +436,8 @@ void bt_nbdc_expect(struct bt_nbdc_conn *conn)
 		arm(conn, conn->active_ns + conn->nbd->timeout_ns);
 }
 
+/* DOWN: time for another try. Else the server had its time, unless bytes moved
+ * since the timer was set. */
 static void expired(struct bt_timer *timer)
 {
 	struct bt_nbdc_conn *conn =
@@ -423,8 +460,11 @@ static void expired(struct bt_timer *timer)
 
 /* ---- loss ----------------------------------------------------------------- */
 
-/* One connection is lost. Others that seem to be up say nothing of the server: of
- * a system that lost its power, a connection with nothing to say learns last. */
+/* One connection is lost. Others that seem to be up say nothing of the server:
+ * of a system that lost its power, a connection with nothing to say learns
+ * last. written and flushed are generations: where they differ, a write was
+ * answered whose flush was not. An error of a flush stays until the disk is
+ * opened anew, as it does for files. */
 static void doubt_unflushed(struct bt_nbdc *nbd)
 {
 	if (nbd->written == nbd->flushed)
@@ -439,7 +479,9 @@ static void doubt_unflushed(struct bt_nbdc *nbd)
 	       nbd->name);
 }
 
-/* All connections are lost. */
+/* All connections are lost. Calls wait on ready until a connection is up or the
+ * deadline comes; without a deadline, or without memory for it, they fail
+ * now. */
 static void lost(struct bt_nbdc *nbd)
 {
 	if (nbd->reconnect_ns &&
@@ -450,6 +492,7 @@ static void lost(struct bt_nbdc *nbd)
 	bt_nbdc_fail_all(nbd);
 }
 
+/* Once for each reason, so a server that is away does not fill the log. */
 static void tell(struct bt_nbdc_conn *conn)
 {
 	if (!strcmp(conn->told, conn->why))
@@ -458,6 +501,9 @@ static void tell(struct bt_nbdc_conn *conn)
 	bt_log(log_of(conn->nbd), BLKTAP_LOG_WARNING, "%s", conn->why);
 }
 
+/* A connection that had brought an answer is tried again at once; one that
+ * never did waits longer each time, up to LAST_BACKOFF_NS. Calls are taken back
+ * before anything new is given out, so their order stays. */
 void bt_nbdc_drop(struct bt_nbdc_conn *conn)
 {
 	struct bt_nbdc *nbd = conn->nbd;
@@ -485,6 +531,7 @@ void bt_nbdc_drop(struct bt_nbdc_conn *conn)
 
 /* ---- life ----------------------------------------------------------------- */
 
+/* Its memory for life; on failure bt_nbdc_conn_fini frees what there is. */
 int bt_nbdc_conn_init(struct bt_nbdc *nbd, struct bt_nbdc_conn *conn,
 		      uint32_t index)
 {
@@ -502,7 +549,8 @@ int bt_nbdc_conn_init(struct bt_nbdc *nbd, struct bt_nbdc_conn *conn,
 	return conn->buf && conn->out ? 0 : -ENOMEM;
 }
 
-/* A server that is not asked to end may take the end for a crash. */
+/* A server that is not asked to end may take the end for a crash. Without
+ * waiting: what finds no room in the socket is left out. */
 static void say_goodbye(struct bt_nbdc_conn *conn)
 {
 	uint8_t header[NBD_REQUEST_LEN] = { 0 };
@@ -512,6 +560,7 @@ static void say_goodbye(struct bt_nbdc_conn *conn)
 	send(conn->fd, header, sizeof(header), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* Nothing is in flight. Harmless where it was not made. */
 void bt_nbdc_conn_fini(struct bt_nbdc_conn *conn)
 {
 	if (!conn->nbd)

@@ -59,6 +59,7 @@ static const struct blktap_param nbd_params[] = {
 	{ .name = NULL },
 };
 
+/* Before anything is opened, so a graph's check finds it. */
 static int check_args(const struct bt_args *args, struct blktap_error **err)
 {
 	const char *export = bt_args_string(args, "export");
@@ -82,6 +83,8 @@ static int check_args(const struct bt_args *args, struct blktap_error **err)
 
 /* ---- open ----------------------------------------------------------------- */
 
+/* Requests fail from now on, but the connections go on trying: became_up ends
+ * the failing. */
 static void on_deadline(struct bt_timer *timer)
 {
 	struct bt_nbdc *nbd = bt_container_of(timer, struct bt_nbdc, deadline);
@@ -112,7 +115,8 @@ static void init(struct bt_nbdc *nbd, struct bt_node *node,
 	bt_timer_init(&nbd->deadline, on_deadline);
 }
 
-/* All the memory that the node will ever need. */
+/* All the memory that the node will ever need. On failure release frees what
+ * there is. */
 static int allocate(struct bt_nbdc *nbd, const struct bt_args *args,
 		    struct blktap_error **err)
 {
@@ -133,6 +137,7 @@ static int allocate(struct bt_nbdc *nbd, const struct bt_args *args,
 		      : 0;
 }
 
+/* Connections first: they say good-bye. */
 static void release(struct bt_nbdc *nbd)
 {
 	uint32_t i;
@@ -145,8 +150,9 @@ static void release(struct bt_nbdc *nbd)
 	free(nbd->calls);
 }
 
-/* The first connection says what the disk is like and whether it may have
- * more. */
+/* The first connection says what the disk is like and whether it may have more.
+ * Only where the server says that its connections see one cache may writes on
+ * one and a flush on another go together. */
 static void settle(struct bt_nbdc *nbd, bool read_only)
 {
 	const struct bt_log *log = nbd->node->env->log;
@@ -196,6 +202,7 @@ int bt_nbdc_prepare(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* Only the first connection is waited for; the others come when they come. */
 static int nbd_open(struct bt_node *node, const struct bt_args *args,
 		    uint32_t flags, struct blktap_error **err)
 {
@@ -220,6 +227,7 @@ static void nbd_close(struct bt_node *node)
 	release(node->data);
 }
 
+/* What init and allocate take, for a check that opens nothing. */
 static uint64_t nbd_get_memory(const struct bt_args *args, uint64_t size,
 			       uint32_t edges)
 {

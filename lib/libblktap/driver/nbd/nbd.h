@@ -19,7 +19,10 @@
  *   sent      the server has all of it             conn->sent, no order
  *
  * What a lost connection had (unsent and sent) goes to the head of ready and is
- * sent again, see bt_nbdc_drop for what that means. */
+ * sent again, see bt_nbdc_drop for what that means.
+ *
+ * The protocol is doc/proto.md of the NBD project; util/nbd-proto.h has its
+ * numbers, which are big-endian on the wire. */
 #ifndef BT_DRIVER_NBD_H
 #define BT_DRIVER_NBD_H
 
@@ -68,26 +71,27 @@ struct bt_nbdc_info {
 
 /* ---- calls ---------------------------------------------------------------- */
 
+/* Bytes of a read, counted from its beginning. */
 struct bt_nbdc_range {
 	uint32_t start, end;
 };
 
 struct bt_nbdc_call {
 	struct bt_list link;
-	struct bt_request *req;
+	struct bt_request *req; /* NULL while the call is free */
 	struct bt_nbdc_conn *conn; /* NULL while it is ready */
 	uint64_t cookie; /* another one each time it is sent */
 	uint64_t offset; /* on the wire: aligned */
 	uint32_t length;
 	uint16_t flags;
 	uint16_t type; /* enum bt_nbd_command */
-	bool is_sent;
-	uint8_t header[NBD_REQUEST_LEN];
+	bool is_sent; /* the last byte of it is with the system */
+	uint8_t header[NBD_REQUEST_LEN]; /* as it goes out */
 	uint64_t mark; /* FLUSH: the writes it covers */
 	uint64_t lost_ns; /* when it was first sent in vain; 0: never */
 	/* the reply so far */
 	int error;
-	bool has_status;
+	bool has_status; /* BLOCK_STATUS: its context has been told */
 	uint32_t range_count; /* READ: what has come, ascending, disjoint */
 	struct bt_nbdc_range ranges[BT_NBDC_RANGES];
 };
@@ -119,7 +123,7 @@ struct bt_nbdc_conn {
 	int fd; /* -1 while DOWN */
 	struct bt_watch watch;
 	struct bt_timer timer; /* DOWN: the next try; else what is too slow */
-	uint64_t backoff_ns;
+	uint64_t backoff_ns; /* what the next try waits; 0: none */
 	uint32_t address; /* the one in use */
 	bool has_replied; /* since it is up */
 	int first_error; /* of the first connection, while it is made */
@@ -128,7 +132,7 @@ struct bt_nbdc_conn {
 	bool no_zeroes; /* behind the answer to EXPORT_NAME */
 	struct bt_nbdc_info info;
 
-	struct bt_work send;
+	struct bt_work send; /* calls are on unsent: they go out together */
 	struct bt_list unsent, sent;
 	size_t sent_bytes; /* of the first unsent call */
 	uint32_t in_flight; /* calls on both lists */
@@ -168,20 +172,22 @@ struct bt_nbdc {
 	uint32_t address_count;
 	struct bt_nbdc_info info; /* of the first connection */
 	bool read_only;
-	bool fua_always;
-	bool fail_unflushed;
+	bool fua_always; /* unflushed=never */
+	bool fail_unflushed; /* unflushed=fail */
 	uint64_t reconnect_ns, timeout_ns;
 
 	struct bt_nbdc_conn *conns;
 	uint32_t conn_count;
-	uint32_t up;
+	uint32_t up; /* connections that take calls */
 	bool failing; /* down for longer than reconnect */
+	/* from the loss of the last one: reconnect_ns */
 	struct bt_timer deadline;
 
+	/* BT_NBDC_CALLS; those that are free are on free */
 	struct bt_nbdc_call *calls;
 	struct bt_list free, ready;
 	struct bt_list waiting; /* requests, by their link */
-	uint64_t next_cookie;
+	uint64_t next_cookie; /* counts sendings */
 	uint64_t written, flushed; /* generations, as an edge counts them */
 	int flush_error; /* what flushes fail with from now on */
 	uint64_t reconnects, replays, violations;
@@ -200,7 +206,8 @@ int bt_nbdc_resolve(struct bt_nbdc *nbd, struct blktap_error **err);
 int bt_nbdc_conn_init(struct bt_nbdc *nbd, struct bt_nbdc_conn *conn,
 		      uint32_t index);
 void bt_nbdc_conn_fini(struct bt_nbdc_conn *conn);
-/* Connects the first one, within the time limit. */
+/* Connects the first one, within the time limit. It may turn the loop, so other
+ * disks go on meanwhile. */
 int bt_nbdc_connect_first(struct bt_nbdc_conn *conn, struct blktap_error **err);
 /* Goes on with the greeting on a connected socket, which it owns. */
 int bt_nbdc_adopt(struct bt_nbdc_conn *conn, int fd);

@@ -1,8 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Replies, as hostile as a server can make them: every cookie must be that of a
- * call which was sent whole, every chunk must fit its command, no byte of a read
- * may come twice, and none may be missing at the end. Anything else ends the
- * connection, with the field and its value told. */
+ * call which was sent whole, every chunk must fit its command, no byte of a
+ * read may come twice, and none may be missing at the end. Anything else ends
+ * the connection, with the field and its value told.
+ *
+ * A reply is read in parts (enum bt_nbdc_part): a header with what its chunk
+ * begins with, whole in the buffer; then data, which goes on into the request's
+ * memory as it comes, or extents, eight bytes each. Functions return 1 where
+ * they went on, 0 where bytes are missing (of a header none has been taken
+ * then), or a negative errno, after which the connection is dropped and its
+ * calls are sent again elsewhere.
+ *
+ * Memory of a read that has been written to is harmless then: the request is
+ * not answered yet. */
 #include "driver/nbd/nbd.h"
 
 #include <errno.h>
@@ -36,6 +46,8 @@ struct chunk {
 
 /* ---- the call ------------------------------------------------------------- */
 
+/* The low byte of a cookie is the call, the rest the sending: an answer to an
+ * earlier one, on a connection that was lost, has another cookie. */
 static struct bt_nbdc_call *find(struct bt_nbdc_conn *conn, uint64_t cookie)
 {
 	struct bt_nbdc_call *call = &conn->nbd->calls[cookie % BT_NBDC_CALLS];
@@ -53,6 +65,8 @@ static struct bt_nbdc_call *find(struct bt_nbdc_conn *conn, uint64_t cookie)
 	return NULL;
 }
 
+/* Only numbers that the protocol has are passed on; any other is an I/O
+ * error. */
 static int to_errno(uint32_t error)
 {
 	switch (error) {
@@ -85,7 +99,8 @@ static int shutting_down(struct bt_nbdc_conn *conn)
 /* ---- what has come of a read ---------------------------------------------- */
 
 /* Notes [start, end); false where a part of it was there, or where there are
- * more gaps than any server leaves. */
+ * more gaps than any server leaves. Ranges are kept sorted, apart, and joined
+ * where they meet; a server that cuts a read in pieces in order needs one. */
 static bool add_range(struct bt_nbdc_call *call, uint32_t start, uint32_t end)
 {
 	struct bt_nbdc_range *r = call->ranges;
@@ -119,7 +134,8 @@ static bool add_range(struct bt_nbdc_call *call, uint32_t start, uint32_t end)
 }
 
 /* Whether [at, at + length) of the disk lies in the read and is new; *start is
- * where in the read it begins. */
+ * where in the read it begins. offset is used only when at has been found to be
+ * not before call->offset. */
 static int claim(struct bt_nbdc_conn *conn, const struct chunk *c, uint64_t at,
 		 uint64_t length, uint32_t *start)
 {
@@ -147,6 +163,8 @@ static int claim(struct bt_nbdc_conn *conn, const struct chunk *c, uint64_t at,
 
 /* ---- the end of a chunk --------------------------------------------------- */
 
+/* A read is whole where its one range is all of it; one that has an error may
+ * have come in part. */
 static int end_chunk(struct bt_nbdc_conn *conn)
 {
 	struct bt_nbdc_call *call = conn->call;
@@ -172,7 +190,8 @@ static int end_chunk(struct bt_nbdc_conn *conn)
 	return 1;
 }
 
-/* What follows goes to the read's memory. */
+/* What follows goes to the read's memory. The call's request keeps its memory
+ * until the call is answered, so what comes can go there. */
 static int begin_data(struct bt_nbdc_conn *conn, struct bt_nbdc_call *call,
 		      uint32_t start, uint32_t length)
 {
@@ -190,6 +209,7 @@ static int begin_data(struct bt_nbdc_conn *conn, struct bt_nbdc_call *call,
 
 /* ---- chunks --------------------------------------------------------------- */
 
+/* The chunk's first 8 bytes are the offset on the disk. */
 static int on_data(struct bt_nbdc_conn *conn, const struct chunk *c)
 {
 	uint32_t start;
@@ -198,6 +218,7 @@ static int on_data(struct bt_nbdc_conn *conn, const struct chunk *c)
 	return rc < 0 ? rc : begin_data(conn, c->call, start, c->length - 8);
 }
 
+/* All of it is here: 8 bytes of offset, 4 of length. */
 static int on_hole(struct bt_nbdc_conn *conn, const struct chunk *c)
 {
 	uint32_t length = bt_load_be32(c->data + 8), start;
@@ -212,6 +233,7 @@ static int on_hole(struct bt_nbdc_conn *conn, const struct chunk *c)
 	return end_chunk(conn);
 }
 
+/* One context was asked for, so one chunk of it may come. */
 static int on_status(struct bt_nbdc_conn *conn, const struct chunk *c)
 {
 	uint32_t id = bt_load_be32(c->data);
@@ -233,6 +255,8 @@ static int on_status(struct bt_nbdc_conn *conn, const struct chunk *c)
 	return 1;
 }
 
+/* Errors with an offset have 8 bytes more, which say nothing that the request
+ * could use. */
 static int on_error(struct bt_nbdc_conn *conn, const struct chunk *c)
 {
 	struct bt_nbdc *nbd = conn->nbd;
@@ -301,6 +325,8 @@ static int dispatch(struct bt_nbdc_conn *conn, const struct chunk *c)
 	}
 }
 
+/* length is not trusted with memory: only prefix decides how much has to be
+ * here, and ERROR_MAX is the most. */
 static int on_structured(struct bt_nbdc_conn *conn, const uint8_t *p,
 			 size_t have)
 {
@@ -338,6 +364,8 @@ static int on_structured(struct bt_nbdc_conn *conn, const uint8_t *p,
 
 /* ---- simple replies ------------------------------------------------------- */
 
+/* To a READ the data follows, as long as was asked for; after an error there is
+ * none. */
 static int on_simple(struct bt_nbdc_conn *conn, const uint8_t *p, size_t have)
 {
 	struct bt_nbdc_call *call;
@@ -367,6 +395,8 @@ static int on_simple(struct bt_nbdc_conn *conn, const uint8_t *p, size_t have)
 
 /* ---- the parser ----------------------------------------------------------- */
 
+/* Both kinds of reply may come on one connection: simple ones to what has no
+ * data to give. */
 static int take_header(struct bt_nbdc_conn *conn)
 {
 	const uint8_t *p = conn->buf + conn->pos;
@@ -383,6 +413,8 @@ static int take_header(struct bt_nbdc_conn *conn)
 	return bt_nbdc_broken(conn, "reply magic 0x%08x", magic);
 }
 
+/* What the system has put into the request's memory itself was counted in
+ * received (transfer.c). */
 static int take_data(struct bt_nbdc_conn *conn)
 {
 	uint64_t n = bt_min_u64(conn->left, conn->end - conn->pos);
@@ -395,7 +427,8 @@ static int take_data(struct bt_nbdc_conn *conn)
 }
 
 /* [start, end) of the disk, as far as it is in the request. What finds no room
- * is left out, and then all that follows. */
+ * is left out, and then all that follows. The server's extents may begin before
+ * the request (align) and end behind it. */
 static void add_extent(struct bt_nbdc_conn *conn, uint64_t start, uint64_t end,
 		       uint32_t flags)
 {
@@ -418,6 +451,7 @@ static void add_extent(struct bt_nbdc_conn *conn, uint64_t start, uint64_t end,
 	}
 }
 
+/* The last one may reach past the range, and nothing may follow it. */
 static int take_extent(struct bt_nbdc_conn *conn, const uint8_t *p)
 {
 	struct bt_nbdc_call *call = conn->call;
@@ -446,6 +480,8 @@ static void need_extent(struct bt_nbdc_conn *conn)
 		add_extent(conn, req->offset, req->offset + req->length, 0);
 }
 
+/* As many as are here; they are looked at one by one, so no reply needs memory
+ * by its length. */
 static int take_extents(struct bt_nbdc_conn *conn)
 {
 	int rc = 1;
@@ -461,6 +497,7 @@ static int take_extents(struct bt_nbdc_conn *conn)
 	return end_chunk(conn);
 }
 
+/* Called with new bytes in the buffer, or with none. */
 int bt_nbdc_parse(struct bt_nbdc_conn *conn)
 {
 	int rc = 1;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Bytes: calls go out from the requests' own memory, as many as there are in one
  * system call; what is read comes into that memory, with the beginning of the
- * next reply behind it in the same system call. */
+ * next reply behind it in the same system call.
+ *
+ * No call is held back for others: bt_nbdc_send runs once a turn, for all that
+ * was assigned in it. */
 #include "driver/nbd/nbd.h"
 
 #include <errno.h>
@@ -16,6 +19,7 @@
 
 /* ---- out ------------------------------------------------------------------ */
 
+/* Only a WRITE brings data along. */
 static uint64_t call_bytes(const struct bt_nbdc_call *call)
 {
 	return NBD_REQUEST_LEN +
@@ -45,6 +49,8 @@ static uint64_t add_call(struct bt_nbdc_call *call, uint64_t skip,
 	return bytes + covered;
 }
 
+/* Ends with a call that does not fit whole: what follows must not go out before
+ * its rest. */
 static uint32_t collect(struct bt_nbdc_conn *conn, struct iovec *iov)
 {
 	uint64_t skip = conn->sent_bytes;
@@ -63,6 +69,8 @@ static uint32_t collect(struct bt_nbdc_conn *conn, struct iovec *iov)
 	return n;
 }
 
+/* n bytes more have gone. sent_bytes is how much of the first unsent call they
+ * reach. */
 static void sent(struct bt_nbdc_conn *conn, uint64_t n)
 {
 	conn->active_ns = bt_loop_now(conn->nbd->loop);
@@ -81,6 +89,8 @@ static void sent(struct bt_nbdc_conn *conn, uint64_t n)
 	conn->sent_bytes = (size_t)n;
 }
 
+/* Until nothing is left or the socket is full; then EPOLLOUT brings it back
+ * (on_event). A call that was sent in part stays first on its list. */
 void bt_nbdc_send(struct bt_work *work)
 {
 	struct bt_nbdc_conn *conn =
@@ -110,7 +120,9 @@ void bt_nbdc_send(struct bt_work *work)
 
 /* ---- in ------------------------------------------------------------------- */
 
-/* Where the next bytes go: the rest of a payload, then the buffer. */
+/* Where the next bytes go: the rest of a payload, then the buffer. Where the
+ * payload takes more entries than there are, the buffer comes with a later
+ * read. */
 static uint32_t prepare(struct bt_nbdc_conn *conn, struct iovec *iov)
 {
 	uint64_t covered = 0;
@@ -131,6 +143,8 @@ static uint32_t prepare(struct bt_nbdc_conn *conn, struct iovec *iov)
 	return n + 1;
 }
 
+/* active_ns: the server is not silent. What went to the request's memory is not
+ * in the buffer. */
 static void received(struct bt_nbdc_conn *conn, uint64_t n)
 {
 	uint64_t direct;
@@ -169,6 +183,9 @@ static ssize_t read_some(struct bt_nbdc_conn *conn)
 	return n < 0 ? 0 : n;
 }
 
+/* What is in the buffer goes first: the last bytes of a handshake may have had
+ * some of it behind. A server that sends faster than we take gets READS_A_TURN,
+ * and then the loop's other work has its turn. */
 void bt_nbdc_receive(struct bt_nbdc_conn *conn)
 {
 	ssize_t n = 1;

@@ -62,12 +62,14 @@ static char *decode(const char *from, size_t len)
 	return out;
 }
 
+/* The whole text is told, and what it should be like. */
 static int bad(const char *text, struct blktap_error **err, const char *why)
 {
 	return bt_fail(err, -EINVAL, EXAMPLE, "nbd: '%s': %s", text, why);
 }
 
-/* ?name=value&name=value: socket is what is looked for. */
+/* ?name=value&name=value: socket is what is looked for. A second socket is
+ * refused: nobody knows which one was meant. */
 static int parse_query(const char *text, const char *query,
 		       struct bt_nbdc_uri *uri, struct blktap_error **err)
 {
@@ -88,7 +90,8 @@ static int parse_query(const char *text, const char *query,
 	return 0;
 }
 
-/* [user@]host[:port], [user@][IPv6][:port] */
+/* [user@]host[:port], [user@][IPv6][:port] The user's name is not used. An
+ * address in brackets may hold colons. */
 static int parse_authority(const char *text, const char *at, size_t len,
 			   struct bt_nbdc_uri *uri, struct blktap_error **err)
 {
@@ -154,6 +157,7 @@ static int find_scheme(const char *text, const char **rest, bool *is_unix,
 	return bad(text, err, "is not the URI of an NBD export");
 }
 
+/* A path that is too long would be cut by the system, and lead elsewhere. */
 static int check_unix(const char *text, const struct bt_nbdc_uri *uri,
 		      struct blktap_error **err)
 {
@@ -167,6 +171,7 @@ static int check_unix(const char *text, const struct bt_nbdc_uri *uri,
 	return 0;
 }
 
+/* What has been read is in uri also where this fails: the caller frees it. */
 static int parse(const char *text, struct bt_nbdc_uri *uri,
 		 struct blktap_error **err)
 {
