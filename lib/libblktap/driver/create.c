@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Writing a new image's file, in the directory it will be in but under another
+ * name (image/create.c). An end by the user is asked for between pieces, so it
+ * never has to wait longer than one takes. */
 #include "driver/create.h"
 
 #include <errno.h>
@@ -18,6 +21,7 @@ int bt_create_progress(const struct bt_create *create, uint64_t done,
 	return create->progress(create->opaque, done, total) ? -ECANCELED : 0;
 }
 
+/* Buffered: the descriptor is without O_DIRECT. */
 int bt_create_write(const struct bt_create *create, uint64_t offset,
 		    const void *buf, size_t length)
 {
@@ -37,6 +41,8 @@ int bt_create_write(const struct bt_create *create, uint64_t offset,
 	return 0;
 }
 
+/* posix_fallocate gives an error number and leaves errno alone. EINTR: the
+ * piece is tried again. */
 int bt_create_reserve(const struct bt_create *create, uint64_t bytes,
 		      uint64_t total)
 {

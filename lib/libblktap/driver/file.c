@@ -23,6 +23,8 @@
 #define PIECE 65536u /* of a blocking transfer */
 #define MAX_ALIGN 4096u
 
+/* The hint is for what is usual; bt_fail keeps an error that is there
+ * already. */
 int bt_image_file_fail(const char *path, int rc, struct blktap_error **err)
 {
 	char text[BT_STRERROR_MAX];
@@ -43,6 +45,9 @@ int bt_image_file_fail(const char *path, int rc, struct blktap_error **err)
 	return bt_fail(err, rc, hint, "%s: %s", path, bt_strerror(rc, text));
 }
 
+/* EINVAL of open says that the file system has no O_DIRECT: then without, and
+ * *direct says so. What is neither file nor device is refused before it is
+ * opened, as opening alone can have effects. */
 static int open_fd(const char *path, bool read_only, bool *direct)
 {
 	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
@@ -62,6 +67,7 @@ static int open_fd(const char *path, bool read_only, bool *direct)
 	return fd < 0 ? -errno : fd;
 }
 
+/* A directory can be opened for reading, so it is refused here. */
 static int find_size(struct bt_image_file *f, int fd)
 {
 	struct stat st;
@@ -77,6 +83,8 @@ static int find_size(struct bt_image_file *f, int fd)
 	return S_ISREG(st.st_mode) ? 0 : -EMEDIUMTYPE;
 }
 
+/* What bt_image_lock says is kept, as it knows more than the errno. streams:
+ * the engine may begin with writing out early (engine/plain.c). */
 int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 		       const char *path, uint32_t flags, bool read_only,
 		       struct blktap_error **err)
@@ -107,6 +115,7 @@ int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 	return 0;
 }
 
+/* Unlocked first, see lock.h. */
 void bt_image_file_close(struct bt_image_file *f)
 {
 	int fd = f->file.fd;
@@ -116,6 +125,7 @@ void bt_image_file_close(struct bt_image_file *f)
 	close(fd);
 }
 
+/* A device has no time of change that would mean anything. */
 int bt_image_file_stamp(const struct bt_node *node, struct bt_stamp *stamp)
 {
 	const struct bt_image_file *f = node->data;
@@ -131,6 +141,8 @@ int bt_image_file_stamp(const struct bt_node *node, struct bt_stamp *stamp)
 	return 0;
 }
 
+/* For a moment there is no lock at all: another program may come in between,
+ * and then this fails, with nothing locked. */
 int bt_image_file_relock(struct bt_node *node, enum bt_lock_mode mode,
 			 struct blktap_error **err)
 {
@@ -147,6 +159,8 @@ int bt_image_file_relock(struct bt_node *node, enum bt_lock_mode mode,
 	return rc;
 }
 
+/* The engine asks anew what the descriptor wants; what its owner has set of the
+ * file is kept. Nothing may be in flight. */
 int bt_image_file_drop_direct(struct bt_image_file *f,
 			      struct blktap_error **err)
 {
@@ -191,6 +205,7 @@ static ssize_t pread_all(int fd, char *buf, size_t length, uint64_t offset)
 	return (ssize_t)done;
 }
 
+/* Short writes go on; an error tells nothing of how much was written. */
 static int pwrite_all(int fd, const char *buf, size_t length, uint64_t offset)
 {
 	size_t done = 0;
@@ -208,7 +223,9 @@ static int pwrite_all(int fd, const char *buf, size_t length, uint64_t offset)
 	return 0;
 }
 
-/* A piece through a buffer that O_DIRECT takes; in is NULL for a read. */
+/* A piece through a buffer that O_DIRECT takes; in is NULL for a read. Bytes
+ * around it that are read and written back are what they were: nothing else is
+ * under way there, as the blocking calls are for such times. */
 static int move_piece(struct bt_image_file *f, char *buffer, uint64_t offset,
 		      size_t length, void *out, const void *in)
 {
@@ -230,6 +247,7 @@ static int move_piece(struct bt_image_file *f, char *buffer, uint64_t offset,
 	return pwrite_all(f->file.fd, buffer, (size_t)(to - from), from);
 }
 
+/* out for a read, in for a write; exactly one of the two. */
 static int move(struct bt_image_file *f, uint64_t offset, size_t length,
 		char *out, const char *in)
 {
@@ -270,11 +288,15 @@ int bt_image_file_write(struct bt_image_file *f, uint64_t offset,
 	return move(f, offset, length, NULL, buf);
 }
 
+/* Data and length; times of the file do not matter. */
 int bt_image_file_sync(struct bt_image_file *f)
 {
 	return fdatasync(f->file.fd) < 0 ? -errno : 0;
 }
 
+/* lseek moves the descriptor's offset, which nobody uses. ENXIO: behind at
+ * there is no data up to the end. A file that changes meanwhile may give a hole
+ * that is none any more: an answer of this moment. */
 uint64_t bt_image_file_extent(const struct bt_image_file *f, uint64_t at,
 			      uint64_t end, bool *hole)
 {

@@ -28,6 +28,8 @@ static const enum permission writer_uses[] = { CONSISTENT_READ, WRITE, RESIZE };
 static const enum permission reader_uses[] = { CONSISTENT_READ };
 static const enum permission unshared[] = { WRITE, RESIZE };
 
+/* A read lock: any number of processes may have the byte, and F_OFD_GETLK with
+ * a write lock finds each of them. */
 static int lock_byte(int fd, int byte)
 {
 	struct flock fl = {
@@ -55,6 +57,7 @@ static int probe_byte(int fd, int byte)
 	return fl.l_type == F_UNLCK ? 0 : -EBUSY;
 }
 
+/* The bytes of a list of permissions, until one fails. */
 static int each(int fd, const enum permission *list, size_t count, int base,
 		int (*fn)(int fd, int byte))
 {
@@ -66,6 +69,8 @@ static int each(int fd, const enum permission *list, size_t count, int base,
 	return rc;
 }
 
+/* Of the file, uses first, then what is not shared; then the look at the
+ * others'. The order is what keeps two from both being let in. */
 static int take(int fd, const enum permission *uses, size_t count)
 {
 	size_t n = BT_ARRAY_SIZE(unshared);
@@ -81,6 +86,8 @@ static int take(int fd, const enum permission *uses, size_t count)
 	return rc;
 }
 
+/* Locks that were taken before a refusal go with the descriptor, which the
+ * caller closes (or by bt_image_unlock). */
 int bt_image_lock(int fd, bool writable, const char *name,
 		  const struct bt_log *log, struct blktap_error **err)
 {
@@ -103,6 +110,8 @@ int bt_image_lock(int fd, bool writable, const char *name,
 	return 0;
 }
 
+/* Both ranges in one piece, from the first byte that can be locked to behind
+ * the last. */
 void bt_image_unlock(int fd)
 {
 	struct flock fl = {

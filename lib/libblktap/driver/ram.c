@@ -26,6 +26,7 @@ static const struct blktap_param ram_params[] = {
 	{ .name = NULL },
 };
 
+/* The size of a file is for those who want a disk as large as an image. */
 static int find_size(const char *text, uint64_t *size,
 		     struct blktap_error **err)
 {
@@ -71,6 +72,8 @@ static uint64_t ram_get_memory(const struct bt_args *args, uint64_t size,
 	return sizeof(struct ram) + size;
 }
 
+/* Address space alone: NORESERVE, so a disk may be larger than memory as long
+ * as it is not filled. When memory ends, the system ends the process. */
 static int ram_open(struct bt_node *node, const struct bt_args *args,
 		    uint32_t flags, struct blktap_error **err)
 {
@@ -121,6 +124,8 @@ static void clear(struct ram *ram, uint64_t offset, uint64_t length)
 	memset(ram->memory + last, 0, end - last);
 }
 
+/* Completed inside of the call: bt_request_complete does not nest
+ * (port/port.c). */
 static void ram_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct ram *ram = node->data;

@@ -93,6 +93,7 @@ static void raw_close(struct bt_node *node)
 	bt_image_file_close(&raw->file);
 }
 
+/* A PREFETCH fills the page cache, which O_DIRECT does not look at. */
 static void raw_get_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct raw *raw = node->data;
@@ -111,6 +112,7 @@ static void raw_get_limits(struct bt_node *node, struct bt_limits *limits)
 		limits->operations &= ~(1u << BLKTAP_OP_PREFETCH);
 }
 
+/* What a flush failed with once is kept: see the top. */
 static int map_error(struct raw *raw, const struct bt_io *io,
 		     struct bt_request *req, int error)
 {
@@ -140,6 +142,8 @@ static void raw_done(struct bt_io *io, int error)
 	bt_request_complete(req, error);
 }
 
+/* FUA is passed on whatever the operation is; the engine knows it for writes
+ * alone. */
 static void submit_io(struct raw *raw, struct bt_request *req, enum bt_io_op op)
 {
 	struct raw_frame *frame = bt_request_frame(req);
@@ -156,6 +160,9 @@ static void submit_io(struct raw *raw, struct bt_request *req, enum bt_io_op op)
 	bt_engine_submit(io);
 }
 
+/* FAST_ONLY: not where it could be slower than writing. A file makes a hole or
+ * reserved space at once; a device may write every block. A file system that
+ * once said that it cannot zero a range is not asked again. */
 static void write_zeroes(struct raw *raw, struct bt_request *req)
 {
 	bool slow_device = raw->file.is_device && req->flags & BLKTAP_FAST_ONLY;
@@ -170,6 +177,7 @@ static void write_zeroes(struct raw *raw, struct bt_request *req)
 		submit_io(raw, req, BT_IO_ZERO);
 }
 
+/* flush_error is for good: see the top. */
 static void flush(struct raw *raw, struct bt_request *req)
 {
 	if (raw->flush_error)
@@ -180,6 +188,8 @@ static void flush(struct raw *raw, struct bt_request *req)
 		submit_io(raw, req, BT_IO_SYNC);
 }
 
+/* Blocks for the time of some lseeks; the file system has this in memory as a
+ * rule. */
 static void block_status(struct raw *raw, struct bt_request *req)
 {
 	uint64_t at = req->offset, end = req->offset + req->length;
@@ -200,6 +210,7 @@ static void block_status(struct raw *raw, struct bt_request *req)
 	bt_request_complete(req, 0);
 }
 
+/* The kernel reads ahead by itself: this does not wait for it. */
 static void prefetch(struct raw *raw, struct bt_request *req)
 {
 	int rc = posix_fadvise(raw->file.file.fd, (off_t)req->offset,
@@ -262,6 +273,7 @@ static void raw_get_status(struct bt_node *node, struct bt_json *json,
 	bt_json_object_end(json);
 }
 
+/* What is new is a hole. fsync, as the length is what has to be on disk. */
 static int raw_grow(struct bt_node *node, uint64_t size,
 		    struct blktap_error **err)
 {

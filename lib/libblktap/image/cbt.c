@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Logs of changed blocks: 48 bytes of header in the byte order of the machine, then
  * the bits. A log gets its name when it is whole and on disk; the header is
- * overwritten in its place, in one sector, and bits are only ever added there. */
+ * overwritten in its place, in one sector, and bits are only ever added there.
+ *
+ *   0 parent, a uuid   16 child, a uuid   32 consistent, 32 bits
+ *   40 length, 64 bits   48 the bits
+ *
+ * consistent and length are in the machine's order, as the programs that made
+ * the format stored them. Bit i is (1 << i % 8) of byte i / 8, for
+ * BLKTAP_CBT_BLOCK bytes of the disk. A bit that is set too much costs a copy,
+ * one that lacks loses data: so what is cut short may only add. */
 #include <blktap/cbt.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +40,7 @@ static int fail(const char *path, int rc, struct blktap_error **err)
 		  : 0;
 }
 
+/* Bytes of the bits, counted without a sum that could wrap. */
 static size_t map_size(uint64_t length)
 {
 	uint64_t bits =
@@ -40,6 +49,7 @@ static size_t map_size(uint64_t length)
 	return (size_t)((bits + 7) / 8);
 }
 
+/* The bytes between the fields are zero. */
 static void encode(const struct blktap_cbt_info *info, uint8_t *p)
 {
 	memset(p, 0, HEADER);
@@ -68,6 +78,7 @@ static int read_at(int fd, void *buf, size_t len, uint64_t offset)
 	return 0;
 }
 
+/* Within the file as it is: its length was checked or set before. */
 static int write_at(int fd, const void *buf, size_t len, uint64_t offset)
 {
 	const char *from = buf;
@@ -86,6 +97,8 @@ static int write_at(int fd, const void *buf, size_t len, uint64_t offset)
 	return 0;
 }
 
+/* The length is bounded before memory is taken by it, and the file must have
+ * the bits. A longer file is taken: what lies behind is nobody's. */
 static int check(const char *path, int fd, const struct blktap_cbt_info *info,
 		 struct blktap_error **err)
 {
@@ -136,7 +149,9 @@ static int open_log(const char *path, int flags, int *fd,
 	return rc;
 }
 
-/* A new file under path, whole or not at all. */
+/* A new file under path, whole or not at all. Written beside it, synced,
+ * renamed, and the directory synced. Bits behind map are a hole, and read as
+ * 0. */
 static int replace(const char *path, const struct blktap_cbt_info *info,
 		   const void *map, size_t size, struct blktap_error **err)
 {
@@ -193,6 +208,7 @@ int blktap_cbt_get_info(const char *path, struct blktap_cbt_info *info,
 	return 0;
 }
 
+/* On failure there is no map to be freed. */
 static int read_map(const char *path, int fd, uint64_t length, void **map,
 		    size_t *size, struct blktap_error **err)
 {
@@ -219,7 +235,9 @@ int blktap_cbt_read_map(const char *path, void **map, size_t *size,
 	return rc;
 }
 
-/* Bits of another length; those past its end are dropped. */
+/* Bits of another length; those past its end are dropped. Bits past the end
+ * would mean blocks that are not there, and would be those of new ones when the
+ * disk grows again. */
 static int set_length(const char *path, int fd,
 		      const struct blktap_cbt_info *info, uint64_t old,
 		      struct blktap_error **err)
@@ -241,6 +259,8 @@ static int set_length(const char *path, int fd,
 	return rc;
 }
 
+/* The header is one write within a sector; only another length takes a new
+ * file. */
 int blktap_cbt_set_info(const char *path, const struct blktap_cbt_info *info,
 			struct blktap_error **err)
 {
@@ -288,6 +308,8 @@ static int add_map(const char *path, int fd, const uint8_t *from, size_t n,
 	return fail(path, rc, err);
 }
 
+/* The parent's bits go into the child's, and the parent is only read. n bytes
+ * of it fit: its disk is not the larger one. */
 int blktap_cbt_coalesce(const char *parent, const char *child,
 			struct blktap_error **err)
 {

@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* New images: checked, written under another name, synced, renamed. */
+/* New images: checked, written under another name, synced, renamed.
+ *
+ *   1. is there something by that name, and may it be replaced
+ *   2. what is below it: is it there, in that format, and how large
+ *   3. written to NAME.new-PID-N in the same directory, synced
+ *   4. renamed to NAME, and the directory synced
+ *
+ * A crash leaves NAME as it was, or whole; at worst a file of the other name
+ * stays. */
 #include <blktap/image.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +47,7 @@ void blktap_image_options_init_sized(struct blktap_image_options *options,
 	bt_options_fill(options, size, &all, sizeof(all));
 }
 
+/* bt_fail keeps what was said before. */
 static int fail_errno(const char *path, int rc, struct blktap_error **err)
 {
 	char text[BT_STRERROR_MAX];
@@ -46,6 +55,7 @@ static int fail_errno(const char *path, int rc, struct blktap_error **err)
 	return bt_fail(err, rc, NULL, "%s: %s", path, bt_strerror(rc, text));
 }
 
+/* extra points into the copy of the text, which is cut at its commas. */
 static int read_extra(struct making *m, const char *text,
 		      struct blktap_error **err)
 {
@@ -97,7 +107,9 @@ static int check_replaced(const struct making *m, const struct bt_node *node,
 	return rc;
 }
 
-/* What stands below must be there, in the format given; its size may be ours. */
+/* What stands below must be there, in the format given; its size may be ours.
+ * With a loop and an engine of its own, as there is no context here. The whole
+ * chain is opened: one that cannot be would make an image that cannot be. */
 static int look_at_backing(struct making *m, struct blktap_error **err)
 {
 	struct bt_env env = { .log = NULL };
@@ -135,6 +147,8 @@ static int look_at_backing(struct making *m, struct blktap_error **err)
 	return rc;
 }
 
+/* The name is looked up from the new image's directory, and recorded as it was
+ * given. */
 static int read_backing(struct making *m,
 			const struct blktap_image_options *options,
 			struct blktap_error **err)
@@ -166,7 +180,9 @@ static int read_backing(struct making *m,
 	return look_at_backing(m, err);
 }
 
-/* A device has the image where it is. Its names are links as a rule. */
+/* A device has the image where it is; its names are links as a rule. Any other link is
+ * not replaced, as its file might be somebody's. Whether the name is free is asked
+ * again by the rename. */
 static int check_target(struct making *m, struct blktap_error **err)
 {
 	const char *path = m->create.path;
@@ -187,6 +203,8 @@ static int check_target(struct making *m, struct blktap_error **err)
 	return 0;
 }
 
+/* O_EXCL, so nobody's file is written over; the number is for what a killed
+ * process of the same id left. */
 static int open_temporary(struct making *m, struct blktap_error **err)
 {
 	int i, rc = -EEXIST;
@@ -211,6 +229,7 @@ static int open_temporary(struct making *m, struct blktap_error **err)
 	return rc;
 }
 
+/* NOREPLACE settles who comes first where two make the same image. */
 static int put_in_place(struct making *m)
 {
 	const char *path = m->create.path;
@@ -258,6 +277,7 @@ static int write_device(struct making *m, struct blktap_error **err)
 	return rc;
 }
 
+/* The file goes where anything fails before it has its name. */
 static int write_image(struct making *m, struct blktap_error **err)
 {
 	int rc = open_temporary(m, err);
@@ -276,6 +296,7 @@ static int write_image(struct making *m, struct blktap_error **err)
 	return rc;
 }
 
+/* What costs nothing is looked at first. */
 static int make(struct making *m, const struct blktap_image_options *options,
 		struct blktap_error **err)
 {
@@ -300,6 +321,8 @@ int blktap_image_create(const char *format, const char *path,
 	return bt_image_create_over(format, path, options, NULL, err);
 }
 
+/* options may be shorter than ours, from a program that was built earlier: what
+ * it has not got is the default. */
 int bt_image_create_over(const char *format, const char *path,
 			 const struct blktap_image_options *options,
 			 const char *below, struct blktap_error **err)

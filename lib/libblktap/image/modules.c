@@ -28,6 +28,8 @@ int blktap_modules_create(struct blktap_modules **out,
 	return 0;
 }
 
+/* The class is code and data of the library, so it goes first. No node of it is
+ * left: a set outlives the contexts that it was given to. */
 static void unload(struct bt_foreign *f)
 {
 	void *library = f->library;
@@ -50,6 +52,8 @@ void blktap_modules_destroy(struct blktap_modules *modules)
 
 /* ---- one file --------------------------------------------------------------- */
 
+/* By the open descriptor, so that what was looked at is what is used. Root or
+ * ourselves: nobody else may be able to write to it. */
 static int check_owner(int fd, bool directory, const char *path,
 		       struct blktap_error **err)
 {
@@ -69,6 +73,7 @@ static int check_owner(int fd, bool directory, const char *path,
 	return 0;
 }
 
+/* Names are one space: our own classes, and those of the set. */
 static bool is_taken(const struct blktap_modules *modules, const char *name)
 {
 	const struct blktap_class *cls = NULL;
@@ -79,6 +84,8 @@ static bool is_taken(const struct blktap_modules *modules, const char *name)
 	return blktap_class_find(name) != NULL;
 }
 
+/* The library runs code when it is loaded; what it exports is looked at only
+ * now, and checked in module/foreign.c. */
 static int take_symbol(struct blktap_modules *modules, void *library, int fd,
 		       const char *path, struct blktap_error **err)
 {
@@ -160,6 +167,7 @@ static int load_file(struct blktap_modules *modules, int dir,
 
 /* ---- the directory ---------------------------------------------------------- */
 
+/* Hidden files are left out, as editors and packagers leave some. */
 static int is_module(const struct dirent *entry)
 {
 	size_t len = strlen(entry->d_name);
@@ -168,6 +176,8 @@ static int is_module(const struct dirent *entry)
 	       !strcmp(entry->d_name + len - 3, ".so");
 }
 
+/* In the order of their names, so that every run gives the same. All of them or
+ * none: what this call loaded goes again. */
 static int load_all(struct blktap_modules *modules, int dir,
 		    const char *directory, struct blktap_error **err)
 {
@@ -193,6 +203,7 @@ static int load_all(struct blktap_modules *modules, int dir,
 	return rc;
 }
 
+/* The directory first: whoever can write to it could put any file there. */
 int blktap_modules_load(struct blktap_modules *modules, const char *directory,
 			struct blktap_error **err)
 {

@@ -84,6 +84,8 @@ char *bt_image_spec_of(const struct bt_node *node)
 	return strdup(node->name);
 }
 
+/* A module is no image: it stands on nodes that a spec cannot name. child is
+ * what stands on it, or NULL. */
 static int open_one(struct bt_env *env, const char *spec, uint32_t flags,
 		    const struct bt_node *child, const char *format,
 		    struct bt_node **out, struct blktap_error **err)
@@ -135,6 +137,8 @@ int bt_image_open_one(struct bt_env *env, const char *spec, uint32_t flags,
 	return open_one(env, spec, flags, NULL, NULL, out, err);
 }
 
+/* By the file and not by its name: two names may lead to one file. What has no
+ * file has no place in a loop. */
 static int chain_add(struct chain *chain, struct bt_node *node,
 		     struct blktap_error **err)
 {
@@ -159,7 +163,9 @@ static int chain_add(struct chain *chain, struct bt_node *node,
 	return 0;
 }
 
-/* Before the parent is opened: its own lock would hide the loop. */
+/* Before the parent is opened: its own lock would hide the loop. Where the
+ * parent's spec is type:path; a spec in the other form has no file behind its
+ * first colon, and its own open tells. */
 static int check_loop(const struct chain *chain, const char *spec,
 		      struct blktap_error **err)
 {
@@ -183,7 +189,8 @@ static int check_loop(const struct chain *chain, const char *spec,
 }
 
 /* Opens what the last image of the chain stands on; *more is false where it
- * stands alone. */
+ * stands alone. A parent is always read-only, whatever the leaf is: others may
+ * stand on it. */
 static int open_parent(struct bt_env *env, struct chain *chain, uint32_t flags,
 		       bool *more, struct blktap_error **err)
 {
@@ -211,6 +218,7 @@ static int open_parent(struct bt_env *env, struct chain *chain, uint32_t flags,
 	return chain_add(chain, parent, err);
 }
 
+/* From the bottom up, as each node's limits come from those below. */
 static int plan(const struct chain *chain, struct blktap_error **err)
 {
 	uint32_t i;
@@ -221,7 +229,10 @@ static int plan(const struct chain *chain, struct blktap_error **err)
 	return rc;
 }
 
-/* Opens all that top, which is open, stands on. */
+/* Opens all that top, which is open, stands on. Flags that are about this
+ * opening alone (force, the leaf's own) stay the leaf's; those for all images
+ * of the chain are handed on. On failure what was opened is linked, and
+ * destroyed with top. */
 static int open_chain(struct bt_node *top, uint32_t flags,
 		      struct blktap_error **err)
 {
@@ -239,6 +250,7 @@ static int open_chain(struct bt_node *top, uint32_t flags,
 	return rc;
 }
 
+/* format is for images that record none, like the argument backing_format. */
 int bt_image_open_base(struct bt_env *env, const char *spec, uint32_t flags,
 		       const char *format, struct bt_node **out,
 		       struct blktap_error **err)
@@ -265,6 +277,8 @@ int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 	return bt_image_open_base(env, spec, flags, NULL, out, err);
 }
 
+/* Where the graph has linked something below it, that is its parent, and the
+ * image's own word is not asked. */
 int bt_image_open_node(struct bt_node *node, uint32_t flags,
 		       struct blktap_error **err)
 {

@@ -10,6 +10,7 @@
 
 #define SECTOR 512u
 
+/* length is whole sectors, as every disk has. */
 static int grow(struct bt_node *node, uint64_t length, bool exact,
 		struct blktap_error **err)
 {
@@ -33,6 +34,9 @@ static int grow(struct bt_node *node, uint64_t length, bool exact,
 	return node->cls->grow(node, length, err);
 }
 
+/* Opens the image by itself, with its lock, so it fails where somebody has it
+ * open. The node is closed whatever came of it: its class may have moved tables
+ * (cls->grow). */
 int bt_image_grow(const char *spec, uint64_t length, bool exact,
 		  struct blktap_error **err)
 {

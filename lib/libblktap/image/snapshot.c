@@ -58,6 +58,8 @@ static char *next_name(const char *path)
 	return NULL;
 }
 
+/* Its images must be able to say what they stand on, and there must be a way to
+ * make one. */
 static int check_class(const struct blktap_class *cls, const char *spec,
 		       struct blktap_error **err)
 {
@@ -70,6 +72,8 @@ static int check_class(const struct blktap_class *cls, const char *spec,
 		       cls->name);
 }
 
+/* The path is the class's first argument. A link is refused: renaming would
+ * replace the link and leave the file. */
 static int find_names(struct bt_snapshot *s, const struct bt_args *args,
 		      const struct blktap_class *cls, const char *name,
 		      struct blktap_error **err)
@@ -130,6 +134,7 @@ static int take_owner(const struct bt_snapshot *s, const char *child)
 	return chmod(child, st.st_mode & 07777) < 0 ? -errno : 0;
 }
 
+/* The moment of change is the rename. */
 static int swap_names(const struct bt_snapshot *s, const char *child,
 		      struct blktap_error **err)
 {
@@ -144,6 +149,9 @@ static int swap_names(const struct bt_snapshot *s, const char *child,
 	return rc < 0 ? fail_errno(s->path, rc, err) : 0;
 }
 
+/* link() fails where the name is taken, so no file of that name is lost. What
+ * was made is taken back on any failure; where FILE has changed already,
+ * undoing renames NAME over it. */
 static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,
 		      const char *below, uint64_t length,
 		      struct blktap_error **err)
@@ -174,6 +182,7 @@ static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,
 	return rc;
 }
 
+/* Opens nothing of the running disk; files and names alone. */
 int bt_snapshot_make(const char *spec, const char *name, uint64_t length,
 		     struct bt_snapshot *s, struct blktap_error **err)
 {
@@ -197,6 +206,8 @@ int bt_snapshot_make(const char *spec, const char *name, uint64_t length,
 	return rc;
 }
 
+/* At whatever step it stopped: with both names on one file only the new name
+ * goes. */
 int bt_snapshot_undo(const struct bt_snapshot *s)
 {
 	struct stat a, b;

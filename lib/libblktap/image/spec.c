@@ -4,7 +4,9 @@
  *   type:path                     the rest is the first argument, as it stands
  *   class(value, name=value, ..)  values are bare words or "strings"; in a
  *                                 string, \" \\ and \n are escapes
- */
+ *
+ * A spec is text from a command line, a toolstack or an image; its path is
+ * taken as it stands. Nothing is opened here. */
 #include "image/image.h"
 
 #include <ctype.h>
@@ -19,6 +21,8 @@
 
 #define NAME_MAX_BYTES 64u
 
+/* isalnum of an unsigned char, as a negative one would be outside of its
+ * table. */
 static size_t name_length(const char *text)
 {
 	size_t n = 0;
@@ -29,6 +33,8 @@ static size_t name_length(const char *text)
 	return n;
 }
 
+/* A name that is nearly right gets the right one as a hint, any other the
+ * list. */
 int bt_image_unknown_type(const char *name, struct blktap_error **err)
 {
 	static const char *const reserved[] = { "sync", "vmdk", "vhdsync" };
@@ -62,6 +68,7 @@ int bt_image_unknown_type(const char *name, struct blktap_error **err)
 	return rc;
 }
 
+/* The name is copied, since it has no end of its own. */
 static int find_class(const char *spec, size_t len,
 		      const struct blktap_class **out,
 		      struct blktap_error **err)
@@ -84,6 +91,8 @@ static void skip_space(const char **at)
 		(*at)++;
 }
 
+/* *at is moved behind the closing quote. A backslash before anything else than
+ * n stands for what follows. */
 static int read_string(const char **at, struct bt_strbuf *out,
 		       struct blktap_error **err)
 {
@@ -104,6 +113,7 @@ static int read_string(const char **at, struct bt_strbuf *out,
 	return 0;
 }
 
+/* A bare word ends where the language could go on. */
 static int read_value(const char **at, struct bt_strbuf *out,
 		      struct blktap_error **err)
 {
@@ -121,7 +131,8 @@ static int read_value(const char **at, struct bt_strbuf *out,
 	return 0;
 }
 
-/* [name=]value */
+/* [name=]value: by its place, as long as none has been named; what is set twice
+ * is refused by bt_args_set. */
 static int read_argument(const char **at, struct bt_args *args, uint32_t index,
 			 bool *named, struct blktap_error **err)
 {
@@ -201,6 +212,8 @@ int bt_spec_parse(const char *spec, const struct blktap_class **cls,
 	return rc < 0 ? rc : bt_spec_parse_as(*cls, spec, args, err);
 }
 
+/* In type:path nothing is an escape and nothing ends the path, so every path
+ * can be written so. */
 int bt_spec_parse_as(const struct blktap_class *cls, const char *spec,
 		     struct bt_args **args, struct blktap_error **err)
 {

@@ -55,6 +55,7 @@ const struct blktap_class *blktap_class_next(
 	return NULL;
 }
 
+/* By a class's name or one of its aliases. */
 const struct blktap_class *blktap_class_find(const char *name)
 {
 	size_t i;

@@ -43,6 +43,7 @@ static int fail_at(const struct xchain *x, int rc, const char *what,
 		       "%s: line %u: %s", x->path, x->line, what);
 }
 
+/* At most TEXT_MAX bytes. O_NONBLOCK, as the name may be that of a FIFO. */
 static int read_text(const char *path, char **out, struct blktap_error **err)
 {
 	char text[BT_STRERROR_MAX];
@@ -86,7 +87,7 @@ static char *make_spec(const struct xchain *x, const char *image)
 }
 
 /* Whether something may lie below the image. A parent that is missing where the
- * image says is no fault here. */
+ * image says is no fault here. Where the parent is, the text says. */
 static bool stands_alone(struct bt_node *node)
 {
 	char *spec = NULL;
@@ -97,6 +98,8 @@ static bool stands_alone(struct bt_node *node)
 	return alone;
 }
 
+/* Images are linked as they come, so what was opened goes with top where a
+ * later one fails. */
 static int add_image(struct xchain *x, const char *image, bool ro,
 		     struct blktap_error **err)
 {
@@ -130,6 +133,8 @@ static int add_image(struct xchain *x, const char *image, bool ro,
 	return 0;
 }
 
+/* "ro" counts only as a word of its own at the end; everything before it is the
+ * spec, blanks and all. */
 static int add_line(struct xchain *x, char *line, struct blktap_error **err)
 {
 	size_t n = strlen(line);
@@ -176,6 +181,7 @@ static int plan(const struct xchain *x, struct blktap_error **err)
 	return rc;
 }
 
+/* The text is cut at its line ends in place. */
 int bt_xchain_open(struct bt_env *env, const char *spec, uint32_t flags,
 		   struct bt_node **out, struct blktap_error **err)
 {
