@@ -13,7 +13,7 @@
 #include <zstd.h>
 #endif
 
-#define WINDOW_BITS (-12)
+#define WINDOW_BITS (-12) /* 4 KiB; below 0: no zlib header */
 
 struct bt_qcow_inflater {
 	enum bt_qcow_compression method;

@@ -17,7 +17,7 @@
 #include "util/gnutls.h"
 
 #define SECTOR 512
-#define IV_BYTES 16
+#define IV_BYTES 16 /* a block of AES */
 
 struct bt_qcow_cipher {
 	struct bt_gnutls tls;

@@ -21,7 +21,7 @@
 #include "util/checked.h"
 
 #define PIECE 65536u /* of a blocking transfer */
-#define MAX_ALIGN 4096u
+#define MAX_ALIGN 4096u /* the most that O_DIRECT asks for */
 
 /* The hint is for what is usual; bt_fail keeps an error that is there
  * already. */

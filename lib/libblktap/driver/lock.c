@@ -19,9 +19,10 @@
 #include "core/log.h"
 #include "util/checked.h"
 
-#define USED 100
-#define UNSHARED 200
+#define USED 100 /* first byte of those that say "I use" */
+#define UNSHARED 200 /* and of those that say "nobody else may" */
 
+/* The numbers of QEMU's bits BLK_PERM_*. */
 enum permission { CONSISTENT_READ = 0, WRITE = 1, RESIZE = 3 };
 
 static const enum permission writer_uses[] = { CONSISTENT_READ, WRITE, RESIZE };

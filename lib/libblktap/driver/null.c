@@ -35,6 +35,7 @@ static int null_open(struct bt_node *node, const struct bt_args *args,
 	return 0;
 }
 
+/* As ram: what is above should not cut requests for its sake. */
 static void null_get_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct null *null = node->data;
@@ -43,6 +44,8 @@ static void null_get_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->max_transfer = 32u << 20;
 }
 
+/* Completed inside of the call, so what is measured is the way here and
+ * back. */
 static void null_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct null *null = node->data;

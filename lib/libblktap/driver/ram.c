@@ -62,6 +62,7 @@ static int ram_check_args(const struct bt_args *args, struct blktap_error **err)
 	return *text == '/' ? 0 : find_size(text, &size, err);
 }
 
+/* All of the disk: as if it were filled. */
 static uint64_t ram_get_memory(const struct bt_args *args, uint64_t size,
 			       uint32_t edges)
 {
@@ -98,6 +99,7 @@ static void ram_close(struct bt_node *node)
 	munmap(ram->memory, ram->size);
 }
 
+/* A discard of less than a page clears it, which is right and gains nothing. */
 static void ram_get_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct ram *ram = node->data;
@@ -107,7 +109,8 @@ static void ram_get_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->max_transfer = 32u << 20;
 }
 
-/* Whole pages go back to the system and read as zeroes; the rest is cleared. */
+/* Whole pages go back to the system and read as zeroes; the rest is cleared.
+ * DONTNEED of private memory makes pages that read as zeroes. */
 static void clear(struct ram *ram, uint64_t offset, uint64_t length)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

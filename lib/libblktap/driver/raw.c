@@ -24,14 +24,14 @@
 struct raw {
 	struct bt_image_file file; /* first, see driver/file.h */
 	struct bt_node *node;
-	bool discard;
+	bool discard; /* a discard frees space; else none is offered */
 	bool no_zero_range; /* the file system said so */
-	int flush_error;
+	int flush_error; /* what every flush fails with; 0: none */
 };
 
 _Static_assert(!offsetof(struct raw, file), "driver/file.h says so");
 
-struct raw_frame {
+struct raw_frame { /* what a request needs here: one io */
 	struct bt_io io;
 	struct bt_request *req;
 };

@@ -25,7 +25,8 @@ struct blktap_image_options;
 
 /* Opens the image that spec names, with all it stands on: parents are opened
  * read-only, in the format that the child recorded; none is ever guessed. flags
- * are BLKTAP_OPEN_*. -ELOOP where an image stands on itself. */
+ * are BLKTAP_OPEN_*. -ELOOP where an image stands on itself. Opening blocks,
+ * and fails whole: nothing stays open. */
 int bt_image_open(struct bt_env *env, const char *spec, uint32_t flags,
 		  struct bt_node **out, struct blktap_error **err);
 

@@ -27,7 +27,7 @@
 
 /* Longer replies, and more of them, have no place in a handshake. */
 #define REPLY_MAX 32768u
-#define REPLIES_MAX 256u
+#define REPLIES_MAX 256u /* to one option */
 
 static const char *const stage_names[] = {
 	[BT_NBDC_DOWN] = "nothing",

@@ -8,7 +8,9 @@
 
 #include "util/checked.h"
 
-#define BLOCK_MAX 65536u
+#define BLOCK_MAX 65536u /* what the protocol lets a minimum be */
+/* What servers take that say nothing of their blocks, by the protocol's
+ * advice. */
 #define TRANSFER_MAX (32u << 20)
 #define UNMAP_MAX (1u << 30)
 #define ANOTHER "is it another disk that is served there now?"

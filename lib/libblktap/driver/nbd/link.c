@@ -36,10 +36,10 @@
 #include "util/bytes.h"
 
 #define NS_PER_MS 1000000ull
-#define ATTEMPT_NS (10000 * NS_PER_MS)
-#define FIRST_BACKOFF_NS (20 * NS_PER_MS)
-#define LAST_BACKOFF_NS (2000 * NS_PER_MS)
-#define OUT_MAX (2 * NBD_STRING_MAX)
+#define ATTEMPT_NS (10000 * NS_PER_MS) /* to connect and shake hands */
+#define FIRST_BACKOFF_NS (20 * NS_PER_MS) /* before the second try */
+#define LAST_BACKOFF_NS (2000 * NS_PER_MS) /* before any later one, at most */
+#define OUT_MAX (2 * NBD_STRING_MAX) /* the longest question has one name */
 
 static const struct bt_log *log_of(const struct bt_nbdc *nbd)
 {

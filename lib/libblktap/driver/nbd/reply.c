@@ -22,7 +22,9 @@
 #include "util/bytes.h"
 #include "util/checked.h"
 
-#define ERROR_MAX (6u + NBD_STRING_MAX + 8u)
+#define ERROR_MAX (6u + NBD_STRING_MAX + 8u) /* code, length, text, offset */
+/* A payload up to SMALL_READ is read into the buffer with what follows it;
+ * behind a larger one only LITTLE bytes are asked for, for the next header. */
 #define SMALL_READ 16384u
 #define LITTLE 512u
 

@@ -14,7 +14,7 @@
 #include "core/error.h"
 #include "util/checked.h"
 
-#define IOV_BATCH 256u
+#define IOV_BATCH 256u /* entries of one system call, on the stack */
 #define READS_A_TURN 32 /* for one connection, before others get theirs */
 
 /* ---- out ------------------------------------------------------------------ */

@@ -16,7 +16,7 @@
 #include "port/args.h"
 #include "util/checked.h"
 
-#define PIECE 4096u
+#define PIECE 4096u /* of the stack; whole sectors */
 
 /* Takes the line end off that an editor leaves. One byte more than a key would
  * tell a long one, and max has room for that. */

@@ -16,8 +16,8 @@
 #include "util/bytes.h"
 #include "util/checked.h"
 
-#define PIECE 65536u
-#define FIRST_SLOTS 1024u
+#define PIECE 65536u /* of a table that is read */
+#define FIRST_SLOTS 1024u /* 8 KiB; doubled as it fills */
 
 /* Tables are looked for by the unit of the file they start in; none is larger
  * than a unit. In versions 2 and 3 both are clusters. In version 1 a table may

@@ -16,7 +16,7 @@
 #include "util/bytes.h"
 #include "util/checked.h"
 
-#define COMPLAINTS 20u
+#define COMPLAINTS 20u /* entries that the log is told of */
 
 /* Whoever writes knows the end better than the file: clusters are given out
  * before they are written, and the file is short of them until then. */

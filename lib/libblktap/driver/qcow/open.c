@@ -20,7 +20,7 @@
 #include "util/bytes.h"
 #include "util/checked.h"
 
-#define SMALL_BLOCKS 16u
+#define SMALL_BLOCKS 16u /* of the cache: pages of L1 and counts */
 
 int bt_qcow_fault(const struct bt_qcow *q, int rc, const struct bt_fault *fault,
 		  struct blktap_error **err)

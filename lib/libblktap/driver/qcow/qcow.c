@@ -10,6 +10,7 @@
 #include "util/checked.h"
 #include "util/json.h"
 
+/* As raw has it. */
 #define MAX_TRANSFER (2u << 20)
 
 static const struct blktap_param params[] = {

@@ -22,7 +22,7 @@
 #include "util/checked.h"
 #include "util/path.h"
 
-#define SECTOR 512u
+#define SECTOR 512u /* what a disk writes in one piece */
 
 struct relink {
 	struct bt_qcow *q;

@@ -24,7 +24,7 @@
 #include "util/checked.h"
 
 #define PIECE 65536u
-#define TABLE_ALIGN 4096u
+#define TABLE_ALIGN 4096u /* as Xen's own images have it */
 
 typedef int (*piece_fn)(struct bt_qcow *q, unsigned char *entries,
 			uint64_t first, size_t bytes, void *opaque);

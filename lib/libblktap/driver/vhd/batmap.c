@@ -22,7 +22,7 @@
 #include "core/error.h"
 #include "core/log.h"
 
-#define BATMAP_MAX_SEC 4096u
+#define BATMAP_MAX_SEC 4096u /* 2 MiB of memory */
 
 /* ---- reading -------------------------------------------------------------- */
 

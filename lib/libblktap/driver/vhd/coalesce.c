@@ -19,7 +19,7 @@
 #include "driver/lock.h"
 #include "driver/vhd/tool.h"
 
-#define STATE_MAX 512
+#define STATE_MAX 512 /* bytes of a state's text */
 
 struct merge {
 	struct bt_vhdimg *child;

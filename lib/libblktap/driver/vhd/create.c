@@ -26,8 +26,10 @@
 #include "port/args.h"
 #include "util/path.h"
 
-#define LOCATORS 3u
+#define LOCATORS 3u /* MACX, W2KU, W2RU */
 
+/* One image that is made: what was asked for, and what follows from it, step by
+ * step. */
 struct making {
 	const struct bt_create *create;
 	struct bt_vhd_layout_spec spec;

@@ -25,8 +25,8 @@
 #include "util/bytes.h"
 #include "util/gnutls.h"
 
-#define KEY_MAX 64u
-#define BUFFERS 32u
+#define KEY_MAX 64u /* bytes: two keys of AES-256 */
+#define BUFFERS 32u /* 4 MiB; writes beyond wait */
 
 static int refuse(const struct bt_vhdimg *img, int rc, const char *what,
 		  const char *hint, struct blktap_error **err)

@@ -14,7 +14,7 @@
 #include "util/path.h"
 #include "util/strbuf.h"
 
-#define PARENT_LOCATORS 3u
+#define PARENT_LOCATORS 3u /* MACX, W2KU, W2RU */
 
 /* ---- the footer ----------------------------------------------------------- */
 

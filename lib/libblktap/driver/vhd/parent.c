@@ -21,7 +21,7 @@
 #include "util/path.h"
 #include "util/strbuf.h"
 
-#define UUID_TEXT 37u
+#define UUID_TEXT 37u /* 32 digits, 4 dashes, the end */
 
 /* The length was bounded when it was checked, so what is allocated is small. */
 char *bt_vhdimg_read_locator(struct bt_vhdimg *img, unsigned int index)

@@ -262,6 +262,7 @@ int bt_vhdtool_write_footers(struct bt_vhdimg *img)
 
 /* ---- information ---------------------------------------------------------- */
 
+/* For bt_vhdtool_each_block. */
 static int count(void *opaque, uint32_t block, uint32_t entry)
 {
 	++*(uint32_t *)opaque;
@@ -343,6 +344,8 @@ static int found_parent(struct blktap_vhd *t, char **parent,
 	return *parent ? 0 : bt_image_file_fail(t->img->f.path, -errno, err);
 }
 
+/* stored: the text of the first locator that can be read; else the file that
+ * was found by them. */
 int blktap_vhd_get_parent(const char *path, bool stored, char **parent,
 			  struct blktap_error **err)
 {
@@ -374,6 +377,7 @@ int blktap_vhd_find_parent(struct blktap_vhd *vhd, bool any_uuid, char **parent,
 
 /* ---- marks ---------------------------------------------------------------- */
 
+/* Both footers, as the byte is a part of them. */
 static int set_hidden(struct bt_vhdimg *img, uint8_t value)
 {
 	img->footer.hidden = value;
@@ -393,6 +397,8 @@ static int set_marker(struct bt_vhdimg *img, uint8_t value)
 	return rc ? rc : bt_image_file_sync(&img->f);
 }
 
+/* The image is opened for writing, which repairs it first where it was not
+ * closed. */
 int blktap_vhd_set_mark(const char *path, const char *mark, uint32_t value,
 			struct blktap_error **err)
 {

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define PENDING 1024u /* blocks of a commit */
-#define PENDING_BYTES (256u << 20)
+#define PENDING_BYTES (256u << 20) /* or so much data of a commit */
 
 struct bt_vhdwriter {
 	struct bt_vhdimg *img;
