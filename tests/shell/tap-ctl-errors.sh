@@ -137,6 +137,20 @@ contains err 'is not encrypted'
 exits 1 open -a "aio:$tmp/a.raw" -E </dev/null 2>err
 contains err 'Unsupported keysize, use either 256 bit or 512 bit key'
 
+# nobody goes on with a disk that was in the memory of a tapdisk that died
+printf 'd :: disk("x") -> slice(offset=0, size=1M) -> r :: ram(2M);\n' >r.mason
+for spec in ram:4M "mason:$tmp/r.mason"; do
+	tap-ctl allocate >/dev/null
+	printf 'flags=0\ntimeout=120\nargs=%s\nend\n' "$spec" \
+		>"$BLKTAP_RUNDIR/tapdisk/tapdisk-1"
+	tap-ctl attach -p "$pid" -m 1
+	refused 61 'was in its memory' tap-ctl open -p "$pid" -m 1 -a "$spec"
+	hinted 'detach and free the minor'
+	equal "$(tap-ctl list -m 1)" "pid=$pid minor=1 state=0"
+	tap-ctl detach -p "$pid" -m 1
+	tap-ctl free -m 1
+done
+
 # open
 open -a "aio:$tmp/a.raw"
 refused 114 'Operation already in progress' open -a "aio:$tmp/b.raw"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Disks of the type mason: opened from files, through the public interface. */
 #include "mason-run.h"
+#include "vbd/vbd.h"
 
 START_TEST(a_file_with_one_disk_needs_no_name)
 {
@@ -133,6 +134,48 @@ START_TEST(a_paused_disk_of_a_file_lets_its_images_go)
 }
 END_TEST
 
+START_TEST(what_another_process_could_not_go_on_with_is_known)
+{
+	static const struct {
+		const char *text, *node;
+	} cases[] = {
+		{ "raw(%s/a.raw)", NULL },
+		{ "r :: ram(1M)", "r" },
+		{ "null(1M)", NULL },
+		{ "slice(offset=0, size=64k) -> throttle() -> r :: ram(1M)",
+		  "r" },
+		{ "mirror() => raw(%s/a.raw), r :: ram(1M)", "r" },
+		{ "w :: writelog(); w[lower] -> raw(%s/a.raw); "
+		  "w[log] -> ram(4M)",
+		  NULL },
+		{ "c :: cache(); c[origin] -> raw(%s/a.raw); "
+		  "c[store] -> ram(4M)",
+		  NULL },
+		{ "c :: cow(); c[top] -> r :: ram(4M); "
+		  "c[base] -> raw(%s/a.raw, ro=true)",
+		  "r" },
+		{ "[live] s :: snap(); s[origin] -> raw(%s/a.raw); "
+		  "s[delta] -> ram(4M)",
+		  NULL },
+		{ "[image] s :: snap(); s[origin] -> raw(%s/a.raw); "
+		  "s[delta] -> r :: ram(4M)",
+		  "r" },
+	};
+	struct blktap_disk *disk;
+	char text[256];
+
+	put_image("a.raw", M);
+	snprintf(text, sizeof(text), "d :: disk(\"x\") -> %s;", cases[_i].text);
+	put("x.mason", text);
+	disk = open_disk("x.mason", NULL);
+	if (cases[_i].node)
+		ck_assert_str_eq(bt_vbd_get_volatile(disk), cases[_i].node);
+	else
+		ck_assert_ptr_null(bt_vbd_get_volatile(disk));
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-run");
@@ -144,6 +187,8 @@ int main(void)
 	tcase_add_test(tc, an_image_opens_its_own_parents_where_none_is_linked);
 	tcase_add_test(tc, what_does_not_open_is_named_and_leaves_nothing_open);
 	tcase_add_test(tc, a_paused_disk_of_a_file_lets_its_images_go);
+	tcase_add_loop_test(
+		tc, what_another_process_could_not_go_on_with_is_known, 0, 10);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -142,6 +142,21 @@ static int check_heir(const struct bt_tap *tap,
 	return 0;
 }
 
+/* What the dead had in memory is gone with it. */
+static int check_inherited(struct bt_tap *tap, struct blktap_error **err)
+{
+	const char *node = bt_vbd_get_volatile(tap->disk);
+
+	if (!node)
+		return 0;
+	return bt_fail(err, -ENODATA,
+		       "detach and free the minor; what keeps data in memory "
+		       "has no heir",
+		       "minor %d: its tapdisk died, and what '%s' held was in "
+		       "its memory",
+		       tap->minor, node);
+}
+
 static int serve_ring(struct bt_tap *tap, struct blktap_error **err)
 {
 	struct blktap_ring_options options;
@@ -218,7 +233,9 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 		rc = open_disk(server, tap, params, trailer, length, err);
 	if (rc)
 		return rc;
-	rc = serve_unix(server, tap, err);
+	rc = is_heir ? check_inherited(tap, err) : 0;
+	if (!rc)
+		rc = serve_unix(server, tap, err);
 	if (!rc)
 		rc = bt_exports_serve(server, tap, err);
 	/* The mark first: a device is never without a word of what it is. */
@@ -364,6 +381,7 @@ int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
 
 int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 {
+	const char *node;
 	int rc;
 
 	if (!tap->ring)
@@ -379,6 +397,13 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 	if (is_paused(tap))
 		return bt_fail(err, -EBUSY, "tap-ctl unpause",
 			       "minor %d is paused", tap->minor);
+	node = bt_vbd_get_volatile(tap->disk);
+	if (node)
+		return bt_fail(
+			err, -ENOTSUP, "close it, and open it anew",
+			"minor %d: '%s' is in the memory of its tapdisk, "
+			"which the next would not have",
+			tap->minor, node);
 	rc = blktap_ring_destroy(tap->ring, BLKTAP_RING_END_KEEP);
 	if (rc)
 		return bt_fail(err, rc,

@@ -64,7 +64,7 @@ static void null_submit(struct bt_node *node, struct bt_request *req)
 const struct blktap_class bt_null_class = {
 	.name = "null",
 	.summary = "keeps nothing, reads as zeroes",
-	.flags = BT_CLASS_VOLATILE,
+	.flags = BT_CLASS_VOLATILE | BT_CLASS_EMPTY,
 	.params = null_params,
 	.operations = BT_OPS_ALL,
 	.legacy_type = -1,

@@ -30,15 +30,7 @@ static bool bool_arg(const struct bt_mason_node *node, const char *name)
 
 bool bt_mason_holds(const struct bt_mason_node *node, const char *condition)
 {
-	const char *equal = strchr(condition, '='), *text;
-	char name[64];
-
-	if (!equal || (size_t)(equal - condition) >= sizeof(name))
-		return !*condition;
-	memcpy(name, condition, (size_t)(equal - condition));
-	name[equal - condition] = '\0';
-	text = bt_args_string(node->args, name);
-	return text && !strcmp(text, equal + 1);
+	return bt_args_hold(node->args, condition);
 }
 
 /* ---- writers --------------------------------------------------------------- */

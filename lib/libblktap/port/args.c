@@ -409,3 +409,16 @@ bool bt_args_is_set(const struct bt_args *args, const char *name)
 {
 	return lookup(args, name)->given;
 }
+
+bool bt_args_hold(const struct bt_args *args, const char *condition)
+{
+	const char *equal = strchr(condition, '='), *text;
+	char name[64];
+
+	if (!equal || (size_t)(equal - condition) >= sizeof(name))
+		return !*condition;
+	memcpy(name, condition, (size_t)(equal - condition));
+	name[equal - condition] = '\0';
+	text = bt_args_string(args, name);
+	return text && !strcmp(text, equal + 1);
+}

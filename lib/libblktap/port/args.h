@@ -29,6 +29,8 @@ int bt_args_finish(const struct bt_args *args, struct blktap_error **err);
  * given nor defaulted, numbers 0, bools false. ENUM is a string, and so is LIST,
  * whose items are separated by newlines. */
 const char *bt_args_string(const struct bt_args *args, const char *name);
+/* Whether "name=value" is so; "" always is. See durable_when of ports. */
+bool bt_args_hold(const struct bt_args *args, const char *condition);
 uint64_t bt_args_number(const struct bt_args *args, const char *name);
 bool bt_args_bool(const struct bt_args *args, const char *name);
 bool bt_args_is_set(const struct bt_args *args, const char *name);

@@ -389,6 +389,37 @@ uint64_t bt_port_losses(const struct bt_port *port)
 	return losses_below(port->lower, ++port->env->walks);
 }
 
+/* A store that may vanish at any time (durable_when does not hold) is no such. */
+static bool holds_data(const struct bt_port *port, uint32_t entry)
+{
+	const struct bt_node *upper = port->upper;
+	const struct bt_port_desc *desc;
+
+	if (!upper->cls->ports || !port->lower)
+		return false;
+	if (upper->cls->flags & BT_CLASS_SAME_BYTES && !entry)
+		return port == upper->ports;
+	desc = &upper->cls->ports[port->desc];
+	return !(desc->flags & BT_PORT_READS) &&
+	       (!desc->durable_when ||
+		bt_args_hold(upper->args, desc->durable_when));
+}
+
+const struct bt_node *bt_node_find_volatile(const struct bt_node *node,
+					    uint32_t entry)
+{
+	const struct bt_node *found = NULL;
+	uint32_t i;
+
+	if (node->cls->flags & BT_CLASS_VOLATILE)
+		return node->cls->flags & BT_CLASS_EMPTY ? NULL : node;
+	for (i = 0; i < node->port_count && !found; i++)
+		if (holds_data(&node->ports[i], entry))
+			found = bt_node_find_volatile(node->ports[i].lower,
+						      node->ports[i].entry);
+	return found;
+}
+
 const char *bt_node_path(const struct bt_node *node)
 {
 	const struct blktap_param *first = blktap_class_get_param(node->cls, 0);

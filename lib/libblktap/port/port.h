@@ -136,6 +136,7 @@ struct bt_create {
 #define BT_CLASS_REDUNDANT 0x10u /* one edge left is enough for the data */
 #define BT_CLASS_SAME_BYTES \
 	0x20u /* its first upper port shows what is behind the first edge */
+#define BT_CLASS_EMPTY 0x40u /* keeps nothing: in each process it reads alike */
 
 /* What stands still above a node of the class while it comes or goes. */
 enum bt_pause {
@@ -392,6 +393,12 @@ void bt_node_lose(struct bt_node *node);
 /* How often that happened behind the edge; it changes only where env->losses does,
  * or the graph. */
 uint64_t bt_port_losses(const struct bt_port *port);
+
+/* A node that keeps in memory, which ends with the process, what is read and written
+ * by the node's upper port `entry`; NULL where there is none. Of copies each
+ * counts: who opens them anew may take that one for the others' equal. */
+const struct bt_node *bt_node_find_volatile(const struct bt_node *node,
+					    uint32_t entry);
 
 /* What the node stands for: its first argument, e.g. the path of a file; its name
  * where it has none. The node's. */

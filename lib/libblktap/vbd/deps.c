@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What disks stand on: the nodes of their graphs and the images below those. */
+/* What disks stand on: the nodes of their graphs and the images below those, and
+ * memory. */
 #include "vbd/private.h"
 
 #include <stdlib.h>
@@ -50,4 +51,13 @@ bool blktap_disk_stands_on(const struct blktap_disk *disk, const char *path,
 			found |= chain_stands_on(run->nodes[i], real, writes);
 	free(real);
 	return found;
+}
+
+const char *bt_vbd_get_volatile(const struct blktap_disk *disk)
+{
+	const struct bt_node *node = NULL;
+
+	if (disk->root)
+		node = bt_node_find_volatile(disk->root, disk->top.entry);
+	return node ? node->name : NULL;
 }

@@ -89,6 +89,10 @@ int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
  * must get frontends to leave before blktap_disk_close. */
 void bt_vbd_shut(struct blktap_disk *disk);
 
+/* The name of a node that keeps data of the disk in this process' memory, so that no
+ * other process can go on with the disk; NULL where there is none. */
+const char *bt_vbd_get_volatile(const struct blktap_disk *disk);
+
 /* The exports of the file whose disk this is, vbd/graph.c: the name of the
  * index-th, NULL after the last. */
 const char *bt_vbd_get_export(const struct blktap_disk *disk, uint32_t index);
