@@ -323,6 +323,24 @@ START_TEST(any_bytes_in_a_store_are_taken_or_refused)
 }
 END_TEST
 
+START_TEST(a_store_that_failed_once_is_saved_by_the_next_last_flush)
+{
+	unsigned char data[512] = { 1 };
+
+	must_open("checkpoints=mon granularity=4k");
+	ck_assert_int_eq(rig_write(&rig, 8192, data, 512), 0);
+	platters.fault = (struct platter_fault){
+		.op = BLKTAP_OP_WRITE, .leaf = 1, .times = 1, .error = -EIO
+	};
+	ck_assert_int_eq(last_flush(), -EIO);
+	ck_assert_int_eq(last_flush(), 0);
+	close_bitmap();
+	must_open("checkpoints=mon granularity=4k");
+	ck_assert_uint_eq(dirty_bytes("mon"), 4096);
+	close_bitmap();
+}
+END_TEST
+
 static const struct {
 	const char *args;
 	int error;
@@ -364,6 +382,8 @@ int main(void)
 	tcase_add_test(all, a_disk_that_was_closed_goes_on_with_the_same_bits);
 	tcase_add_test(all, a_power_cut_never_loses_a_change);
 	tcase_add_test(all, an_unclean_store_stays_so_until_the_disk_is_closed);
+	tcase_add_test(
+		all, a_store_that_failed_once_is_saved_by_the_next_last_flush);
 	tcase_add_loop_test(all, a_store_that_fails_is_told_and_no_bit_is_lost,
 			    0, 6);
 	tcase_add_test(all, any_bytes_in_a_store_are_taken_or_refused);

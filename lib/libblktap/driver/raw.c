@@ -309,6 +309,7 @@ const struct blktap_class bt_raw_class = {
 	.name = "raw",
 	.aliases = "aio",
 	.summary = "a file or block device, byte for byte",
+	.flags = BT_CLASS_STILL,
 	.params = raw_params,
 	.operations = BT_OPS_ALL,
 	.legacy_type = 0,

@@ -2,7 +2,8 @@
 /* The store: a header, whose payload names the checkpoints, and their bits.
  *
  *	0      header; payload: shift (4), count (4), size of the disk (8), then
- *	       for each: name[64], crc32 of its bits (4), zero (4)
+ *	       for each: name[64], crc32 of its bits (4), zero (4);
+ *	       and what the disk's file was (8), 0 where it is not clean
  *	8 KiB  the bits of the first, padded to 4 KiB; of the second; ..
  *
  * It counts only while the header is clean. The bits are written while it is not,
@@ -22,6 +23,7 @@
 #define LAYOUT 1u
 #define ENTRIES_AT 16u
 #define ENTRY 72u
+#define STAMP 8u /* headers of former versions end before it */
 
 uint64_t bt_bitmap_slot_at(const struct bt_bitmap *bm, uint32_t index)
 {
@@ -63,7 +65,18 @@ void bt_bitmap_fill_header(struct bt_bitmap *bm)
 		else if (bm->header.clean)
 			bt_store_le32(p + 64, crc_of(bm, mark->bits));
 	}
-	bm->header.length = ENTRIES_AT + bm->count * ENTRY;
+	if (bm->header.clean)
+		bt_store_le64(p, bt_port_stamp(bm->lower, NULL));
+	bm->header.length = ENTRIES_AT + bm->count * ENTRY + STAMP;
+}
+
+/* Whether somebody wrote to the disk without us, as far as can be told. */
+static bool is_changed(const struct bt_bitmap *bm, uint32_t count)
+{
+	uint64_t is = bt_port_stamp(bm->lower, NULL), was;
+
+	was = bt_load_le64(bm->header.payload + ENTRIES_AT + count * ENTRY);
+	return is && was && is != was;
 }
 
 static void all_dirty(struct bt_mark *mark)
@@ -134,7 +147,8 @@ static int check(struct bt_bitmap *bm, uint32_t *count,
 
 	*count = bt_load_le32(p + 4);
 	if (bm->header.length < ENTRIES_AT || *count > BT_BITMAP_MAX ||
-	    bm->header.length != ENTRIES_AT + *count * ENTRY)
+	    (bm->header.length != ENTRIES_AT + *count * ENTRY &&
+	     bm->header.length != ENTRIES_AT + *count * ENTRY + STAMP))
 		return bt_fail(err, -EUCLEAN, NULL,
 			       "'%s': %u checkpoints do not fit a header of %u "
 			       "bytes",
@@ -170,6 +184,11 @@ int bt_bitmap_load(struct bt_bitmap *bm, struct blktap_error **err)
 	}
 	if (bt_load_le64(bm->header.payload + 8) != bm->size) {
 		all_marks_dirty(bm, "the disk had another size");
+		return 0;
+	}
+	if (is_changed(bm, count)) {
+		all_marks_dirty(bm, "the disk was written to without it");
+		bm->unsaved = true;
 		return 0;
 	}
 	for (i = 0; !rc && i < bm->count; i++) {

@@ -6,7 +6,9 @@
  *
  * A bit is set in memory before the write it is for goes on; in DIRTY that is all.
  * The bits are written when the disk is closed. After a crash the store is not
- * clean, and everything counts as changed: never too little. A checkpoint begins
+ * clean, and everything counts as changed: never too little. So it does where the
+ * disk's file is another one than when the bits were saved, since somebody wrote to
+ * it without us (bt_port_stamp says of which disks that is known). A checkpoint begins
  * when its name first stands in the argument, also while the disk runs, and ends
  * when it does not any more; its bits are cleared by nothing else. Frontends ask
  * for the bits by the class (get_bitmap, get_dirty). */
@@ -40,15 +42,17 @@ static const struct blktap_param params[] = {
 static const struct bt_port_desc ports[] = {
 	{ .name = "lower", .help = "the disk" },
 	{ .name = "store",
-	  .help = "where the bits are kept",
+	  .help = "where the bits are kept. A disk that was written to while "
+		  "the bitmap was not there counts as changed everywhere: that "
+		  "is noticed of raw files, and of what stands on them alone, "
+		  "and not of other formats, devices and servers",
 	  .flags = BT_PORT_STORE,
 	  .durable_when = "" },
 	{ .name = NULL },
 };
 
 struct bitmap_frame {
-	int error; /* LAST: of the store */
-	bool second;
+	int error; /* LAST: of the disk, or of the store */
 };
 
 static int bitmap_check_args(const struct bt_args *args,
@@ -164,8 +168,8 @@ static void leave(struct bt_bitmap *bm, int error)
 	struct bt_request *req = bt_list_entry(at, struct bt_request, link);
 	struct bitmap_frame *frame = bt_request_frame(req);
 
-	frame->error = error;
-	frame->second = false;
+	if (!frame->error)
+		frame->error = error;
 	bt_port_submit(bm->store, req);
 }
 
@@ -236,7 +240,9 @@ static void next(struct bt_bitmap *bm)
 		bm->header.clean = false;
 		bt_bitmap_fill_header(bm);
 		bt_header_writer_go(&bm->writer, marked);
-	} else if (bm->state == BT_BITMAP_DIRTY && !bt_list_empty(&bm->lasts)) {
+	} else if ((bm->state == BT_BITMAP_DIRTY ||
+		    bm->state == BT_BITMAP_CLEAN) &&
+		   !bt_list_empty(&bm->lasts)) {
 		save(bm);
 	}
 }
@@ -251,8 +257,6 @@ static void bitmap_submit(struct bt_node *node, struct bt_request *req)
 			return;
 		}
 		bt_list_add_tail(&bm->waiting, &req->link);
-	} else if (req->op == BLKTAP_OP_FLUSH && req->flags & BT_REQUEST_LAST) {
-		bt_list_add_tail(&bm->lasts, &req->link);
 	} else {
 		bt_port_submit(bm->lower, req);
 		return;
@@ -266,14 +270,16 @@ static void bitmap_complete(struct bt_node *node, struct bt_port *port,
 	struct bitmap_frame *frame = bt_request_frame(req);
 	struct bt_bitmap *bm = node->data;
 
+	/* A last one: first the disk, which writes nothing more of its own then,
+	 * so that its stamp holds; then the bits; then what the store stands on. */
 	if (req->op == BLKTAP_OP_FLUSH && req->flags & BT_REQUEST_LAST) {
-		if (port == bm->store) {
-			if (!frame->error)
-				frame->error = req->error;
-			bt_port_submit(bm->lower, req);
+		if (port == bm->lower) {
+			frame->error = req->error;
+			bt_list_add_tail(&bm->lasts, &req->link);
+			next(bm);
 			return;
 		}
-		if (!req->error)
+		if (frame->error)
 			req->error = frame->error;
 	}
 	bt_request_complete(req, req->error);

@@ -103,7 +103,7 @@ static void committed(struct bt_cache *cache)
 		return;
 	}
 	cache->header.clean = true;
-	bt_store_le64(cache->header.payload + 24, bt_cache_name_origin(cache));
+	bt_cache_note_origin(cache);
 	bt_header_writer_go(&cache->writer, marked_clean);
 }
 

@@ -2,7 +2,8 @@
 /* The store: a header, a table with an entry for each slot, and the slots.
  *
  *	0       header; payload: size of a slot (4), of a block (4), of the disk
- *		(8), slots (8), what the origin is called (8)
+ *		(8), slots (8), what the origin is called (8), what its
+ *		file was when this was marked clean (8)
  *	8 KiB   entries of 12 bytes: chunk + 1 (8), valid (2), dirty (2)
  *	..      slots of 64 KiB, from a multiple of 64 KiB on
  *
@@ -24,7 +25,8 @@
 #include "util/checked.h"
 
 #define LAYOUT 1u
-#define PAYLOAD 32u
+#define PAYLOAD 40u
+#define OLD_PAYLOAD 32u /* of former versions: without the last */
 
 static uint64_t table_end(uint64_t slots)
 {
@@ -50,7 +52,7 @@ static uint64_t mix(uint64_t hash, const char *text)
 	return hash;
 }
 
-uint64_t bt_cache_name_origin(const struct bt_cache *cache)
+static uint64_t name_origin(const struct bt_cache *cache)
 {
 	const struct bt_node *node = cache->origin->lower;
 	uint64_t hash = 0xcbf29ce484222325ull;
@@ -69,7 +71,23 @@ static void fill_header(struct bt_cache *cache)
 	bt_store_le32(p + 4, BT_CACHE_BLOCK);
 	bt_store_le64(p + 8, cache->size);
 	bt_store_le64(p + 16, cache->slot_count);
-	bt_store_le64(p + 24, bt_cache_name_origin(cache));
+	bt_cache_note_origin(cache);
+}
+
+void bt_cache_note_origin(struct bt_cache *cache)
+{
+	unsigned char *p = cache->header.payload;
+
+	bt_store_le64(p + 24, name_origin(cache));
+	bt_store_le64(p + 32, cache->header.clean
+				      ? bt_port_stamp(cache->origin, NULL)
+				      : 0);
+}
+
+static bool has_length(const struct bt_cache *cache)
+{
+	return cache->header.length == PAYLOAD ||
+	       cache->header.length == OLD_PAYLOAD;
 }
 
 /* ---- the table ---------------------------------------------------------------- */
@@ -242,8 +260,7 @@ static int check_payload(const struct bt_cache *cache,
 	const char *name = cache->store->lower->name;
 	uint64_t slots = bt_load_le64(p + 16);
 
-	if (cache->header.length != PAYLOAD ||
-	    bt_load_le32(p) != BT_CACHE_SLOT ||
+	if (!has_length(cache) || bt_load_le32(p) != BT_CACHE_SLOT ||
 	    bt_load_le32(p + 4) != BT_CACHE_BLOCK || !slots ||
 	    slots >= BT_CACHE_NONE)
 		return bt_fail(err, -EUCLEAN, NULL,
@@ -311,8 +328,7 @@ static void doubt_name(struct bt_cache *cache)
 {
 	const char *origin = cache->origin->lower->name;
 
-	if (bt_load_le64(cache->header.payload + 24) ==
-	    bt_cache_name_origin(cache))
+	if (bt_load_le64(cache->header.payload + 24) == name_origin(cache))
 		return;
 	bt_cache_drop_clean(cache);
 	bt_log(cache->node->env->log, BLKTAP_LOG_WARNING,
@@ -321,6 +337,22 @@ static void doubt_name(struct bt_cache *cache)
 	       "dirty is dropped, %" PRIu64 " bytes are dirty",
 	       cache->node->name, cache->store->lower->name, origin,
 	       cache->dirty_blocks * BT_CACHE_BLOCK);
+}
+
+/* Somebody wrote to the origin while the cache was not there: what is clean may be
+ * older. */
+static void doubt_origin(struct bt_cache *cache)
+{
+	uint64_t was = bt_load_le64(cache->header.payload + 32);
+	uint64_t is = bt_port_stamp(cache->origin, NULL);
+
+	if (!was || !is || was == is)
+		return;
+	bt_cache_drop_clean(cache);
+	bt_log(cache->node->env->log, BLKTAP_LOG_WARNING,
+	       "%s: '%s' was written to without its cache: what was read from "
+	       "it is dropped",
+	       cache->node->name, cache->origin->lower->name);
 }
 
 static int resume(struct bt_cache *cache, struct blktap_error **err)
@@ -345,13 +377,14 @@ static int resume(struct bt_cache *cache, struct blktap_error **err)
 		       cache->node->name, cache->store->lower->name,
 		       cache->dirty_blocks * BT_CACHE_BLOCK);
 	doubt_name(cache);
+	doubt_origin(cache);
 	return 0;
 }
 
 /* Of another size than is asked for now, with nothing in it that would be lost. */
 static bool is_outgrown(const struct bt_cache *cache, uint64_t slots)
 {
-	return cache->header.clean && cache->header.length == PAYLOAD &&
+	return cache->header.clean && has_length(cache) &&
 	       bt_load_le64(cache->header.payload + 16) != slots &&
 	       bt_load_le64(cache->header.payload + 8) == cache->size;
 }
@@ -374,8 +407,8 @@ int bt_cache_store_open(struct bt_cache *cache, uint64_t room,
 		rc = resume(cache, err);
 	if (rc < 0)
 		return rc;
-	fill_header(cache);
 	cache->header.clean = false;
+	fill_header(cache);
 	rc = bt_header_write(cache->store, &cache->header);
 	return rc ? bt_fail(err, rc, NULL, "%s: '%s' cannot be written",
 			    cache->node->name, cache->store->lower->name)

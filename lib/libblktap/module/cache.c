@@ -68,7 +68,10 @@ static const struct blktap_param params[] = {
 static const struct bt_port_desc ports[] = {
 	{ .name = "origin", .help = "what is cached" },
 	{ .name = "store",
-	  .help = "where the cache is kept",
+	  .help = "where the cache is kept. What it has of an origin that was "
+		  "written to without it is dropped: that is noticed of raw "
+		  "files, and of what stands on them alone, and not of other "
+		  "formats, devices and servers: clear its first 8 KiB there",
 	  .flags = BT_PORT_STORE,
 	  .durable_when = "mode=writeback" },
 	{ .name = NULL },

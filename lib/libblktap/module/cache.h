@@ -210,8 +210,9 @@ void bt_cache_stage(struct bt_cache *cache, bool all);
  * is not either. */
 void bt_cache_staged(struct bt_cache *cache);
 void bt_cache_unstage(struct bt_cache *cache, bool again);
-/* What the origin is called. */
-uint64_t bt_cache_name_origin(const struct bt_cache *cache);
+/* Puts into the header what the origin is called and, where that is clean, what its
+ * file is: between a last flush and the next write that stays so. */
+void bt_cache_note_origin(struct bt_cache *cache);
 
 /* cache-flush.c */
 void bt_cache_flush(struct bt_cache *cache, struct bt_request *req);

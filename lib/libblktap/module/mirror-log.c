@@ -4,8 +4,9 @@
  *	header (twice) | the words, a table
  *
  * whose header holds size (8), region size (4), 0 (4), and a record for each bit:
- * the name of the leg's node, and a hash of what it stands for. A leg under another
- * name or on another file is a new leg, and gets a full copy. */
+ * the name of the leg's node (48), a hash of what it stands for (8), and what its
+ * file was when it was left (8). A leg under another name or on another file is a
+ * new leg, and gets a full copy. */
 #include "module/mirror.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "port/args.h"
 #include "util/checked.h"
 
@@ -21,6 +23,7 @@
 #define RECORDS_AT 16u
 #define PAYLOAD (RECORDS_AT + BT_MIRROR_LEGS * RECORD_BYTES)
 #define MAX_REGIONS (1u << 22)
+#define APART_NS (60 * 1000000000ull)
 
 /* ---- records --------------------------------------------------------------- */
 
@@ -62,7 +65,9 @@ static bool find_bit(const struct bt_mirror *m,
 		     const struct bt_mirror_record *want, uint32_t *bit)
 {
 	for (*bit = 0; *bit < BT_MIRROR_LEGS; (*bit)++)
-		if (!memcmp(&m->records[*bit], want, sizeof(*want)))
+		if (!memcmp(m->records[*bit].name, want->name,
+			    BT_MIRROR_NAME) &&
+		    m->records[*bit].identity == want->identity)
 			return true;
 	return false;
 }
@@ -128,7 +133,67 @@ static void put_header(struct bt_mirror *m)
 		memset(p, 0, RECORD_BYTES);
 		memcpy(p, m->records[i].name, BT_MIRROR_NAME);
 		bt_store_le64(p + BT_MIRROR_NAME, m->records[i].identity);
+		bt_store_le64(p + BT_MIRROR_NAME + 8, m->records[i].stamp);
 	}
+}
+
+/* Those of legs that are not linked stay. */
+static void set_stamps(struct bt_mirror *m, bool stamped)
+{
+	uint32_t i;
+
+	for (i = 0; i < m->leg_count; i++) {
+		const struct bt_mirror_leg *leg = &m->legs[i];
+		uint64_t stamp = BT_MIRROR_RUNNING;
+
+		if (stamped)
+			stamp = leg->failed ? BT_MIRROR_UNKNOWN
+					    : bt_port_stamp(leg->port, NULL);
+		m->records[leg->bit].stamp = stamp;
+	}
+	m->header.clean = stamped;
+	put_header(m);
+}
+
+void bt_mirror_stamp(struct bt_mirror *m, bool stamped,
+		     void (*fn)(struct bt_header_writer *writer, int error))
+{
+	m->stamped = true; /* or it may be so, on disk */
+	set_stamps(m, stamped);
+	bt_header_writer_go(&m->writer, fn);
+}
+
+/* No write is under way, and none came since the flush. */
+bool bt_mirror_may_stamp(const struct bt_mirror *m)
+{
+	return m->resting && !m->writer.busy && bt_list_empty(&m->lock.ranges);
+}
+
+static void unstamped(struct bt_header_writer *writer, int error)
+{
+	struct bt_mirror *m = bt_container_of(writer, struct bt_mirror, writer);
+	struct bt_list held = BT_LIST_INIT(held), *at;
+
+	m->stamped = error != 0;
+	bt_list_splice_tail(&held, &m->held);
+	while ((at = bt_list_pop(&held))) {
+		struct bt_request *req =
+			bt_list_entry(at, struct bt_request, link);
+
+		if (error)
+			bt_request_complete(req, error);
+		else
+			bt_mirror_start_write(m, req);
+	}
+	bt_mirror_sync_kick(m);
+}
+
+/* Takes the stamps from the log, where it has them and something is to be written:
+ * nothing is, between a last flush and the next write. */
+void bt_mirror_unstamp(struct bt_mirror *m)
+{
+	if (m->stamped && !m->resting && !m->writer.busy)
+		bt_mirror_stamp(m, false, unstamped);
 }
 
 static int take_header(struct bt_mirror *m, struct blktap_error **err)
@@ -154,6 +219,7 @@ static int take_header(struct bt_mirror *m, struct blktap_error **err)
 	     i++, p += RECORD_BYTES) {
 		memcpy(m->records[i].name, p, BT_MIRROR_NAME - 1);
 		m->records[i].identity = bt_load_le64(p + BT_MIRROR_NAME);
+		m->records[i].stamp = bt_load_le64(p + BT_MIRROR_NAME + 8);
 	}
 	return 0;
 }
@@ -272,6 +338,106 @@ static void start_words(struct bt_mirror *m)
 			set_all_dirty(m, i);
 }
 
+/* ---- legs that were written to without the mirror --------------------------- */
+
+static uint64_t count_dirty_of(const struct bt_mirror *m, uint32_t leg)
+{
+	uint64_t r, n = 0;
+
+	for (r = 0; r < m->regions; r++)
+		n += bt_mirror_word(m, r) >> m->legs[leg].bit & 1u;
+	return n;
+}
+
+/* 1u << index of those that are not what they were when they were left. */
+static uint32_t find_changed(const struct bt_mirror *m, uint32_t new_legs)
+{
+	uint32_t i, changed = 0;
+
+	for (i = 0; i < m->leg_count; i++) {
+		uint64_t was = m->records[m->legs[i].bit].stamp, is;
+
+		if (new_legs >> i & 1u || was <= BT_MIRROR_RUNNING)
+			continue;
+		is = bt_port_stamp(m->legs[i].port, NULL);
+		if (is && is != was)
+			changed |= 1u << i;
+	}
+	return changed;
+}
+
+/* Of legs that a crash left, and that lack nothing as far as the log knows, the one
+ * that was written to long after another. All get the same writes, so none is. */
+static uint32_t find_later(const struct bt_mirror *m, uint32_t new_legs)
+{
+	uint64_t latest = 0, earliest = UINT64_MAX, at;
+	uint32_t i, later = 0;
+
+	for (i = 0; i < m->leg_count; i++) {
+		if (new_legs >> i & 1u ||
+		    m->records[m->legs[i].bit].stamp != BT_MIRROR_RUNNING ||
+		    !bt_port_stamp(m->legs[i].port, &at))
+			continue;
+		if (at > latest)
+			later = 1u << i;
+		latest = bt_max_u64(latest, at);
+		if (!count_dirty_of(m, i))
+			earliest = bt_min_u64(earliest, at);
+	}
+	if (!later || count_dirty_of(m, (uint32_t)__builtin_ctz(later)) ||
+	    latest - earliest < APART_NS)
+		return 0;
+	return later;
+}
+
+/* What it was written is not in the log, and neither is what the others have. */
+static int believe(struct bt_mirror *m, uint32_t leg, struct blktap_error **err)
+{
+	const char *name = m->legs[leg].port->lower->name;
+	uint64_t r, lost = count_dirty_of(m, leg);
+	uint32_t i, others = m->absent;
+
+	if (lost)
+		return bt_fail(err, -ESTALE,
+			       "clear the log's first 8 KiB, and say which leg "
+			       "has the data: sync=background, source=N",
+			       "%s: '%s' was written to without the mirror, "
+			       "and %llu of its regions are good on other legs "
+			       "alone",
+			       m->node->name, name, (unsigned long long)lost);
+	for (i = 0; i < m->leg_count; i++) {
+		if (i == leg)
+			continue;
+		others |= 1u << m->legs[i].bit;
+		m->legs[i].fresh = true;
+	}
+	for (r = 0; r < m->regions; r++) {
+		bt_store_le16(m->words + 2 * r, (uint16_t)others);
+		bt_table_touch(&m->table, 2 * r);
+	}
+	if (others)
+		bt_log(m->node->env->log, BLKTAP_LOG_WARNING,
+		       "%s: '%s' was written to without the mirror: it is "
+		       "believed, and the other legs are copied anew",
+		       m->node->name, name);
+	return 0;
+}
+
+static int settle_changes(struct bt_mirror *m, uint32_t new_legs,
+			  struct blktap_error **err)
+{
+	uint32_t changed = find_changed(m, new_legs);
+
+	if (!changed)
+		changed = find_later(m, new_legs);
+	if (!changed)
+		return 0;
+	/* a copy has its direction */
+	if (changed >> m->source & 1u || m->copies)
+		return believe(m, (uint32_t)m->source, err);
+	return believe(m, (uint32_t)__builtin_ctz(changed), err);
+}
+
 static int load_words(struct bt_mirror *m, struct blktap_error **err)
 {
 	uint32_t i, new_legs;
@@ -280,6 +446,9 @@ static int load_words(struct bt_mirror *m, struct blktap_error **err)
 	if (rc < 0)
 		return rc;
 	new_legs = match_legs(m);
+	rc = settle_changes(m, new_legs, err);
+	if (rc < 0)
+		return rc;
 	for (i = 0; i < m->leg_count; i++)
 		if (new_legs >> i & 1u)
 			set_all_dirty(m, i);
@@ -294,8 +463,7 @@ static int write_log(struct bt_mirror *m, struct blktap_error **err)
 
 	if (!rc)
 		rc = bt_node_transfer(m->log, BLKTAP_OP_FLUSH, 0, NULL, 0);
-	m->header.clean = false;
-	put_header(m);
+	set_stamps(m, false);
 	if (!rc)
 		rc = bt_header_write(m->log, &m->header);
 	return rc ? bt_fail(err, rc, NULL,

@@ -57,7 +57,10 @@ static const struct bt_port_desc ports[] = {
 	  .flags = BT_PORT_STORE,
 	  .durable_when = "",
 	  .help = "which leg lacks what; without it that is known until the "
-		  "disk is closed" },
+		  "disk is closed. A leg that was written to while the mirror "
+		  "was not there is believed, and the others get a full copy: "
+		  "that is noticed of raw files, and of what stands on them "
+		  "alone, and not of other formats, devices and servers" },
 	{ .name = NULL },
 };
 
@@ -190,6 +193,7 @@ int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
 	bt_rangelock_init(&m->lock);
 	bt_list_init(&m->starved);
 	bt_list_init(&m->lasts);
+	bt_list_init(&m->held);
 	bt_list_init(&m->tidy.link);
 	bt_timer_init(&m->sweep_timer, bt_mirror_sweep_fired);
 	rc = take_legs(node, source, err);

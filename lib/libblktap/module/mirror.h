@@ -13,7 +13,13 @@
  * that the leg has missed is acknowledged); a bit is cleared in memory when it is
  * no longer true on stable storage, and in the log some time later. So the log never
  * claims more than is true. At the next opening, intent means that the first clean
- * leg is believed and all others are dirty in that region. */
+ * leg is believed and all others are dirty in that region.
+ *
+ * The log has no say over what happens while it is not there. So a last flush puts
+ * into it what each leg's file was then (a stamp), and the stamps go before the next
+ * write. A leg that is another one at the next opening was written to without the
+ * mirror: it is believed, and the others are dirty everywhere. After a crash there
+ * are no stamps; then a leg that was written to a minute after another is believed. */
 #ifndef BT_MODULE_MIRROR_H
 #define BT_MODULE_MIRROR_H
 
@@ -86,7 +92,11 @@ struct bt_mirror_leg {
 struct bt_mirror_record {
 	char name[BT_MIRROR_NAME]; /* "": free */
 	uint64_t identity;
+	uint64_t stamp; /* bt_port_stamp when it was left; or one of these: */
 };
+
+#define BT_MIRROR_UNKNOWN 0u
+#define BT_MIRROR_RUNNING 1u /* it was not left, or not as it should be */
 
 struct bt_mirror_lane {
 	struct bt_mirror *mirror;
@@ -152,6 +162,9 @@ struct bt_mirror {
 	/* It may be about to go: from a LAST flush to the next write it begins
 	 * nothing of its own, since another node may have its legs and log. */
 	bool resting;
+	/* The log has the legs' stamps: nothing writes to them before it has not. */
+	bool stamped;
+	struct bt_list held; /* writes that wait for that */
 	struct bt_list lasts; /* such flushes, until its own work is done */
 	/* arguments */
 	enum { BT_MIRROR_FIRST, BT_MIRROR_FASTEST, BT_MIRROR_SPREAD } read;
@@ -215,12 +228,19 @@ void bt_mirror_clear_intents(struct bt_mirror *m, bool all);
 int bt_mirror_open_words(struct bt_mirror *m, const struct bt_args *args,
 			 struct blktap_error **err);
 void bt_mirror_close_words(struct bt_mirror *m);
+bool bt_mirror_may_stamp(const struct bt_mirror *m);
+/* Something is to be written to the legs: their stamps leave the log before. */
+void bt_mirror_unstamp(struct bt_mirror *m);
+/* Writes the header, with the legs' stamps or without. */
+void bt_mirror_stamp(struct bt_mirror *m, bool stamped,
+		     void (*fn)(struct bt_header_writer *writer, int error));
 
 /* ---- mirror-io.c ----------------------------------------------------------- */
 
 void bt_mirror_submit(struct bt_node *node, struct bt_request *req);
 void bt_mirror_complete(struct bt_node *node, struct bt_port *port,
 			struct bt_request *req);
+void bt_mirror_start_write(struct bt_mirror *m, struct bt_request *req);
 /* Its own work may be done: sends the flushes that wait for that. */
 void bt_mirror_rested(struct bt_mirror *m);
 /* Sends a FLUSH to every leg that has not failed. */

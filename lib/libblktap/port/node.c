@@ -420,6 +420,57 @@ const struct bt_node *bt_node_find_volatile(const struct bt_node *node,
 	return found;
 }
 
+static uint64_t mix(uint64_t sum, uint64_t value)
+{
+	sum = (sum ^ value) * 0x9e3779b97f4a7c15ull;
+	return sum ^ sum >> 29;
+}
+
+static bool add_stamps(const struct bt_node *node, uint32_t entry,
+		       uint64_t *sum, uint64_t *newest_ns)
+{
+	const struct blktap_class *cls = node->cls;
+	struct bt_stamp stamp;
+	uint32_t i;
+
+	if (cls->get_stamp) {
+		if (!(cls->flags & BT_CLASS_STILL) ||
+		    cls->get_stamp(node, &stamp) < 0 || !stamp.mtime_ns)
+			return false;
+		*sum = mix(mix(*sum, stamp.size), stamp.mtime_ns);
+		*newest_ns = bt_max_u64(*newest_ns, stamp.mtime_ns);
+		return true;
+	}
+	/* of a part, the file tells of others' parts as well */
+	if (!node->port_count || !cls->ports || cls->flags & BT_CLASS_PART)
+		return false;
+	for (i = 0; i < node->port_count; i++) {
+		const struct bt_port *port = &node->ports[i];
+
+		if (!port->lower)
+			continue;
+		/* a store is written to when its node opens */
+		if (cls->ports[port->desc].flags & BT_PORT_STORE)
+			return false;
+		if (!add_stamps(port->lower, port->entry, sum, newest_ns))
+			return false;
+		if (cls->flags & BT_CLASS_SAME_BYTES && !entry)
+			break;
+	}
+	return true;
+}
+
+uint64_t bt_port_stamp(const struct bt_port *port, uint64_t *newest_ns)
+{
+	uint64_t sum = 14695981039346656037ull, newest = 0;
+
+	if (!add_stamps(port->lower, port->entry, &sum, &newest))
+		return 0;
+	if (newest_ns)
+		*newest_ns = newest;
+	return sum > 1 ? sum : 2;
+}
+
 const char *bt_node_path(const struct bt_node *node)
 {
 	const struct blktap_param *first = blktap_class_get_param(node->cls, 0);

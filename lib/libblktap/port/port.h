@@ -136,6 +136,9 @@ struct bt_create {
 #define BT_CLASS_REDUNDANT 0x10u /* one edge left is enough for the data */
 #define BT_CLASS_SAME_BYTES \
 	0x20u /* its first upper port shows what is behind the first edge */
+#define BT_CLASS_STILL \
+	0x80u /* its file changes by requests alone, not when it is opened, \
+	       * flushed or closed */
 #define BT_CLASS_EMPTY 0x40u /* keeps nothing: in each process it reads alike */
 
 /* What stands still above a node of the class while it comes or goes. */
@@ -399,6 +402,12 @@ uint64_t bt_port_losses(const struct bt_port *port);
  * counts: who opens them anew may take that one for the others' equal. */
 const struct bt_node *bt_node_find_volatile(const struct bt_node *node,
 					    uint32_t entry);
+
+/* A number for what the files behind the edge are now, which is another one when
+ * somebody has written to them since; 0: that cannot be told, of a device, a server,
+ * a part of a file, a format that writes to its file when it is opened. newest, or NULL: when they
+ * were written to last. Asks the file system: not while requests run. */
+uint64_t bt_port_stamp(const struct bt_port *port, uint64_t *newest_ns);
 
 /* What the node stands for: its first argument, e.g. the path of a file; its name
  * where it has none. The node's. */

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What keeps something about a disk in a store of its own, and the disk, which was
+ * used without it meanwhile. */
+#include "mason-run.h"
+
+#include <sys/stat.h>
+#include <time.h>
+
+#include "vbd/vbd.h"
+
+#define MIRROR                                                         \
+	"d :: disk(\"x\") -> m :: mirror(region=64k); m[leg] => a :: " \
+	"raw(%s/a.raw), b :: raw(%s/b.raw); m[log] -> l :: raw(%s/l.raw);"
+
+static void fill(struct blktap_disk *disk, char byte, uint64_t offset)
+{
+	char data[4096];
+
+	memset(data, byte, sizeof(data));
+	ck_assert_int_eq(io(disk, BLKTAP_OP_WRITE, offset, data, 4096), 0);
+}
+
+static char first_byte(struct blktap_disk *disk, uint64_t offset)
+{
+	char data[4096];
+
+	ck_assert_int_eq(io(disk, BLKTAP_OP_READ, offset, data, 4096), 0);
+	return data[0];
+}
+
+/* The time of a file has steps: the next write is of a later one. */
+static void let_time_pass(const char *name)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT },
+				     { .tv_nsec = UTIME_OMIT } };
+	struct stat st;
+
+	ck_assert_int_eq(stat(in_dir(name), &st), 0);
+	times[1] = st.st_mtim;
+	times[1].tv_sec++;
+	ck_assert_int_eq(utimensat(AT_FDCWD, in_dir(name), times, 0), 0);
+}
+
+/* As another program does, or another graph. */
+static void write_alone(const char *name, char byte, off_t offset)
+{
+	int fd = open(in_dir(name), O_WRONLY);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(pwrite(fd, &byte, 1, offset), 1);
+	close(fd);
+	let_time_pass(name);
+}
+
+static bool says(const struct blktap_disk *disk, const char *part)
+{
+	char *picture = NULL;
+	bool found;
+
+	ck_assert_int_eq(blktap_mason_dot_disk(disk, &picture, NULL), 0);
+	found = strstr(picture, part) != NULL;
+	free(picture);
+	return found;
+}
+
+static void put_mirror(void)
+{
+	struct blktap_disk *disk;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put_image("l.raw", M);
+	put("x.mason", MIRROR);
+	disk = open_disk("x.mason", NULL);
+	fill(disk, 1, 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+
+START_TEST(a_mirror_that_was_closed_copies_nothing)
+{
+	struct blktap_disk *disk;
+	int i;
+
+	put_mirror();
+	for (i = 0; i < 3; i++) {
+		disk = open_disk("x.mason", NULL);
+		ck_assert(says(disk, "synced"));
+		ck_assert_int_eq(first_byte(disk, 0), i + 1);
+		if (i < 2)
+			fill(disk, (char)(i + 2), 0);
+		ck_assert_int_eq(blktap_disk_close(disk), 0);
+	}
+}
+END_TEST
+
+START_TEST(a_leg_that_was_written_to_without_its_mirror_is_believed)
+{
+	const char *legs[] = { "a.raw", "b.raw" };
+	struct blktap_disk *disk;
+
+	put_mirror();
+	write_alone(legs[_i], 7, 0);
+	disk = open_disk("x.mason", NULL);
+	ck_assert(!says(disk, "synced"));
+	ck_assert_int_eq(first_byte(disk, 0), 7);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	/* and what was not copied yet stays unbelieved */
+	disk = open_disk("x.mason", NULL);
+	ck_assert_int_eq(first_byte(disk, 0), 7);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
+START_TEST(of_legs_that_were_both_written_to_the_source_is_believed)
+{
+	struct blktap_disk *disk;
+
+	put_mirror();
+	write_alone("a.raw", 7, 0);
+	write_alone("b.raw", 8, 0);
+	disk = open_disk("x.mason", NULL);
+	ck_assert(!says(disk, "synced"));
+	ck_assert_int_eq(first_byte(disk, 0), 7);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
+/* b lacks what a has, and a lacks what b was written: nobody has it all. */
+START_TEST(a_leg_that_lacks_something_and_was_written_to_is_refused)
+{
+	struct blktap_disk *disk;
+
+	put_mirror();
+	put("y.mason", "d :: disk(\"x\") -> m :: mirror(region=64k); "
+		       "m[leg] => a :: raw(%s/a.raw); "
+		       "m[log] -> l :: raw(%s/l.raw);");
+	disk = open_disk("y.mason", NULL);
+	fill(disk, 2, 128u << 10);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	write_alone("b.raw", 7, 0);
+	refuse("x.mason", NULL, -ESTALE, "'b' was written to");
+}
+END_TEST
+
+/* After a crash the log has no stamps. */
+START_TEST(a_leg_that_was_written_to_long_after_a_crash_is_believed)
+{
+	static char log[M];
+	struct blktap_disk *disk;
+	struct timespec times[2];
+	int fd;
+
+	put_mirror();
+	disk = open_disk("x.mason", NULL);
+	fill(disk, 3, 0);
+	fd = open(in_dir("l.raw"), O_RDWR);
+	ck_assert_int_eq(pread(fd, log, M, 0), M);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	ck_assert_int_eq(pwrite(fd, log, M, 0), M);
+	close(fd);
+	/* a crash as such makes none of them another one */
+	if (_i)
+		write_alone("b.raw", 7, 512u << 10);
+	clock_gettime(CLOCK_REALTIME, &times[0]);
+	times[0].tv_sec += _i ? 120 : 5;
+	times[1] = times[0];
+	ck_assert_int_eq(utimensat(AT_FDCWD, in_dir("b.raw"), times, 0), 0);
+	disk = open_disk("x.mason", NULL);
+	ck_assert_int_eq(first_byte(disk, 512u << 10), _i ? 7 : 0);
+	ck_assert_int_eq(first_byte(disk, 0), 3);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
+/* ---- bitmaps, caches ------------------------------------------------------- */
+
+static bool is_dirty(const struct blktap_disk *disk, uint64_t offset)
+{
+	bool dirty;
+
+	bt_vbd_get_dirty(disk, "mon", offset, 512, &dirty);
+	return dirty;
+}
+
+START_TEST(a_disk_that_was_written_to_without_its_bitmap_has_all_changed)
+{
+	struct blktap_disk *disk;
+
+	put_image("a.raw", M);
+	put_image("s.raw", 2 * M);
+	put("x.mason", "d :: disk(\"x\") -> b :: bitmap(checkpoints=[\"mon\"]);"
+		       "b[lower] -> raw(%s/a.raw); b[store] -> raw(%s/s.raw);");
+	disk = open_disk("x.mason", NULL);
+	fill(disk, 1, 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	disk = open_disk("x.mason", NULL);
+	ck_assert(is_dirty(disk, 0) && !is_dirty(disk, 512u << 10));
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	write_alone("a.raw", 7, 512u << 10);
+	disk = open_disk("x.mason", NULL);
+	ck_assert(is_dirty(disk, 0) && is_dirty(disk, 512u << 10));
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	/* nor is that forgotten */
+	disk = open_disk("x.mason", NULL);
+	ck_assert(is_dirty(disk, 512u << 10));
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
+START_TEST(an_origin_that_was_written_to_without_its_cache_is_read_anew)
+{
+	struct blktap_disk *disk;
+
+	put_image("a.raw", M);
+	put_image("s.raw", 2 * M);
+	put("x.mason",
+	    "d :: disk(\"x\") -> c :: cache();"
+	    "c[origin] -> raw(%s/a.raw); c[store] -> raw(%s/s.raw);");
+	disk = open_disk("x.mason", NULL);
+	fill(disk, 1, 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	disk = open_disk("x.mason", NULL);
+	ck_assert(!says(disk, "used=0"));
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	write_alone("a.raw", 7, 0);
+	disk = open_disk("x.mason", NULL);
+	ck_assert_int_eq(first_byte(disk, 0), 7);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("mason-away");
+	TCase *tc = tcase_create("away");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, a_mirror_that_was_closed_copies_nothing);
+	tcase_add_loop_test(
+		tc, a_leg_that_was_written_to_without_its_mirror_is_believed, 0,
+		2);
+	tcase_add_test(
+		tc, of_legs_that_were_both_written_to_the_source_is_believed);
+	tcase_add_test(
+		tc, a_leg_that_lacks_something_and_was_written_to_is_refused);
+	tcase_add_loop_test(
+		tc, a_leg_that_was_written_to_long_after_a_crash_is_believed, 0,
+		2);
+	tcase_add_test(
+		tc,
+		a_disk_that_was_written_to_without_its_bitmap_has_all_changed);
+	tcase_add_test(
+		tc,
+		an_origin_that_was_written_to_without_its_cache_is_read_anew);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
