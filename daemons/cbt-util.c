@@ -222,6 +222,8 @@ static int run(int argc, char **argv)
 	for (c = commands; argc > 1 && c->name; c++)
 		if (!strcmp(c->name, argv[1]))
 			return run_command("cbt-util", c, argc - 1, argv + 1);
+	if (argc > 1)
+		fprintf(stderr, "cbt-util: unknown command '%s'\n", argv[1]);
 	show_verbs(stderr);
 	return EINVAL;
 }

@@ -129,6 +129,22 @@ static int run_aio(const struct verb *verb, int argc, char **argv)
 	return run_command("td-util", &command, argc, argv);
 }
 
+/* Says what of "COMMAND TYPE" is wrong, where there is something. */
+static int misused(int argc, char **argv)
+{
+	size_t i;
+
+	for (i = 0; argc > 1 && i < VERBS; i++)
+		if (!strcmp(argv[1], verbs[i].name))
+			break;
+	if (argc > 1 && i == VERBS)
+		fprintf(stderr, "td-util: unknown command '%s'\n", argv[1]);
+	else if (argc > 2)
+		fprintf(stderr, "td-util: cannot %s type '%s'\n", argv[1],
+			argv[2]);
+	return usage(stderr, BAD_TYPE);
+}
+
 static int run(int argc, char **argv)
 {
 	size_t i;
@@ -147,7 +163,7 @@ static int run(int argc, char **argv)
 		if (!strcmp(argv[2], "aio") && verbs[i].aio)
 			return run_aio(&verbs[i], argc - 2, argv + 2);
 	}
-	return usage(stderr, BAD_TYPE);
+	return misused(argc, argv);
 }
 
 int main(int argc, char **argv)

@@ -74,8 +74,10 @@ cleanup_fn stop_tapdisk "$other" 1
 refused 16 'Device or resource busy' tap-ctl attach -p "$other" -m 0
 for verb in detach close pause unpause stats; do
 	refused 19 'No such device' tap-ctl $verb -p "$pid" -m 7
+	contains err "minor 7 is not attached to tapdisk $pid"
 done
 refused 19 'No such device' tap-ctl stats -p "$pid" -m 7 --json
+refused 19 'no image is open' tap-ctl stats -p "$pid" -m 0
 refused 19 'No such device' tap-ctl open -p "$pid" -m 7 -a "aio:$tmp/a.raw"
 
 # images
@@ -96,6 +98,11 @@ for type in sync vmdk vhdsync; do
 	refused 38 'Function not implemented' open -a "$type:$tmp/a.raw"
 	hinted 'use raw'
 done
+refused 2 "there is no argument 'diskard'" open -a "raw(a.raw, diskard=unmap)"
+hinted "did you mean 'discard'?"
+refused 2 "there is no argument 'x'" open -a "raw(a.raw, x=1)"
+hinted 'there are path '
+refused 111 'nbd://127.0.0.1:1/x: cannot connect' open -a nbd://127.0.0.1:1/x
 truncate -s 2M large.mason
 refused 22 'is larger than 1M, and so no graph' open -a "mason:$tmp/large.mason"
 hinted 'it is text that describes a graph'
@@ -168,7 +175,7 @@ tap-ctl unpause -p "$pid" -m 0
 tap-ctl allocate >/dev/null
 tap-ctl attach -p "$other" -m 1
 exits 16 tap-ctl open -p "$other" -m 1 -a "aio:$tmp/a.raw" 2>err
-contains err "$tmp/a.raw"
+contains err "$tmp/a.raw: the image is in use by another program"
 contains err 'hint:'
 tap-ctl close -p "$pid" -m 0
 tap-ctl close -p "$pid" -m 0

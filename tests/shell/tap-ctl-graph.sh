@@ -63,6 +63,19 @@ echo 'disk("x") -> slice(offset=0, size=64k) -> raw("'"$PWD"'/a.raw");' >s.mason
 # shellcheck disable=SC2086
 exits 1 tap-ctl mason apply s.mason $disk 2>err
 contains err "disk 'x' would shrink from 1048576 to 65536 bytes"
+# read-only, where it is not now: it is no other program that stands against it
+echo 'disk("x", ro=true) -> a :: raw("'"$PWD"'/a.raw");' >ro.mason
+# shellcheck disable=SC2086
+exits 1 tap-ctl mason apply ro.mason $disk 2>err
+contains err "disk 'x' would lose writes: the new graph makes it read-only"
+echo 'disk("x") -> a :: raw("'"$PWD"'/a.raw", ro=true);' >ro.mason
+# shellcheck disable=SC2086
+exits 75 tap-ctl mason apply ro.mason $disk 2>err
+contains err "a.raw: the image is open in this process already, for writing"
+contains err 'hint: close it there'
+# shellcheck disable=SC2086
+exits 95 tap-ctl resize $disk 2M 2>err
+contains err "a graph's images are the file's"
 # shellcheck disable=SC2086
 exits 1 tap-ctl mason apply x.mason $disk --if-gen 2 2>err
 contains err 'runs generation 3, and not 2'

@@ -7,6 +7,9 @@ c=$builddir/cbt-util
 
 exits 255 "$t" >out 2>&1
 exits 255 "$t" create qcow 1 a >out 2>&1
+contains out "td-util: cannot create type 'qcow'"
+exits 255 "$t" crate vhd 1 a >out 2>&1
+contains out "td-util: unknown command 'crate'"
 exits 255 "$t" create >out 2>&1
 exits 22 "$t" create vhd -Q 1 a >out 2>&1
 exits 22 "$t" create vhd 100 >out 2>&1
@@ -32,6 +35,8 @@ exits 2 "$t" query aio -v nope >out 2>err
 equal "$(cat out)" 'failed opening nope: -2'
 
 exits 22 "$c" >out 2>&1
+exits 22 "$c" crate >out 2>&1
+contains out "cbt-util: unknown command 'crate'"
 "$c" create -n l -s 104857600
 equal "$(stat -c %s l)" 248
 equal "$("$c" get -n l -s)" 104857600

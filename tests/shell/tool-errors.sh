@@ -221,7 +221,7 @@ done
 bad 22 fixed vhd-util read -n fix.vhd -e 0
 hinted 2 'does not stand on fix.vhd' vhd-util coalesce -n c.vhd -a fix.vhd
 hinted 95 'no batmap' vhd-util set -n fix.vhd -f marker -v 1
-hinted 22 "'hiden'" vhd-util set -n a.vhd -f hiden -v 1
+hinted 22 "no mark 'hiden'" vhd-util set -n a.vhd -f hiden -v 1
 bad 126 key vhd-util key -c -n a.vhd -k key
 
 echo '# targets that are there, are the source, or have no room'

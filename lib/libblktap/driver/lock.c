@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -21,6 +23,7 @@
 
 #define USED 100 /* first byte of those that say "I use" */
 #define UNSHARED 200 /* and of those that say "nobody else may" */
+#define FDS_MAX 4096u /* of this process, that a refusal looks at */
 
 /* The numbers of QEMU's bits BLK_PERM_*. */
 enum permission { CONSISTENT_READ = 0, WRITE = 1, RESIZE = 3 };
@@ -87,6 +90,42 @@ static int take(int fd, const enum permission *uses, size_t count)
 	return rc;
 }
 
+/* Whether this process has the file open a second time: then it is likely itself
+ * that it waits for. */
+static bool is_ours(int fd)
+{
+	struct rlimit limit = { .rlim_cur = FDS_MAX };
+	struct stat mine, other;
+	int i, end;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	end = (int)bt_min_u64(limit.rlim_cur, FDS_MAX);
+	if (fstat(fd, &mine) < 0)
+		return false;
+	for (i = 0; i < end; i++)
+		if (i != fd && fstat(i, &other) == 0 &&
+		    other.st_dev == mine.st_dev && other.st_ino == mine.st_ino)
+			return true;
+	return false;
+}
+
+static int in_use(int fd, bool writable, const char *name,
+		  struct blktap_error **err)
+{
+	if (is_ours(fd))
+		return bt_fail(
+			err, -EBUSY,
+			"close it there, or open both read-only; in a graph, "
+			"name it once",
+			"%s: the image is open in this process already%s", name,
+			writable ? "" : ", for writing");
+	return bt_fail(err, -EBUSY,
+		       "close the other program, open both read-only, or use "
+		       "force if you are sure that nobody writes",
+		       "%s: the image is in use by another program%s", name,
+		       writable ? "" : ", which may write to it");
+}
+
 /* Locks that were taken before a refusal go with the descriptor, which the
  * caller closes (or by bt_image_unlock). */
 int bt_image_lock(int fd, bool writable, const char *name,
@@ -99,12 +138,7 @@ int bt_image_lock(int fd, bool writable, const char *name,
 	if (!rc)
 		return 0;
 	if (rc == -EBUSY || rc == -EAGAIN || rc == -EACCES)
-		return bt_fail(err, -EBUSY,
-			       "close the other program, open both read-only, "
-			       "or use force if you are sure that nobody "
-			       "writes",
-			       "%s: the image is in use by another program%s",
-			       name, writable ? "" : ", which may write to it");
+		return in_use(fd, writable, name, err);
 	bt_log(log, BLKTAP_LOG_WARNING,
 	       "%s: served without a lock, the file system has none: %s", name,
 	       bt_strerror(rc, text));

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "util/checked.h"
+#include "util/strbuf.h"
 #include "util/suggest.h"
 
 struct bt_value {
@@ -328,15 +329,24 @@ static int find(const struct bt_args *args, const char *name)
 static int unknown(const struct bt_args *args, const char *name,
 		   struct blktap_error **err)
 {
+	struct bt_strbuf all = BT_STRBUF_INIT;
 	struct bt_suggest s;
+	const char *hint;
 	uint32_t i;
+	int rc;
 
 	bt_suggest_init(&s, name);
-	for (i = 0; i < args->count; i++)
+	bt_strbuf_puts(&all, args->count ? "there are" : "it takes none");
+	for (i = 0; i < args->count; i++) {
 		bt_suggest_offer(&s, param(args, i)->name);
-	return bt_fail(err, -ENOENT, bt_suggest_hint(&s),
-		       "%s: there is no argument '%s'",
-		       blktap_class_get_name(args->cls), name);
+		bt_strbuf_printf(&all, " %s", param(args, i)->name);
+	}
+	hint = bt_suggest_hint(&s);
+	rc = bt_fail(err, -ENOENT, hint ? hint : bt_strbuf_str(&all),
+		     "%s: there is no argument '%s'",
+		     blktap_class_get_name(args->cls), name);
+	bt_strbuf_fini(&all);
+	return rc;
 }
 
 int bt_args_set(struct bt_args *args, const char *name, const char *text,

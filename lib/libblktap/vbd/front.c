@@ -50,16 +50,36 @@ static int check_size(const struct blktap_disk *disk,
 		(unsigned long long)now->size);
 }
 
+/* op: what the disk has and the new graph has not. */
+static int would_lose(const struct blktap_disk *disk,
+		      const struct bt_node *root, bool read_only,
+		      enum blktap_op op, struct blktap_error **err)
+{
+	static const char *const names[BLKTAP_OP_COUNT] = {
+		"reads",   "writes",	   "flushes",	  "discards",
+		"zeroing", "block status", "prefetching",
+	};
+	const char *hint = "who uses the disk was promised that";
+	const char *name = disk->front.name;
+
+	if (bt_op_is_writing(op) && read_only)
+		return bt_fail(err, -ENOTSUP, hint,
+			       "disk '%s' would lose %s: the new graph makes "
+			       "it read-only",
+			       name, names[op]);
+	return bt_fail(
+		err, -ENOTSUP, hint, "disk '%s' would lose %s: '%s' (%s) %s",
+		name, names[op], root->name, root->cls->name,
+		bt_op_is_writing(op) && root->limits.read_only ? "is read-only"
+							       : "has none");
+}
+
 /* A guest asks once what its disk can do. Prefetching alone may go: it is a hint,
  * and then does nothing (is_idle_hint in admit.c). */
 static int check_operations(const struct blktap_disk *disk,
 			    const struct bt_node *root, bool read_only,
 			    struct blktap_error **err)
 {
-	static const char *const names[BLKTAP_OP_COUNT] = {
-		"reads",   "writes",	   "flushes",	  "discards",
-		"zeroing", "block status", "prefetching",
-	};
 	uint32_t has = root->limits.operations, op;
 
 	/* what the disk does itself where the graph cannot */
@@ -70,12 +90,8 @@ static int check_operations(const struct blktap_disk *disk,
 		has &= ~BT_OPS_WRITING;
 	for (op = 0; op < BLKTAP_OP_COUNT; op++)
 		if (disk->limits.operations & ~has & (1u << op))
-			return bt_fail(err, -ENOTSUP,
-				       "who uses the disk was promised that",
-				       "disk '%s' would lose %s: '%s' (%s) "
-				       "has none",
-				       disk->front.name, names[op], root->name,
-				       root->cls->name);
+			return would_lose(disk, root, read_only,
+					  (enum blktap_op)op, err);
 	return 0;
 }
 

@@ -57,6 +57,10 @@ static int check(const struct blktap_disk *disk, uint64_t length,
 	if (disk->state == BT_VBD_PAUSED)
 		return bt_fail(err, -EALREADY, "unpause it first",
 			       "%s: is paused", disk->name);
+	if (disk->front.run)
+		return bt_fail(err, -ENOTSUP, "apply another file to it",
+			       "%s: a graph's images are the file's",
+			       disk->name);
 	if (disk->limits.read_only)
 		return bt_fail(err, -EROFS, NULL, "%s: is read-only",
 			       disk->name);

@@ -104,7 +104,6 @@ static void init(struct bt_nbdc *nbd, struct bt_node *node,
 
 	nbd->node = node;
 	nbd->loop = node->env->loop;
-	nbd->name = bt_args_string(args, "uri");
 	nbd->reconnect_ns = bt_args_number(args, "reconnect");
 	nbd->timeout_ns = bt_args_number(args, "timeout");
 	nbd->fail_unflushed = !strcmp(unflushed, "fail");
@@ -191,7 +190,8 @@ int bt_nbdc_prepare(struct bt_node *node, const struct bt_args *args,
 	if (rc < 0)
 		return rc;
 	init(nbd, node, args);
-	rc = bt_nbdc_uri_parse(nbd->name, &nbd->uri, err);
+	rc = bt_nbdc_uri_parse(bt_args_string(args, "uri"), &nbd->uri, err);
+	nbd->name = nbd->uri.text;
 	nbd->export = bt_args_string(args, "export");
 	if (!nbd->export)
 		nbd->export = nbd->uri.export;

@@ -45,6 +45,7 @@ struct bt_nbdc_conn;
 /* ---- URIs (uri.c) ----------------------------------------------------- */
 
 struct bt_nbdc_uri {
+	char *text; /* with its scheme, for messages */
 	char *export; /* never NULL */
 	char *socket; /* path of a unix socket, or NULL */
 	char *host; /* of TCP; "" is localhost */

@@ -10,6 +10,7 @@
 #include "driver/nbd/nbd.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -200,7 +201,12 @@ static int parse(const char *text, struct bt_nbdc_uri *uri,
 		rc = check_unix(text, uri, err);
 	if (!rc && strlen(uri->export) > NBD_STRING_MAX)
 		rc = bad(text, err, "the export's name is too long");
-	return rc;
+	if (rc < 0)
+		return rc;
+	if (asprintf(&uri->text, "%s%s", *text == '/' ? "nbd:" : "", text) >= 0)
+		return 0;
+	uri->text = NULL;
+	return bt_fail(err, -ENOMEM, NULL, "out of memory");
 }
 
 int bt_nbdc_uri_parse(const char *text, struct bt_nbdc_uri *uri,
@@ -217,6 +223,7 @@ int bt_nbdc_uri_parse(const char *text, struct bt_nbdc_uri *uri,
 
 void bt_nbdc_uri_fini(struct bt_nbdc_uri *uri)
 {
+	free(uri->text);
 	free(uri->export);
 	free(uri->socket);
 	free(uri->host);

@@ -406,10 +406,13 @@ int blktap_vhd_set_mark(const char *path, const char *mark, uint32_t value,
 	struct blktap_vhd t;
 	int rc;
 
-	if (value > UINT8_MAX || (!hidden && strcmp(mark, "marker") != 0))
-		return bt_fail(err, -EINVAL,
-			       "the marks are hidden and marker, 0 to 255",
-			       "%s: mark '%s' is %" PRIu32, path, mark, value);
+	if (!hidden && strcmp(mark, "marker") != 0)
+		return bt_fail(err, -EINVAL, "there are hidden and marker",
+			       "%s: there is no mark '%s'", path, mark);
+	if (value > UINT8_MAX)
+		return bt_fail(err, -EINVAL, "give 0 to 255",
+			       "%s: mark '%s' cannot be %" PRIu32, path, mark,
+			       value);
 	rc = bt_vhdtool_open(&t, path, 0, true, err);
 	if (rc < 0)
 		return rc;
