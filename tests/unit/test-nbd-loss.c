@@ -264,6 +264,44 @@ START_TEST(a_silent_server_is_given_up_after_its_time)
 }
 END_TEST
 
+/* Something comes each second: an answer to another request, or one byte more. */
+START_TEST(a_request_that_is_left_out_ends_the_connection)
+{
+	struct item *item, *other;
+	uint64_t cookie;
+	int i;
+
+	setup();
+	open_good("timeout=3s", "reconnect=0s");
+	item = submit(BLKTAP_OP_READ, 0, 0, 1024);
+	cookie = get_call(rig.fd).cookie;
+	if (_i) {
+		put_chunk(rig.fd, cookie, 1, NBD_REPLY_TYPE_OFFSET_DATA, 1032);
+		put_be(rig.fd, 0, 8);
+	}
+	for (i = 0; i < 29; i++) {
+		bt_loop_advance(rig.env.loop, NS_PER_S);
+		rig_turn();
+		if (_i) {
+			put(rig.fd, "x", 1);
+			rig_turn();
+		} else {
+			other = submit(BLKTAP_OP_WRITE, 0, 4096, 512);
+			answer_all(1);
+			finish(other, 0);
+		}
+		ck_assert_uint_eq(rig_nbd()->up, 1);
+	}
+	bt_loop_advance(rig.env.loop, NS_PER_S);
+	rig_turn();
+	ck_assert_uint_eq(rig_nbd()->up, 0);
+	ck_assert_ptr_nonnull(strstr(
+		rig.logged, "a request was not answered within 30000 ms"));
+	finish(item, -EIO);
+	teardown();
+}
+END_TEST
+
 /* A server that accepts and says nothing, then one that is well. */
 START_TEST(a_handshake_that_hangs_is_given_up)
 {
@@ -498,6 +536,8 @@ int main(void)
 	tcase_add_loop_test(tc, an_export_that_is_not_the_same_is_refused, 0,
 			    CHANGES);
 	tcase_add_test(tc, a_silent_server_is_given_up_after_its_time);
+	tcase_add_loop_test(tc, a_request_that_is_left_out_ends_the_connection,
+			    0, 2);
 	tcase_add_test(tc, a_handshake_that_hangs_is_given_up);
 	tcase_add_test(tc, a_server_that_shuts_down_is_left_for_the_next);
 	tcase_add_test(tc, unflushed_fail_tells_at_the_next_flush_and_for_good);

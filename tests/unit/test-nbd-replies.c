@@ -107,6 +107,13 @@ static const char *hostile(int i)
 	case 25:
 		chunk(1, NBD_REPLY_TYPE_BLOCK_STATUS, 13);
 		return "chunk type 5";
+	case 26:
+		/* each may be a line of the log, and none is the last */
+		for (i = 0; i < 65; i++) {
+			chunk(0, NBD_REPLY_TYPE_ERROR, 6);
+			put(rig.fd, "\0\0\0\5\0\0", 6);
+		}
+		return "more than 64 error chunks for READ";
 	default:
 		return NULL;
 	}
@@ -228,7 +235,7 @@ int main(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, a_hostile_reply_ends_the_connection_and_is_told,
-			    0, 26);
+			    0, 27);
 	tcase_add_loop_test(tc, a_hostile_block_status_ends_the_connection, 0,
 			    7);
 	tcase_add_test(tc, an_answer_to_what_is_not_sent_yet_is_refused);

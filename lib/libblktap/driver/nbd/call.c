@@ -122,7 +122,9 @@ static void assign(struct bt_nbdc_conn *conn, struct bt_nbdc_call *call)
 	write_header(call);
 	call->conn = conn;
 	call->is_sent = false;
+	call->since_ns = bt_loop_now(nbd->loop);
 	call->error = 0;
+	call->errors = 0;
 	call->has_status = false;
 	call->range_count = 0;
 	call->req->extent_count = 0;

@@ -34,12 +34,16 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "util/bytes.h"
+#include "util/checked.h"
 
 #define NS_PER_MS 1000000ull
 #define ATTEMPT_NS (10000 * NS_PER_MS) /* to connect and shake hands */
 #define FIRST_BACKOFF_NS (20 * NS_PER_MS) /* before the second try */
 #define LAST_BACKOFF_NS (2000 * NS_PER_MS) /* before any later one, at most */
 #define OUT_MAX (2 * NBD_STRING_MAX) /* the longest question has one name */
+/* So many times its timeout has one request, while bytes move for it or others: a
+ * slow line with all calls under way needs more than one. */
+#define LATE_TIMES 10u
 
 static const struct bt_log *log_of(const struct bt_nbdc *nbd)
 {
@@ -436,6 +440,19 @@ void bt_nbdc_expect(struct bt_nbdc_conn *conn)
 		arm(conn, conn->active_ns + conn->nbd->timeout_ns);
 }
 
+/* When the oldest call has waited too long; they are on the lists in the order in
+ * which they got the connection. */
+static uint64_t late_at(const struct bt_nbdc_conn *conn)
+{
+	const struct bt_list *list =
+		bt_list_empty(&conn->sent) ? &conn->unsent : &conn->sent;
+
+	if (bt_list_empty(list))
+		return UINT64_MAX;
+	return bt_list_first(list, struct bt_nbdc_call, link)->since_ns +
+	       LATE_TIMES * conn->nbd->timeout_ns;
+}
+
 /* DOWN: time for another try. Else the server had its time, unless bytes moved
  * since the timer was set. */
 static void expired(struct bt_timer *timer)
@@ -453,8 +470,14 @@ static void expired(struct bt_timer *timer)
 	} else if (conn->in_flight && bt_loop_now(nbd->loop) >= due) {
 		too_slow(conn, nbd->timeout_ns);
 		bt_nbdc_drop(conn);
+	} else if (bt_loop_now(nbd->loop) >= late_at(conn)) {
+		bt_nbdc_fail(conn, -ETIMEDOUT, "is the server well?",
+			     "a request was not answered within %llu ms",
+			     (unsigned long long)(LATE_TIMES * nbd->timeout_ns /
+						  NS_PER_MS));
+		bt_nbdc_drop(conn);
 	} else if (conn->in_flight) {
-		arm(conn, due);
+		arm(conn, bt_min_u64(due, late_at(conn)));
 	}
 }
 

@@ -90,8 +90,10 @@ struct bt_nbdc_call {
 	uint8_t header[NBD_REQUEST_LEN]; /* as it goes out */
 	uint64_t mark; /* FLUSH: the writes it covers */
 	uint64_t lost_ns; /* when it was first sent in vain; 0: never */
+	uint64_t since_ns; /* when it got its connection */
 	/* the reply so far */
 	int error;
+	uint32_t errors; /* chunks of that kind */
 	bool has_status; /* BLOCK_STATUS: its context has been told */
 	uint32_t range_count; /* READ: what has come, ascending, disjoint */
 	struct bt_nbdc_range ranges[BT_NBDC_RANGES];

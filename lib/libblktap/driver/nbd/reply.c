@@ -27,6 +27,7 @@
  * behind a larger one only LITTLE bytes are asked for, for the next header. */
 #define SMALL_READ 16384u
 #define LITTLE 512u
+#define ERRORS_MAX 64u /* chunks, of one reply: each may be a line of the log */
 
 static const char *const names[NBD_CMD_COUNT] = {
 	[NBD_CMD_READ] = "READ",
@@ -267,6 +268,9 @@ static int on_error(struct bt_nbdc_conn *conn, const struct chunk *c)
 
 	if (!error)
 		return bt_nbdc_broken(conn, "an error chunk has error 0");
+	if (++c->call->errors > ERRORS_MAX)
+		return bt_nbdc_broken(conn, "more than %u error chunks for %s",
+				      ERRORS_MAX, names[c->call->type]);
 	if (text > c->length - 6 || text > NBD_STRING_MAX)
 		return bt_nbdc_broken(
 			conn,
