@@ -427,6 +427,32 @@ START_TEST(a_stuck_client_yields_its_memory_when_others_need_it)
 }
 END_TEST
 
+/* It sends a byte of its payload now and then. */
+START_TEST(a_slow_client_yields_its_memory_when_others_need_it)
+{
+	struct peer p = plain(), q = plain();
+	uint8_t reply[16];
+	size_t have = 0;
+
+	server->total_memory = 8 * MIB;
+	server->stuck_ns = 300000000;
+	put_request(&p, 0, NBD_CMD_WRITE, 0, 0, 4 * MIB);
+	put(&p, "abc", 3);
+	settle();
+	put_request(&q, 0, NBD_CMD_READ, 1, 0, 4 * MIB);
+	while (have < sizeof(reply)) {
+		ssize_t n = recv(q.fd, reply + have, sizeof(reply) - have, 0);
+
+		have += n > 0 ? (size_t)n : 0;
+		send(p.fd, "x", 1, MSG_NOSIGNAL);
+		ck_assert_int_eq(blktap_context_run(context, 5), 0);
+	}
+	ck_assert_uint_eq(server->conn_count, 1);
+	close(p.fd);
+	hang_up(&q);
+}
+END_TEST
+
 START_TEST(a_client_that_leaves_its_last_replies_is_dropped)
 {
 	struct peer p = plain();
@@ -493,6 +519,7 @@ int main(void)
 	tcase_add_test(tc, sixteen_stuck_clients_are_bounded_and_stop_nobody);
 	tcase_add_test(tc,
 		       a_stuck_client_yields_its_memory_when_others_need_it);
+	tcase_add_test(tc, a_slow_client_yields_its_memory_when_others_need_it);
 	tcase_add_test(tc, a_client_that_leaves_its_last_replies_is_dropped);
 	tcase_add_test(tc, a_stalled_payload_stops_nobody);
 	return unit_run(suite);

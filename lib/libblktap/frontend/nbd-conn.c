@@ -15,6 +15,7 @@
 #define SOCKET_BUFFER (1 << 20) /* so that a batch of replies fits */
 #define SHARE_MIN (512u << 10) /* of total_memory, that none can take away */
 #define STARVE_NS 1000000000ULL
+#define SLOW_TIMES 3u /* stuck_ns, that one message may take */
 
 /* ---- the end -------------------------------------------------------------- */
 
@@ -124,6 +125,13 @@ static bool is_stuck(const struct bt_nbd_conn *conn, uint64_t now)
 	       now - conn->progress_ns > conn->server->stuck_ns;
 }
 
+/* A byte now and then is no progress where others wait. */
+static bool is_slow(const struct bt_nbd_conn *conn, uint64_t now)
+{
+	return (conn->blocked || conn->filling) &&
+	       now - conn->whole_ns > SLOW_TIMES * conn->server->stuck_ns;
+}
+
 /* Others wait for memory: who holds some and does not move loses it. */
 static void on_starve_timer(struct bt_timer *timer)
 {
@@ -136,7 +144,8 @@ static void on_starve_timer(struct bt_timer *timer)
 		struct bt_nbd_conn *conn =
 			bt_list_entry(pos, struct bt_nbd_conn, link);
 
-		if (conn->memory > SHARE_MIN && is_stuck(conn, now))
+		if (conn->memory > SHARE_MIN &&
+		    (is_stuck(conn, now) || is_slow(conn, now)))
 			bt_nbd_conn_kill(conn, "stuck while memory is short");
 	}
 	if (!bt_list_empty(&server->starved))

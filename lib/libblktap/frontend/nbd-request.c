@@ -209,6 +209,7 @@ static int prepare_write(struct bt_nbd_request *item)
 	if (there < item->length) {
 		conn->filling = item;
 		conn->filled = there;
+		conn->whole_ns = bt_loop_now(conn->server->loop);
 	}
 	return 0;
 }

@@ -64,6 +64,8 @@ static uint32_t sent(struct bt_nbd_conn *conn, size_t n)
 		count++;
 	}
 	conn->sent = n;
+	if (count)
+		conn->whole_ns = conn->progress_ns;
 	return count;
 }
 
@@ -81,7 +83,7 @@ void bt_nbd_send(struct bt_nbd_conn *conn)
 			count += sent(conn, (size_t)n);
 		} else if (errno == EAGAIN) {
 			if (!conn->blocked)
-				conn->progress_ns =
+				conn->progress_ns = conn->whole_ns =
 					bt_loop_now(conn->server->loop);
 			conn->blocked = true;
 			return;

@@ -217,6 +217,7 @@ struct bt_nbd_conn {
 	size_t sent; /* bytes of the first reply that are out */
 	bool blocked; /* the socket is full */
 	uint64_t progress_ns; /* when the socket last moved a byte */
+	uint64_t whole_ns; /* when a reply was last out, or filling began */
 
 	uint32_t held; /* requests out of the pools */
 	uint32_t in_flight; /* of these, submitted and not done */
