@@ -7,7 +7,7 @@
  *   4. renamed to NAME, and the directory synced
  *
  * A crash leaves NAME as it was, or whole; at worst a file of the other name
- * stays. */
+ * stays. An image on a device is written where it is, by its class. */
 #include <blktap/image.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -137,7 +137,8 @@ static void committed(struct bt_meta_commit *commit, int error)
 /* All runs are back. A write that asked to be durable and met tables that were
  * not on disk takes a commit, which syncs its data as well; where all its
  * clusters had their entries on disk, each of its writes went with FUA
- * (bt_qcow_submit_io), and nothing is left to do. */
+ * (bt_qcow_submit_io), and nothing is left to do. One that only has to outlive
+ * the process is content with tables in the file. */
 void bt_qcow_finish(struct bt_qcow_frame *frame)
 {
 	struct bt_request *req = frame->req;

@@ -3,7 +3,7 @@
  *
  * All is planned in memory (libvhd/layout.c), then metadata and footer are
  * written to a file of another name, which image/create.c syncs and renames: so
- * no order of writes matters. */
+ * no order of writes matters. A device is written where it is (write_device). */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

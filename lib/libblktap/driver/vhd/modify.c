@@ -214,8 +214,8 @@ static int check_end(const struct blktap_vhd *vhd, const char *parent, bool raw,
 		    : 0;
 }
 
-/* Both names are resolved, so the relative one holds whatever links led
- * here. */
+/* Both names are absolute, so the one can be written relative to the other,
+ * whatever links led here. */
 static int name_parent(struct blktap_vhd *vhd, const char *parent, bool raw,
 		       struct naming *n, struct blktap_error **err)
 {

@@ -330,7 +330,7 @@ static int stored_parent(struct bt_vhdimg *img, char **parent,
 		       "%s: no locator of its parent can be read", img->f.path);
 }
 
-/* The spec is type:path, and the path is resolved. */
+/* The spec is type:path; *parent is the path, absolute. */
 static int found_parent(struct blktap_vhd *t, char **parent,
 			struct blktap_error **err)
 {

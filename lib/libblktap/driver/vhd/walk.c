@@ -351,8 +351,8 @@ static void got_page(struct bt_meta_wait *wait, struct bt_meta_block *page,
 		bt_vhdimg_go_on(f);
 }
 
-/* A write that has to outlive the process waits only where a table is dirty,
- * its own or another's: what is in the file is the system's to keep. */
+/* A write that has to outlive the process waits only where a table is not in the
+ * file yet, its own or another's: what is there is the system's to keep. */
 void bt_vhdimg_go_on(struct bt_vhdimg_frame *f)
 {
 	while (f->at < f->end && has_room(f)) {
