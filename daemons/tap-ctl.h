@@ -60,7 +60,7 @@ const char *const *mason_defines(void);
 		  "leaf-cache",                                                   \
 		  OPT_FLAG,                                                       \
 		  NULL,                                                           \
-		  "keep in the image what is read below",                                \
+		  "keep in the image what is read below",                         \
 		  0,                                                              \
 		  0 },                                                            \
 		{ '2',                                                            \

@@ -31,77 +31,6 @@
 static void read_chunk(struct bt_job_lane *lane);
 static void chunk_zeroed(struct bt_request *req);
 
-/* ---- the map -------------------------------------------------------------- */
-
-static bool get_bit(const struct blktap_job *job, uint64_t n)
-{
-	return job->todo[n >> 3] >> (n & 7) & 1;
-}
-
-static void put_bits(struct blktap_job *job, uint64_t from, uint64_t to,
-		     bool value)
-{
-	uint64_t n;
-
-	for (n = from; n < to; n++) {
-		if (get_bit(job, n) == value)
-			continue;
-		job->todo[n >> 3] ^= (uint8_t)(1u << (n & 7));
-		job->left += value ? 1 : UINT64_MAX;
-	}
-}
-
-/* Rounded outwards: a grain of which a byte has changed is looked at again. */
-static void mark(struct blktap_job *job, uint64_t from, uint64_t to)
-{
-	if (from < to)
-		put_bits(job, from >> BT_JOB_GRAIN_BITS,
-			 ((to - 1) >> BT_JOB_GRAIN_BITS) + 1, true);
-}
-
-void bt_job_mark_all(struct blktap_job *job)
-{
-	put_bits(job, 0, job->grains, true);
-	job->cursor = 0;
-}
-
-/* The place comes from a file, and may be anything. */
-uint64_t bt_job_skip(struct blktap_job *job, uint64_t place)
-{
-	if (place > job->size)
-		return 0;
-	place = bt_align_down(place, 1u << BT_JOB_GRAIN_BITS);
-	put_bits(job, 0, place >> BT_JOB_GRAIN_BITS, false);
-	return place;
-}
-
-uint64_t bt_job_reached(const struct blktap_job *job)
-{
-	if (job->run < job->run_count)
-		return job->runs[job->run].from;
-	return bt_min_u64(job->cursor << BT_JOB_GRAIN_BITS, job->size);
-}
-
-/* A stream sees clients' writes by its locks, and a coalesce is below them. */
-void bt_job_wrote(struct blktap_disk *disk, uint64_t offset, uint64_t length)
-{
-	struct blktap_job *job = disk->job;
-
-	if (job->options.kind == BLKTAP_JOB_COMMIT && offset < job->size)
-		mark(job, offset, bt_min_u64(offset + length, job->size));
-}
-
-/* The next bit that is set from cursor on; false where there is none. */
-static bool find_bit(const struct blktap_job *job, uint64_t *at)
-{
-	uint64_t n = job->cursor;
-
-	while (n < job->grains && !get_bit(job, n))
-		n += n & 7 || job->todo[n >> 3] ? 1 : 8;
-	*at = n;
-	return n < job->grains;
-}
-
 /* ---- requests ------------------------------------------------------------- */
 
 /* The pool has one for each lane, for the window and for a flush: it is never
@@ -229,7 +158,7 @@ static void chunk_zeroed(struct bt_request *req)
 	if (error == -ENOTSUP) {
 		/* again, as data */
 		job->no_zeroes = true;
-		mark(job, lane->offset, lane->offset + lane->length);
+		bt_job_mark(job, lane->offset, lane->offset + lane->length);
 		job->behind = true;
 	} else if (error) {
 		bt_job_fail(job, error, "cannot write at byte %llu of %s: %s",
@@ -273,6 +202,13 @@ static void start_lane(struct blktap_job *job, struct bt_job_lane *lane)
 }
 
 /* ---- the window ----------------------------------------------------------- */
+
+uint64_t bt_job_reached(const struct blktap_job *job)
+{
+	if (job->run < job->run_count)
+		return job->runs[job->run].from;
+	return bt_min_u64(job->cursor << BT_JOB_GRAIN_BITS, job->size);
+}
 
 enum interest { NOTHING, DATA, ZEROES };
 
@@ -326,7 +262,7 @@ static void add_run(struct blktap_job *job, uint64_t from, uint64_t to,
  * grain, or with the next pass. */
 static void look_again(struct blktap_job *job, uint64_t at)
 {
-	mark(job, at, job->window_to);
+	bt_job_mark(job, at, job->window_to);
 	if (at - job->window_from >= 1u << BT_JOB_GRAIN_BITS)
 		job->cursor = at >> BT_JOB_GRAIN_BITS;
 	else
@@ -382,9 +318,9 @@ static void ask(struct blktap_job *job, uint64_t first)
 
 	if (job->phase == BT_JOB_SETTLE)
 		most = first + job->budget;
-	while (last < job->grains && last < most && get_bit(job, last))
+	while (last < job->grains && last < most && bt_job_is_marked(job, last))
 		last++;
-	put_bits(job, first, last, false);
+	bt_job_unmark(job, first, last);
 	job->budget -= bt_min_u64(job->budget, last - first);
 	job->cursor = last;
 	job->window_from = first << BT_JOB_GRAIN_BITS;
@@ -447,11 +383,12 @@ static bool next_window(struct blktap_job *job)
 {
 	bool settling = job->phase == BT_JOB_SETTLE;
 	uint64_t first = 0;
-	bool found = (!settling || job->budget) && find_bit(job, &first);
+	bool found =
+		(!settling || job->budget) && bt_job_next_marked(job, &first);
 
 	if (!found && settling && job->budget) {
 		job->cursor = 0;
-		found = find_bit(job, &first);
+		found = bt_job_next_marked(job, &first);
 	}
 	if (found)
 		ask(job, first);
@@ -552,7 +489,7 @@ void bt_job_copy_abort(struct blktap_job *job)
 		if (!lane->busy)
 			continue;
 		lane->busy = false;
-		mark(job, lane->offset, lane->offset + lane->length);
+		bt_job_mark(job, lane->offset, lane->offset + lane->length);
 		bt_list_add_tail(&job->idle, &lane->link);
 		if (!lane->range.held && !bt_list_empty(&lane->range.link))
 			job->under_way--; /* it waited for the lock */
@@ -560,9 +497,10 @@ void bt_job_copy_abort(struct blktap_job *job)
 	}
 	bt_timer_cancel(&job->rate_timer);
 	if (job->asking)
-		mark(job, job->window_from, job->window_to);
+		bt_job_mark(job, job->window_from, job->window_to);
 	for (; job->run < job->run_count; job->run++)
-		mark(job, job->runs[job->run].from, job->runs[job->run].to);
+		bt_job_mark(job, job->runs[job->run].from,
+			    job->runs[job->run].to);
 	job->asking = job->saving = false;
 	job->run = job->run_count = 0;
 }

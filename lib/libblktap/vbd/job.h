@@ -136,8 +136,6 @@ bool bt_job_flush_target(struct blktap_job *job,
 /* ---- job-copy.c ----------------------------------------------------------- */
 int bt_job_copy_init(struct blktap_job *job);
 void bt_job_copy_fini(struct blktap_job *job);
-/* Everything is to be looked at. */
-void bt_job_mark_all(struct blktap_job *job);
 /* Hands out what can be handed out. */
 void bt_job_copy_go(struct blktap_job *job);
 /* The graph is drained and held: takes back what waits at its edges. */
@@ -145,13 +143,24 @@ void bt_job_copy_abort(struct blktap_job *job);
 void bt_job_flush(struct blktap_job *job, void (*done)(struct bt_request *req));
 /* Whether what is written to may have lost writes, and says that all is well. */
 bool bt_job_has_lost(const struct blktap_job *job);
-/* All below the place is done: the grains that end there, or before. Returns the
- * place, rounded. */
-uint64_t bt_job_skip(struct blktap_job *job, uint64_t place);
 /* Everything below is handed out. */
 uint64_t bt_job_reached(const struct blktap_job *job);
 void bt_job_lock_whole(struct blktap_job *job);
 void bt_job_unlock_whole(struct blktap_job *job);
+
+/* ---- job-map.c ------------------------------------------------------------ */
+bool bt_job_is_marked(const struct blktap_job *job, uint64_t grain);
+/* Bytes from..to - 1 are to be looked at. */
+void bt_job_mark(struct blktap_job *job, uint64_t from, uint64_t to);
+/* Everything is to be looked at. */
+void bt_job_mark_all(struct blktap_job *job);
+/* Grains first..last - 1 are not. */
+void bt_job_unmark(struct blktap_job *job, uint64_t first, uint64_t last);
+/* All below the place is done: the grains that end there, or before. Returns the
+ * place, rounded. */
+uint64_t bt_job_skip(struct blktap_job *job, uint64_t place);
+/* The next grain that is marked, from cursor on; false where there is none. */
+bool bt_job_next_marked(const struct blktap_job *job, uint64_t *at);
 
 /* ---- job-resume.c --------------------------------------------------------- */
 /* The disk is paused: keeps what there is to know, where the target is flushed. */
