@@ -42,7 +42,9 @@ static const struct blktap_param params[] = {
 static const struct bt_port_desc ports[] = {
 	{ .name = "origin", .help = "what a snapshot is taken of" },
 	{ .name = "delta",
-	  .help = "where old data goes",
+	  .help = "where old data goes. What is written to the origin while "
+		  "the snapshot is not there shows in its image, and is not "
+		  "noticed: take another then",
 	  .flags = BT_PORT_STORE },
 	{ .name = NULL },
 };
