@@ -539,14 +539,14 @@ START_TEST(job_that_makes_no_sense_is_refused)
 	ck_assert_int_eq(start(BLKTAP_JOB_STREAM, 3), -ENOENT);
 	ck_assert_int_eq(start(BLKTAP_JOB_COALESCE, 0), -EINVAL);
 	ck_assert_int_eq(start((enum blktap_job_kind)7, 0), -EINVAL);
-	/* another program reads the image that would be written to */
+	/* another disk reads the image that would be written to */
 	blktap_disk_options_init(&o);
 	o.flags = BLKTAP_OPEN_READ_ONLY;
 	snprintf(spec, sizeof(spec), "raw:%s", image(0));
 	ck_assert_int_eq(blktap_disk_open(context, spec, &o, &other, NULL), 0);
 	ck_assert_int_eq(start(BLKTAP_JOB_COMMIT, 0), 0);
 	ck_assert_int_eq(blktap_job_wait(job, 10000), -EBUSY);
-	ck_assert_ptr_nonnull(strstr(text, "in use"));
+	ck_assert_ptr_nonnull(strstr(text, "open in this process already"));
 	ck_assert_int_eq(blktap_job_destroy(job), 0);
 	ck_assert_int_eq(blktap_disk_close(other), 0);
 	ck_assert_int_eq(start(BLKTAP_JOB_COMMIT, 0), 0);
