@@ -21,6 +21,7 @@ static uint64_t now_of(const struct bt_cache *cache)
 	return bt_loop_now(cache->node->env->loop);
 }
 
+/* Deferred, never at once: called from completions deep in a turn. */
 static void go_on(struct bt_cache *cache)
 {
 	if (!cache->closing)
@@ -34,6 +35,8 @@ static struct bt_cache_job *of_task(struct bt_task *task)
 	return bt_container_of(task, struct bt_cache_job, task);
 }
 
+/* The lock goes last but for what depends on it: a write that waits for the
+ * chunk starts inside bt_range_unlock, and finds the slot free of the job. */
 static void end_job(struct bt_cache_job *job)
 {
 	struct bt_cache *cache = job->cache;
@@ -49,6 +52,8 @@ static void end_job(struct bt_cache_job *job)
 	bt_cache_settled(cache);
 }
 
+/* Told once for a row of failures; a job that works ends the row, unless the
+ * round is draining, which has to see that there was one. */
 static void fail_job(struct bt_cache_job *job, const struct bt_port *port)
 {
 	struct bt_cache *cache = job->cache;
@@ -65,6 +70,8 @@ static void fail_job(struct bt_cache_job *job, const struct bt_port *port)
 	end_job(job);
 }
 
+/* The origin has them, but no flush covers that yet: they are clean and
+ * `cleaned`, and the table on disk still calls them dirty. */
 static void job_written(struct bt_task *task)
 {
 	struct bt_cache_job *job = of_task(task);
@@ -107,6 +114,8 @@ static void move(struct bt_cache_job *job, struct bt_port *port,
 	bt_task_end(&job->task);
 }
 
+/* A dirty block that cannot be read stays dirty: its only copy may be read yet,
+ * another day. */
 static void job_read(struct bt_task *task)
 {
 	struct bt_cache_job *job = of_task(task);
@@ -121,6 +130,8 @@ static void job_read(struct bt_task *task)
 	}
 }
 
+/* The bits are looked at under the lock: while the job waited for it a write
+ * may have added to them. */
 static void job_locked(struct bt_range *range)
 {
 	struct bt_cache_job *job =
@@ -130,6 +141,8 @@ static void job_locked(struct bt_range *range)
 	move(job, job->cache->store, BLKTAP_OP_READ, job_read);
 }
 
+/* The lock is shared: it stands against writes alone, which take theirs
+ * exclusively, while reads of the slot may go on. */
 static void start_job(struct bt_cache_job *job, uint32_t slot)
 {
 	struct bt_cache *cache = job->cache;
@@ -150,6 +163,8 @@ static void start_job(struct bt_cache_job *job, uint32_t slot)
 
 /* ---- which and when ------------------------------------------------------------ */
 
+/* Goes on at the word where it last found something, so that all of the cache
+ * gets its turn. */
 static uint32_t pick(struct bt_cache *cache)
 {
 	uint32_t words = cache->slot_count / 64 + 1, n;
@@ -170,7 +185,8 @@ static uint32_t pick(struct bt_cache *cache)
 	return BT_CACHE_NONE;
 }
 
-/* When the next chunk may go; 0: now. */
+/* When the next chunk may go; 0: now. With mode=writethrough what is dirty
+ * (from before) goes at once. */
 static uint64_t due(const struct bt_cache *cache)
 {
 	uint64_t at = cache->paid_until_ns;
@@ -184,6 +200,8 @@ static uint64_t due(const struct bt_cache *cache)
 	return at > now_of(cache) ? at : 0;
 }
 
+/* By what is dirty when it begins; a write that comes until the lock is had
+ * moves along for nothing. */
 static void pay(struct bt_cache *cache, uint32_t slot)
 {
 	uint64_t bytes =
@@ -196,6 +214,8 @@ static void pay(struct bt_cache *cache, uint32_t slot)
 			(uint64_t)((double)bytes * 1e9 / (double)cache->rate);
 }
 
+/* Fills the idle jobs, as far as time and rate allow. It is run anew after each
+ * job, each kick and by the timer, so it need not know why it was called. */
 static void work(struct bt_work *w)
 {
 	struct bt_cache *cache = bt_container_of(w, struct bt_cache, work);

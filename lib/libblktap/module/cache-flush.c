@@ -24,6 +24,8 @@ static void send_round(struct bt_cache *cache);
 
 /* ---- the end ---------------------------------------------------------------- */
 
+/* The round's list is taken over first: a flush that comes while its requests
+ * are told may begin the next round. */
 static void end_round(struct bt_cache *cache, int error, struct bt_node *failed)
 {
 	struct bt_list round = BT_LIST_INIT(round), *at;
@@ -50,6 +52,7 @@ static void store_closed(struct bt_request *req)
 	end_round(cache, cache->result, cache->result ? cache->node : NULL);
 }
 
+/* The pool has two: a round has one flush of each port at most. */
 static void flush(struct bt_cache *cache, struct bt_port *port, uint32_t flags,
 		  void (*done)(struct bt_request *req))
 {
@@ -107,6 +110,8 @@ static void committed(struct bt_cache *cache)
 	bt_header_writer_go(&cache->writer, marked_clean);
 }
 
+/* An error of the table alone loses nothing where the store has no dirty block;
+ * else what a guest believes to be durable is not, and the flush fails. */
 static void table_written(struct bt_table_wait *wait, int error)
 {
 	struct bt_cache *cache = bt_container_of(wait, struct bt_cache, wait);
@@ -123,6 +128,9 @@ static void table_written(struct bt_table_wait *wait, int error)
 
 /* ---- the flushes -------------------------------------------------------------- */
 
+/* Both flushes are back. The origin's error comes first, since it alone can be
+ * mended by writing the slots back again; the table on disk is left as it was,
+ * which calls those slots dirty. */
 static void joined(struct bt_cache *cache)
 {
 	if (--cache->flush_out)
@@ -172,6 +180,9 @@ static void store_flushed(struct bt_request *req)
 	joined(cache);
 }
 
+/* The two flushes go together: neither needs the other. The table is written
+ * behind both, from what was staged before them, so it names no write that came
+ * meanwhile. */
 static void go(struct bt_cache *cache)
 {
 	bool all = cache->last && !cache->lost && !cache->dirty_blocks &&
@@ -192,12 +203,17 @@ static void go(struct bt_cache *cache)
 
 /* ---- rounds --------------------------------------------------------------------- */
 
+/* No piece of a request, no chunk on its way to the origin, no header that is
+ * being marked. */
 bool bt_cache_is_quiet(const struct bt_cache *cache)
 {
 	return !bt_pool_in_use(cache->pool) && !cache->jobs_busy &&
 	       cache->state != BT_CACHE_MARKING;
 }
 
+/* Called by whatever ends; only a round that is draining cares. With an error
+ * and nothing under way, what is left dirty cannot be written back now: the
+ * last flush fails with that. */
 void bt_cache_settled(struct bt_cache *cache)
 {
 	if (!cache->draining || !bt_cache_is_quiet(cache))
@@ -221,6 +237,8 @@ static bool is_last(const struct bt_cache *cache)
 	return false;
 }
 
+/* All that wait now are one round; who comes later waits for the next, since
+ * its writes may not have been staged. */
 static void begin_round(struct bt_cache *cache)
 {
 	if (cache->flushing || (bt_list_empty(&cache->flushes) && !cache->tidy))

@@ -45,6 +45,8 @@ static void unpend(struct bt_cache_frame *frame)
 		finish(frame, frame->error);
 }
 
+/* One request for each piece that came back. It may take more pieces than one,
+ * or have failed meanwhile, and then just ends. */
 static void feed_waiting(struct bt_cache *cache)
 {
 	struct bt_list *at = bt_list_pop(&cache->waiting);
@@ -54,6 +56,8 @@ static void feed_waiting(struct bt_cache *cache)
 			bt_list_entry(at, struct bt_request, link)));
 }
 
+/* The order counts: the slot and the range are let go before the request ends,
+ * and the piece is back in its pool before another request looks for one. */
 static void end_piece(struct bt_cache_piece *piece, int error)
 {
 	struct bt_cache *cache = piece->cache;
@@ -112,7 +116,8 @@ static void passed(struct bt_request *req)
 	end_piece(of(req), req->error);
 }
 
-/* Both have it. */
+/* Both have it. The store's error is not the guest's: the origin has the data.
+ */
 static void kept(struct bt_request *req)
 {
 	struct bt_cache_piece *piece = of(req);
@@ -233,6 +238,8 @@ static void hold_slot(struct bt_cache_piece *piece, uint32_t slot)
 	piece->cache->slots[slot].used = true;
 }
 
+/* A slot is taken only where there is a buffer for what is read, so none is
+ * left empty with a chunk's name on it. */
 static void read_miss(struct bt_cache_piece *piece)
 {
 	struct bt_cache *cache = piece->cache;
@@ -265,6 +272,8 @@ static void written_instead(struct bt_request *req)
 	end_piece(piece, req->error);
 }
 
+/* A dirty block stays valid until the origin has taken the new data: where it
+ * does not, the old data is still the store's. */
 static void write_instead(struct bt_cache_piece *piece)
 {
 	struct bt_cache_slot *slot = &piece->cache->slots[piece->slot];
@@ -331,6 +340,7 @@ static void write_piece(struct bt_cache_piece *piece)
 		cache->reserved += blocks;
 		send(piece, BT_CACHE_STORE, BLKTAP_OP_WRITE, written_back);
 	} else {
+		/* not valid from here until both have it */
 		bt_cache_drop(cache, piece->slot, piece->bits);
 		send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_WRITE, written_through);
 	}
@@ -444,6 +454,7 @@ static void unmap(struct bt_range *range)
 	bt_port_submit(frame->cache->origin, frame->req);
 }
 
+/* A discard that went well leaves the dirty blocks: see the top. */
 static void unmapped(struct bt_cache_frame *frame)
 {
 	struct bt_request *req = frame->req;

@@ -24,6 +24,7 @@
 
 #define STEPS 128u /* of the hand for one request */
 
+/* At least as many heads as slots, a power of two for the mask. */
 static uint32_t hash_size(uint64_t slots)
 {
 	uint32_t n = 1;
@@ -72,6 +73,8 @@ void bt_cache_map_fini(struct bt_cache *cache)
 
 /* ---- where a chunk is ------------------------------------------------------- */
 
+/* The upper half of the product (Fibonacci hashing): neighbours, which come
+ * together, go to different heads. */
 static uint32_t *head_of(const struct bt_cache *cache, uint64_t chunk)
 {
 	uint64_t h = chunk * 0x9e3779b97f4a7c15ull;
@@ -88,6 +91,7 @@ uint32_t bt_cache_find(const struct bt_cache *cache, uint64_t chunk)
 	return at ? at - 1 : BT_CACHE_NONE;
 }
 
+/* The chunk is in no slot, and the slot in no chain. */
 void bt_cache_insert(struct bt_cache *cache, uint32_t slot, uint64_t chunk)
 {
 	uint32_t *head = head_of(cache, chunk);
@@ -97,6 +101,8 @@ void bt_cache_insert(struct bt_cache *cache, uint32_t slot, uint64_t chunk)
 	*head = slot + 1;
 }
 
+/* Zeroes all of it: whatever was valid, used or cleaned was the former chunk's.
+ * Nothing in it is dirty, and no transfer counts on it. */
 static void remove_slot(struct bt_cache *cache, uint32_t slot)
 {
 	struct bt_cache_slot *s = &cache->slots[slot];
@@ -149,7 +155,9 @@ static uint64_t count_of(uint16_t bits)
 	return (uint64_t)__builtin_popcount(bits);
 }
 
-/* The table, and where the cleaner looks, follow from what is dirty. */
+/* The table, and where the cleaner looks, follow from what is dirty. A bit a
+ * slot finds dirty ones by words of 64; a byte a block of the table tells the
+ * next stage where to look. */
 static void note_dirty(struct bt_cache *cache, uint32_t slot)
 {
 	uint64_t bit = 1ull << (slot % 64);
@@ -161,6 +169,8 @@ static void note_dirty(struct bt_cache *cache, uint32_t slot)
 		cache->dirty_map[slot / 64] &= ~bit;
 }
 
+/* A block that is written again is neither cleaned nor covered: what was
+ * written back is not what it holds now. */
 void bt_cache_set_dirty(struct bt_cache *cache, uint32_t slot, uint16_t bits)
 {
 	struct bt_cache_slot *s = &cache->slots[slot];
@@ -183,6 +193,8 @@ void bt_cache_set_clean(struct bt_cache *cache, uint32_t slot, uint16_t bits)
 	note_dirty(cache, slot);
 }
 
+/* By way of clean, for the counts. The table on disk may call the block dirty
+ * still, until the next flush: `marked` keeps the slot until then. */
 void bt_cache_drop(struct bt_cache *cache, uint32_t slot, uint16_t bits)
 {
 	struct bt_cache_slot *s = &cache->slots[slot];
@@ -193,6 +205,8 @@ void bt_cache_drop(struct bt_cache *cache, uint32_t slot, uint16_t bits)
 	s->covered &= (uint16_t)~bits;
 }
 
+/* The epoch makes what is being read now, from the origin or to the store, not
+ * valid when it arrives. */
 void bt_cache_drop_clean(struct bt_cache *cache)
 {
 	uint32_t i;
@@ -231,6 +245,8 @@ static void forget_origin(struct bt_cache *cache)
 	       cache->node->name);
 }
 
+/* Called where env->links has changed, which may be any edge of the context;
+ * bt_port_below tells whether this origin has. */
 void bt_cache_look_below(struct bt_cache *cache)
 {
 	uint64_t below = bt_port_below(cache->origin);
@@ -291,6 +307,8 @@ void bt_cache_lose(struct bt_cache *cache, int error, bool spoiled)
 
 /* ---- runs of requests -------------------------------------------------------- */
 
+/* By where a request goes on, not by who sent it: eight runs at once are told
+ * apart. A run that is over is forgotten when its place is needed. */
 bool bt_cache_is_sequential(struct bt_cache *cache,
 			    const struct bt_request *req)
 {

@@ -28,6 +28,7 @@
 #define PAYLOAD 40u
 #define OLD_PAYLOAD 32u /* of former versions: without the last */
 
+/* Where slot 0 lies: at a multiple of a slot's size. */
 static uint64_t table_end(uint64_t slots)
 {
 	uint64_t end = BT_HEADER_AREA + bt_table_space(slots * BT_CACHE_ENTRY);
@@ -35,7 +36,9 @@ static uint64_t table_end(uint64_t slots)
 	return bt_align_down(end + BT_CACHE_SLOT - 1, BT_CACHE_SLOT);
 }
 
-/* As many as room holds with their table. */
+/* As many as room holds with their table. Guesses too high and comes down: by
+ * 1/10000 while that is more than a slot, since the table takes about 12 bytes
+ * for each 64 KiB. */
 uint64_t bt_cache_slots_for(uint64_t room)
 {
 	uint64_t n = room / BT_CACHE_SLOT;
@@ -45,6 +48,8 @@ uint64_t bt_cache_slots_for(uint64_t room)
 	return bt_min_u64(n, BT_CACHE_NONE - 1);
 }
 
+/* FNV-1a, 64 bit. It tells names apart; it is no protection against somebody
+ * who wants two to be alike. */
 static uint64_t mix(uint64_t hash, const char *text)
 {
 	for (; *text; text++)
@@ -92,6 +97,8 @@ static bool has_length(const struct bt_cache *cache)
 
 /* ---- the table ---------------------------------------------------------------- */
 
+/* Without `all`, an entry is there for what is dirty alone: valid on disk is
+ * then the same as dirty. An entry of zeroes is a free slot. */
 static void encode(const struct bt_cache_slot *slot, bool all,
 		   unsigned char *out)
 {
@@ -102,6 +109,8 @@ static void encode(const struct bt_cache_slot *slot, bool all,
 	bt_store_le16(out + 10, slot->dirty);
 }
 
+/* What was written back so far is covered by the flush of the origin that
+ * begins now; what is written back from here on is not. */
 static void stage_slot(struct bt_cache *cache, uint32_t i, bool all)
 {
 	struct bt_cache_slot *slot = &cache->slots[i];
@@ -111,6 +120,7 @@ static void stage_slot(struct bt_cache *cache, uint32_t i, bool all)
 	slot->covered |= slot->cleaned;
 	slot->cleaned = 0;
 	encode(slot, all, entry);
+	/* from the moment that it may get to the disk, not when it has */
 	if (slot->dirty && !slot->marked) {
 		slot->marked = true;
 		cache->marked++;
@@ -126,7 +136,8 @@ static uint32_t block_count(const struct bt_cache *cache)
 	return cache->slot_count / BT_CACHE_PER_BLOCK + 1;
 }
 
-/* The slots that are in a block of the table. */
+/* The slots that are in a block of the table. PER_BLOCK entries are whole in a
+ * block of the table: 336 of 12 bytes are its 4032. */
 static void span(const struct bt_cache *cache, uint32_t block, uint32_t *first,
 		 uint32_t *end)
 {
@@ -135,6 +146,8 @@ static void span(const struct bt_cache *cache, uint32_t block, uint32_t *first,
 				    cache->slot_count);
 }
 
+/* Blocks whose slots did not change are passed by, so that a flush costs what
+ * was written since the last one and not the size of the cache. */
 void bt_cache_stage(struct bt_cache *cache, bool all)
 {
 	uint32_t block, i, end;
@@ -156,6 +169,8 @@ static bool durably_dirty(const struct bt_cache *cache, uint32_t slot)
 	return bt_load_le16(entry + 10) != 0;
 }
 
+/* A slot is free for another chunk only now, with an entry on disk that does
+ * not call it dirty. */
 void bt_cache_staged(struct bt_cache *cache)
 {
 	uint32_t block, i, end;
@@ -223,6 +238,9 @@ static uint16_t whole(const struct bt_cache *cache, uint64_t chunk)
 					   BT_CACHE_BLOCK));
 }
 
+/* Everything is checked: the chunk is of this disk, its blocks are, and no two
+ * slots have one. The entry is read from memory, where the table's load has put
+ * it. */
 static int take_entry(struct bt_cache *cache, uint32_t i, bool clean,
 		      struct blktap_error **err)
 {
@@ -253,6 +271,8 @@ static int take_entry(struct bt_cache *cache, uint32_t i, bool clean,
 	return 0;
 }
 
+/* Sizes are those of this build; slots bounds what is allocated next, together
+ * with lay_out, which compares it with the store's size. */
 static int check_payload(const struct bt_cache *cache,
 			 struct blktap_error **err)
 {
@@ -282,6 +302,7 @@ static int lay_out(struct bt_cache *cache, uint64_t slots,
 
 	cache->slot_count = (uint32_t)slots;
 	cache->data_at = table_end(slots);
+	/* before memory is taken for as many slots as a header claims */
 	rc = bt_header_check_store(cache->node, cache->store,
 				   cache->data_at + slots * BT_CACHE_SLOT, err);
 	if (rc < 0)
@@ -381,7 +402,9 @@ static int resume(struct bt_cache *cache, struct blktap_error **err)
 	return 0;
 }
 
-/* Of another size than is asked for now, with nothing in it that would be lost. */
+/* Of another size than is asked for now, with nothing in it that would be lost.
+ * Only after a clean close: else dirty blocks may be there, which go to the
+ * origin first, with the size that it has. */
 static bool is_outgrown(const struct bt_cache *cache, uint64_t slots)
 {
 	return cache->header.clean && has_length(cache) &&

@@ -77,6 +77,10 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
+/* LIVE: requests are in flight. What is dirty stays dirty with
+ * mode=writethrough, and is written back at once, since due() looks at the
+ * mode. dirty_max may be less than what is dirty: then new writes go through
+ * until it is not. */
 static void cache_reconfigure(struct bt_node *node, const struct bt_args *args)
 {
 	struct bt_cache *cache = node->data;
@@ -95,6 +99,8 @@ static void cache_reconfigure(struct bt_node *node, const struct bt_args *args)
 
 /* ---- opening and closing ------------------------------------------------------ */
 
+/* A round of flushes has no request of the pool, and header and table have
+ * children of their own: both have to be over. */
 static bool is_idle(void *opaque)
 {
 	struct bt_cache *cache = opaque;
@@ -102,6 +108,8 @@ static bool is_idle(void *opaque)
 	return bt_cache_is_quiet(cache) && !cache->flushing;
 }
 
+/* In any state that cache_open may have left behind: everything here is
+ * harmless on what is zeroed. */
 static void cache_free(struct bt_cache *cache)
 {
 	bt_cache_clean_fini(cache);
@@ -111,6 +119,9 @@ static void cache_free(struct bt_cache *cache)
 	bt_cache_map_fini(cache);
 }
 
+/* The last flush has been answered, and nothing comes from above. A read's copy
+ * may be on its way to the store still (a detached piece), or a tidying round:
+ * they end by the loop. `closing` keeps the cleaner from beginning more. */
 static void cache_close(struct bt_node *node)
 {
 	struct bt_cache *cache = node->data;
@@ -152,6 +163,8 @@ static void init_lists(struct bt_cache *cache)
 	bt_rangelock_init(&cache->lock);
 }
 
+/* A block of the cache is 4096 bytes, so the last one of a chunk must not reach
+ * over the disk's end, and what the origin takes must not be larger. */
 static int check_origin(const struct bt_node *node,
 			const struct bt_limits *origin,
 			struct blktap_error **err)
@@ -192,6 +205,7 @@ static int cache_open(struct bt_node *node, const struct bt_args *args,
 		cache_free(cache);
 		return rc;
 	}
+	/* before a request, so that the first one does not find a change */
 	bt_cache_look_below(cache);
 	cache->losses = bt_port_losses(cache->origin);
 	cache->lost_all = node->env->losses;
@@ -201,6 +215,9 @@ static int cache_open(struct bt_node *node, const struct bt_args *args,
 
 /* ---- what it can and says ------------------------------------------------------- */
 
+/* The size is what it was at opening: the map and the store's header are made
+ * for it, and what grew since cannot be cached. keeps: with writeback an
+ * answered write stands in no table. */
 static void cache_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct bt_cache *cache = node->data;
@@ -220,6 +237,7 @@ static void cache_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->copies = 1;
 }
 
+/* Counted when asked: the data path does not need the number. */
 static uint64_t count_valid(const struct bt_cache *cache)
 {
 	uint64_t n = 0;
@@ -258,6 +276,8 @@ static bool cache_value(const struct bt_node *node, const char *name,
 	return true;
 }
 
+/* By the parameter, as the store's size is not known here: what a smaller store
+ * takes is less. */
 static uint64_t cache_memory(const struct bt_args *args, uint64_t size,
 			     uint32_t edges)
 {

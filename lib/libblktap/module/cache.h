@@ -13,6 +13,10 @@
 #define BT_CACHE_BLOCK 4096u /* bytes that are in the store or not */
 #define BT_CACHE_ENTRY 12u /* bytes in the table; 42 fill a sector */
 #define BT_CACHE_PER_BLOCK (BT_TABLE_BYTES / BT_CACHE_ENTRY)
+/* Sizes of the pools. Pieces: a request takes one for each chunk, and one for
+ * each run of blocks that go the same way; where there is none it waits.
+ * Buffers of a slot each are for blocks that are read in; where there is none,
+ * a read passes by the cache. RUNS are the transfers of all jobs together. */
 #define BT_CACHE_PIECES 64u
 #define BT_CACHE_BUFFERS 16u
 #define BT_CACHE_JOBS 4u
@@ -26,10 +30,16 @@ enum { BT_CACHE_ORIGIN, BT_CACHE_STORE }; /* ports */
 struct bt_cache_slot {
 	uint64_t chunk; /* which of the disk + 1; 0: free */
 	uint32_t next; /* in the hash chain, + 1 */
+	/* A block goes round like this: absent -> valid (read in, or written
+	 * through) or valid and dirty (written back) -> cleaned (the job has
+	 * written it to the origin) -> covered (a flush round has begun) ->
+	 * neither, and only valid. dirty, cleaned and covered exclude each
+	 * other. */
 	uint16_t valid; /* reads may be served from it */
 	uint16_t dirty; /* the origin has something older; all are valid */
 	uint16_t cleaned; /* written back, no flush of the origin since */
 	uint16_t covered; /* the same, and the flush is on its way */
+	/* it cannot be given to another chunk while there are any */
 	uint16_t busy; /* transfers that count on it */
 	bool used; /* since the hand passed */
 	bool marked; /* the durable table may call it dirty: not to be reused */
@@ -50,8 +60,12 @@ enum bt_cache_state {
 struct bt_cache_job { /* a chunk on its way to the origin */
 	struct bt_cache *cache;
 	struct bt_task task;
+	/* the whole chunk, shared: reads go on, writes wait. Held from before
+	 * `bits` is taken from the slot until these blocks are clean, so that
+	 * no write comes in between. */
 	struct bt_range range;
 	uint32_t slot;
+	/* what was dirty when the lock was had; only these are moved */
 	uint16_t bits;
 	uint64_t doubts; /* of the cache, when it was written */
 	char *buffer;
@@ -75,10 +89,15 @@ struct bt_cache {
 	uint32_t head_mask;
 	uint64_t *dirty_map; /* a bit a slot */
 	uint64_t dirty_blocks;
+	/* counted for dirty_max from the moment that a write is sent to the
+	 * store until it has ended: by then it is in dirty_blocks */
 	uint64_t reserved; /* blocks that writes under way make dirty */
+	/* slots that are; 0 is a condition for the clean mark */
 	uint32_t marked;
+	/* the slot that bt_cache_take looks at next */
 	uint32_t hand;
 	uint64_t epoch; /* what was read below in another one is not kept */
+	/* bt_port_below of the origin; 0 until it was looked at */
 	uint64_t below; /* what the origin stands on */
 	uint64_t links; /* the env's, when that was looked at */
 	uint64_t losses; /* the origin's, as last looked at, */
@@ -89,12 +108,17 @@ struct bt_cache {
 	bool lost; /* the store failed: nothing new goes there */
 	bool spoiled; /* a flush of the store failed: dirty data is in doubt */
 	enum bt_cache_state state;
+	/* The lists a request may be on, one at a time: held, before anything
+	 * is done for it; then it waits in the range lock, by its frame; then
+	 * on waiting, with a part of it under way perhaps, until a piece is
+	 * free. A FLUSH is on flushes, then on round. */
 	struct bt_list held; /* until the store is marked */
 	/* requests */
 	struct bt_rangelock lock;
 	struct bt_pool *pool;
 	struct bt_buffers buffers;
 	struct bt_list waiting; /* for a piece */
+	/* the last runs of requests; the oldest is given up for a new one */
 	struct bt_cache_stream streams[BT_CACHE_STREAMS];
 	uint32_t stream_next;
 	/* the store */
@@ -107,8 +131,10 @@ struct bt_cache {
 	struct bt_list round;
 	struct bt_pool *flush_pool;
 	struct bt_table_wait wait;
+	/* a round is under way, its draining included */
 	bool flushing;
 	bool tidy; /* a round is wanted, to free slots */
+	/* the round has a LAST flush among its requests */
 	bool last;
 	bool with_store; /* the round's */
 	uint64_t round_doubts; /* when its flushes went out */
@@ -122,10 +148,17 @@ struct bt_cache {
 	struct bt_buffers job_buffers;
 	struct bt_timer timer;
 	struct bt_work work;
+	/* Times of the loop's clock. Write-back begins at idle_until_ns (0:
+	 * nothing is dirty), goes on at paid_until_ns because of the rate, and
+	 * at retry_at_ns after an error. */
 	uint64_t idle_until_ns, paid_until_ns, retry_at_ns;
 	uint32_t clean_hand;
+	/* the round waits until all is written back, and the rate does not
+	 * count */
 	bool draining;
 	bool closing;
+	/* of the last job that failed; while draining it is kept, and ends the
+	 * round */
 	int clean_error;
 	/* figures, in blocks */
 	uint64_t hits, misses, passed;
@@ -138,6 +171,7 @@ struct bt_cache_frame {
 	uint64_t cursor; /* bytes for which pieces were begun */
 	uint64_t length; /* BLOCK_STATUS: as it came */
 	struct bt_node *failed;
+	/* pieces that are out, and one while more are to be begun */
 	uint32_t pending;
 	int error;
 	bool sequential;
@@ -146,14 +180,19 @@ struct bt_cache_frame {
 struct bt_cache_piece {
 	struct bt_request req; /* first: what the pool knows of it */
 	struct bt_cache *cache;
+	/* until it is detached, the piece is under its request's lock */
 	struct bt_cache_frame *frame; /* NULL: the request has ended */
 	struct bt_range range; /* where it has */
 	struct iovec iov;
+	/* a slot's worth, or NULL: it moves the guest's own memory */
 	char *buffer;
 	uint64_t at; /* in the request */
 	uint64_t offset, length; /* of the disk */
+	/* the cache's when it began: what was read in another one is not kept
+	 */
 	uint64_t epoch;
 	uint32_t slot;
+	/* blocks that it added to the cache's */
 	uint32_t reserved;
 	uint16_t bits;
 };
