@@ -73,6 +73,7 @@ static int copy_open(struct bt_node *node, const struct bt_args *args,
 	return bt_mirror_open(node, args, flags, 0, err);
 }
 
+/* A copy that fails before its leg is left out shows by its backoff. */
 static const char *state_of(const struct bt_mirror *m)
 {
 	if (!m->legs[TO].dirty && !m->legs[TO].failed)

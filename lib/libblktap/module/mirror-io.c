@@ -115,6 +115,8 @@ static void fan_send(struct bt_mirror_fan *fan, struct bt_pool *pool,
 		struct bt_request *req;
 		struct bt_mirror_child *child;
 
+		/* none left: fn is called with neither ok nor failed, which is
+		 * EIO */
 		if (m->legs[i].failed)
 			continue;
 		req = bt_pool_take(pool);
@@ -208,7 +210,8 @@ static void acknowledged(struct bt_table_wait *wait, int error)
 }
 
 /* Not before the log says who has missed something: a leg that failed since the
- * words of this write were durable. */
+ * words of this write were durable. It is asked again behind each commit, since
+ * a leg may fail during that one. */
 static void acknowledge(struct bt_mirror_frame *frame)
 {
 	struct bt_mirror *m = mirror_of(frame->req);
@@ -222,7 +225,9 @@ static void acknowledge(struct bt_mirror_frame *frame)
 	bt_table_commit(&m->table, &frame->wait);
 }
 
-/* Legs that failed, with what the others did; the error the guest gets. */
+/* Legs that failed, with what the others did; the error the guest gets. What
+ * the guest gets of it is on_error's: with degrade, or for a copy, nothing as
+ * long as a good leg has the data. */
 static int judge(struct bt_mirror_fan *fan, uint64_t offset, uint64_t length)
 {
 	struct bt_mirror *m = fan->mirror;
@@ -246,7 +251,10 @@ static int judge(struct bt_mirror_fan *fan, uint64_t offset, uint64_t length)
 		       : fan->error;
 }
 
-/* All legs failed: each may hold old data or new, so one is chosen. */
+/* All legs failed: each may hold old data or new, so one is chosen. The bits of
+ * the others are durable before the guest is told of its error, by
+ * acknowledge(): the epoch is another one. A crash before that leaves the
+ * intent, which chooses the same leg. */
 static void choose_one(struct bt_mirror *m, const struct bt_request *req)
 {
 	uint64_t r = req->offset / m->region_size;
@@ -358,6 +366,8 @@ static void log_settled(struct bt_table_wait *wait, int error)
 	bt_request_complete(req, error ? error : frame->result);
 }
 
+/* A leg's losses count as of here: a loss that is seen later is the next
+ * flush's. */
 static void flushed(struct bt_mirror_fan *fan)
 {
 	struct bt_mirror_frame *frame = frame_of(fan);
@@ -450,6 +460,7 @@ static uint32_t find_piece(const struct bt_mirror *m,
 	mask = bt_mirror_clean(m, r) & ~frame->tried;
 	if (frame->req->copy) /* that one, or none */
 		mask &= 1u << (frame->req->copy - 1);
+	/* a leg that failed is read where it alone is clean */
 	if (mask & ~failed)
 		mask &= ~failed;
 	to = (r + 1) * m->region_size;

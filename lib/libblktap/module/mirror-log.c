@@ -22,11 +22,15 @@
 #define RECORD_BYTES 64u
 #define RECORDS_AT 16u
 #define PAYLOAD (RECORDS_AT + BT_MIRROR_LEGS * RECORD_BYTES)
+/* of a new log: 8 MiB of words. What a header claims may be 16 times as many.
+ */
 #define MAX_REGIONS (1u << 22)
 #define APART_NS (60 * 1000000000ull)
 
 /* ---- records --------------------------------------------------------------- */
 
+/* FNV-1a, 64 bit, with the 0 at the end, so that "a" "bc" and "ab" "c" are two.
+ */
 static uint64_t hash(uint64_t h, const char *text)
 {
 	do { /* the end of the text counts too */
@@ -44,6 +48,8 @@ static uint64_t identity_of(const struct bt_node *node)
 		    bt_node_path(node));
 }
 
+/* All of the record is compared (memcmp), so what is behind the name has to be
+ * zero. A name longer than 47 bytes is cut; the identity tells those apart. */
 static void fill_record(struct bt_mirror_record *record,
 			const struct bt_node *leg)
 {
@@ -61,6 +67,8 @@ static uint32_t linked_bits(const struct bt_mirror *m, uint32_t legs)
 	return bits;
 }
 
+/* By name and identity: the same file under another name, or another file under
+ * the name, is a new leg. That costs a copy; believing it might cost data. */
 static bool find_bit(const struct bt_mirror *m,
 		     const struct bt_mirror_record *want, uint32_t *bit)
 {
@@ -86,7 +94,8 @@ static uint32_t take_bit(const struct bt_mirror *m, uint32_t taken)
 	return bit;
 }
 
-/* Gives every leg its bit; new_legs are those the log does not know. */
+/* Gives every leg its bit; new_legs are those the log does not know. A leg that
+ * is linked twice finds its bit taken and is a new one. */
 static uint32_t match_legs(struct bt_mirror *m)
 {
 	struct bt_mirror_record want;
@@ -109,6 +118,8 @@ static uint32_t match_legs(struct bt_mirror *m)
 		fill_record(&m->records[m->legs[i].bit],
 			    m->legs[i].port->lower);
 	}
+	/* records that no linked leg has now: those legs miss what is written,
+	 * which their bits say until they come back */
 	m->absent = 0;
 	for (bit = 0; bit < BT_MIRROR_LEGS; bit++)
 		if (m->records[bit].name[0] &&
@@ -119,6 +130,8 @@ static uint32_t match_legs(struct bt_mirror *m)
 
 /* ---- the header ------------------------------------------------------------ */
 
+/* Little-endian. Layout: see the top; a name fills 48 bytes with zeroes behind
+ * it, and identity is the next 8 of a record's 64. */
 static void put_header(struct bt_mirror *m)
 {
 	unsigned char *p = m->header.payload;
@@ -217,6 +230,7 @@ static int take_header(struct bt_mirror *m, struct blktap_error **err)
 			       (unsigned long long)m->size);
 	for (i = 0, p += RECORDS_AT; i < BT_MIRROR_LEGS;
 	     i++, p += RECORD_BYTES) {
+		/* one byte less than there is: the 0 that ends it is ours */
 		memcpy(m->records[i].name, p, BT_MIRROR_NAME - 1);
 		m->records[i].identity = bt_load_le64(p + BT_MIRROR_NAME);
 		m->records[i].stamp = bt_load_le64(p + BT_MIRROR_NAME + 8);
@@ -239,7 +253,10 @@ static uint64_t count_regions(const struct bt_mirror *m)
 /* ---- the words ------------------------------------------------------------- */
 
 /* After a cut, whatever of an intent's write arrived: the first clean leg says what
- * the data is. */
+ * the data is. Only the legs behind the first clean one become dirty; that one
+ * is believed, whatever a write that was cut off left on it: the guest was not
+ * answered, so old data and new are both right. The intent goes with it: the
+ * copy starts from here. */
 static void settle_intents(struct bt_mirror *m)
 {
 	uint64_t r;
@@ -261,6 +278,8 @@ static void settle_intents(struct bt_mirror *m)
 	}
 }
 
+/* By bt_store, not set_word: the whole table is written by write_log, or, for a
+ * mirror that is opened read-only, never. */
 static void set_all_dirty(struct bt_mirror *m, uint32_t leg)
 {
 	uint64_t r;
@@ -285,7 +304,9 @@ static void count_dirty(struct bt_mirror *m)
 	}
 }
 
-/* Every region is good on a leg that is linked. */
+/* Every region is good on a leg that is linked. A region whose only clean leg
+ * is absent must not be read from another. The message names that leg, so that
+ * somebody can link it. */
 static int check_complete(const struct bt_mirror *m, struct blktap_error **err)
 {
 	uint64_t r, lost = 0;
@@ -456,6 +477,9 @@ static int load_words(struct bt_mirror *m, struct blktap_error **err)
 	return check_complete(m, err);
 }
 
+/* All of the table, as bits may have got another owner; the header, which says
+ * so, behind it and its flush. A cut between leaves the old header with bits
+ * that are set in all words: more to copy, and nothing wrong. */
 static int write_log(struct bt_mirror *m, struct blktap_error **err)
 {
 	char reason[BT_STRERROR_MAX];
@@ -473,6 +497,8 @@ static int write_log(struct bt_mirror *m, struct blktap_error **err)
 		  : 0;
 }
 
+/* Whether it is large enough is asked again when the number of regions is
+ * known. */
 static int open_log(struct bt_mirror *m, const struct bt_args *args,
 		    bool *fresh, struct blktap_error **err)
 {

@@ -12,6 +12,9 @@
 #include "util/checked.h"
 
 #define NS_PER_S 1000000000ull
+/* How long intents stand. After a crash, what has one is copied to all legs but
+ * the first clean one; a shorter time would flush the legs more often for that.
+ */
 #define SWEEP_NS (5 * NS_PER_S)
 
 uint32_t bt_mirror_clean(const struct bt_mirror *m, uint64_t region)
@@ -24,6 +27,8 @@ uint32_t bt_mirror_clean(const struct bt_mirror *m, uint64_t region)
 	return clean;
 }
 
+/* All changes of a word while the mirror runs come by here; it gets to the log
+ * with the next commit, whoever asks for it. */
 static void set_word(struct bt_mirror *m, uint64_t region, uint32_t word)
 {
 	bt_store_le16(m->words + 2 * region, (uint16_t)word);
@@ -42,6 +47,8 @@ void bt_mirror_set_dirty(struct bt_mirror *m, uint32_t leg, uint64_t region)
 	set_word(m, region, word | bit);
 }
 
+/* The copy is flushed. In memory the leg is read from now on; that the log
+ * still calls it dirty costs a copy at worst. */
 void bt_mirror_clear_dirty(struct bt_mirror *m, uint32_t leg, uint64_t region)
 {
 	uint32_t bit = 1u << m->legs[leg].bit;
@@ -77,6 +84,8 @@ static void mark_missing(struct bt_mirror *m, uint64_t region)
 	for (i = 0; i < m->leg_count; i++)
 		if (m->legs[i].failed && clean & ~(1u << i)) {
 			bt_mirror_set_dirty(m, i, region);
+			/* the last clean one stays clean, failed or not: its
+			 * data is all there is */
 			clean &= ~(1u << i);
 		}
 }
@@ -89,6 +98,9 @@ bool bt_mirror_begin_write(struct bt_mirror *m, uint64_t offset,
 
 	for (r = first_region(m, offset); r < end; r++) {
 		m->flags[r] &= (unsigned char)~BT_MIRROR_OLD;
+		/* the word is on disk as this would make it; nothing is to be
+		 * waited for. That holds until a leg fails (new_epoch) or a
+		 * sweep takes the intent. */
 		if (m->flags[r] & BT_MIRROR_SURE)
 			continue;
 		wait = true;
@@ -101,6 +113,8 @@ bool bt_mirror_begin_write(struct bt_mirror *m, uint64_t offset,
 	return wait && m->log;
 }
 
+/* Without a log at once: it only saves the next write of the region the look at
+ * its word. */
 void bt_mirror_set_sure(struct bt_mirror *m, uint64_t offset, uint64_t length)
 {
 	uint64_t r, end = end_region(m, offset, length);
@@ -109,6 +123,8 @@ void bt_mirror_set_sure(struct bt_mirror *m, uint64_t offset, uint64_t length)
 		m->flags[r] |= BT_MIRROR_SURE;
 }
 
+/* A write that ended behind the sweep's flush is not covered by it, so its
+ * region is not OLD; the next sweep clears it. */
 void bt_mirror_end_write(struct bt_mirror *m, uint64_t offset, uint64_t length)
 {
 	uint64_t r, end = end_region(m, offset, length);
@@ -119,6 +135,8 @@ void bt_mirror_end_write(struct bt_mirror *m, uint64_t offset, uint64_t length)
 
 /* ---- a leg that failed ----------------------------------------------------- */
 
+/* A leg is left out only where another has everything; else it is tried on,
+ * since it may hold the only good copy of something. */
 static bool others_in_sync(const struct bt_mirror *m, uint32_t leg)
 {
 	uint32_t i;
@@ -129,7 +147,8 @@ static bool others_in_sync(const struct bt_mirror *m, uint32_t leg)
 	return false;
 }
 
-/* Everything that was written since the last sweep may be lost on it. */
+/* Everything that was written since the last sweep may be lost on it. Regions
+ * without an intent were flushed on all legs before that was taken. */
 static void mark_unflushed(struct bt_mirror *m, uint32_t leg)
 {
 	uint64_t r;
@@ -140,6 +159,8 @@ static void mark_unflushed(struct bt_mirror *m, uint32_t leg)
 			bt_mirror_set_dirty(m, leg, r);
 }
 
+/* Cheap where nothing happened: one comparison, so that it can be asked before
+ * each answer that relies on what a leg holds. */
 void bt_mirror_look(struct bt_mirror *m)
 {
 	uint32_t i;
@@ -163,7 +184,9 @@ void bt_mirror_look(struct bt_mirror *m)
 	bt_mirror_sync_kick(m);
 }
 
-/* What was sure has to be written anew before a write may rely on it. */
+/* What was sure has to be written anew before a write may rely on it. Writes
+ * that are under way see the epoch, and commit once more before they answer;
+ * those that come find nothing SURE and mark the failed leg dirty first. */
 static void new_epoch(struct bt_mirror *m)
 {
 	uint64_t r;
@@ -173,6 +196,8 @@ static void new_epoch(struct bt_mirror *m)
 		m->flags[r] &= (unsigned char)~BT_MIRROR_SURE;
 }
 
+/* Where no leg that did the write was clean in the region, nobody has the new
+ * data whole: then the guest gets the error. */
 static int mark_range(struct bt_mirror *m, uint32_t leg, uint32_t ok,
 		      uint64_t r, uint64_t end, int error)
 {
@@ -207,6 +232,8 @@ int bt_mirror_leg_failed(struct bt_mirror *m, uint32_t leg, uint32_t ok,
 		l->failed = true;
 		mark_unflushed(m, leg);
 	} else if (!length) {
+		/* a flush: without another leg in sync nobody can stand in for
+		 * what this one did not make durable */
 		result = error; /* what it lost is on no other leg for sure */
 	}
 	new_epoch(m);
@@ -221,11 +248,14 @@ static void tidied(struct bt_table_wait *wait, int error)
 	struct bt_mirror *m = bt_container_of(wait, struct bt_mirror, tidy);
 
 	(void)error; /* what did not get there goes with the next commit */
+	/* a LAST flush may wait for it */
 	m->tidying = false;
 	if (m->resting)
 		bt_mirror_sync_kick(m);
 }
 
+/* Nobody waits for this one, so what is under way already is enough: it takes
+ * what changes until it runs, and the rest goes with the next. */
 void bt_mirror_tidy(struct bt_mirror *m)
 {
 	if (!m->log || m->tidying || m->read_only)
@@ -235,6 +265,7 @@ void bt_mirror_tidy(struct bt_mirror *m)
 	bt_table_commit(&m->table, &m->tidy);
 }
 
+/* Ranges that wait are spared, too, which does no harm. */
 static void spare_running(struct bt_mirror *m)
 {
 	struct bt_list *pos;
@@ -248,6 +279,10 @@ static void spare_running(struct bt_mirror *m)
 	}
 }
 
+/* All: nothing but what is in the lock has an intent that counts, since every
+ * leg was flushed with no write under way. The word goes to the log by the
+ * caller's commit, later, so the log calls too much intended and never too
+ * little. */
 void bt_mirror_clear_intents(struct bt_mirror *m, bool all)
 {
 	uint64_t r;
@@ -266,10 +301,14 @@ void bt_mirror_clear_intents(struct bt_mirror *m, bool all)
 			continue;
 		}
 		set_word(m, r, word & ~BT_MIRROR_INTENT);
+		/* not SURE either: the next write sets the intent and waits for
+		 * the log */
 		m->flags[r] = 0;
 	}
 }
 
+/* A leg that failed the flush is dirty in whatever had an intent, which stays:
+ * the intents are cleared by a sweep that all legs took. */
 static void sweep_flushed(struct bt_mirror_fan *fan)
 {
 	struct bt_mirror *m = bt_container_of(fan, struct bt_mirror, sweep);
@@ -289,6 +328,8 @@ static void sweep_flushed(struct bt_mirror_fan *fan)
 		bt_mirror_sync_kick(m);
 }
 
+/* A region that is still OLD when the flush is back had no write under way when
+ * it was sent, and none since. */
 void bt_mirror_sweep_fired(struct bt_timer *timer)
 {
 	struct bt_mirror *m =

@@ -47,6 +47,8 @@ static void fail_batch(struct bt_mirror *m)
 
 static void copy_chunk(struct bt_mirror_lane *lane);
 
+/* The end of a region, whichever way. The lock is let go last: a write that
+ * waits for it starts from inside, and finds the leg's new state. */
 static void lane_idle(struct bt_mirror_lane *lane, bool copied)
 {
 	struct bt_mirror *m = lane->mirror;
@@ -55,6 +57,9 @@ static void lane_idle(struct bt_mirror_lane *lane, bool copied)
 
 	if (copied && !s->spoiled) {
 		s->batch[s->batch_count++] = lane->region;
+		/* it took a region, so it takes writes again. What was written
+		 * while it was left out is dirty on it, and stays so until it
+		 * is copied. */
 		if (target->failed)
 			bt_log(m->node->env->log, BLKTAP_LOG_INFO,
 			       "%s: leg '%s' is back", m->node->name,
@@ -68,6 +73,8 @@ static void lane_idle(struct bt_mirror_lane *lane, bool copied)
 	go_on(m);
 }
 
+/* The buffer holds what was read, so zeroes that the leg cannot make are
+ * written from it. */
 static void chunk_written(struct bt_request *req)
 {
 	struct bt_mirror_lane *lane = req->opaque;
@@ -104,6 +111,8 @@ static void chunk_read(struct bt_request *req)
 	bool zero;
 
 	m->legs[lane->source].reading--;
+	/* A source that fails ends the batch as a failed target does: the next
+	 * one may find another clean leg. Nothing is noted of the source. */
 	if (req->error || m->sync.spoiled) {
 		if (req->error)
 			fail_batch(m);
@@ -120,6 +129,8 @@ static void chunk_read(struct bt_request *req)
 	bt_port_submit(to, req);
 }
 
+/* The source is looked for at each chunk: a leg may have failed since the last
+ * one. One that has is taken only where no other is clean. */
 static void copy_chunk(struct bt_mirror_lane *lane)
 {
 	struct bt_mirror *m = lane->mirror;
@@ -158,6 +169,8 @@ static void lane_locked(struct bt_range *range)
 	copy_chunk(bt_container_of(range, struct bt_mirror_lane, range));
 }
 
+/* Exclusive: reads take no lock, so they go on; writes of the region wait until
+ * its copy is there. */
 static void start_lane(struct bt_mirror *m, struct bt_mirror_lane *lane,
 		       uint64_t region)
 {
@@ -174,6 +187,7 @@ static void start_lane(struct bt_mirror *m, struct bt_mirror_lane *lane,
 
 /* ---- a batch --------------------------------------------------------------- */
 
+/* A lane that waits for its lock is busy as well. */
 static bool any_busy(const struct bt_mirror_sync *s)
 {
 	uint32_t i;
@@ -184,6 +198,9 @@ static bool any_busy(const struct bt_mirror_sync *s)
 	return false;
 }
 
+/* The order is what makes a bit's end true: copied, flushed, and no error of
+ * that leg from the batch's beginning to here. The log learns of it by a commit
+ * that nobody waits for. */
 static void end_batch(struct bt_mirror *m, int error)
 {
 	struct bt_mirror_sync *s = &m->sync;
@@ -210,6 +227,7 @@ static void batch_flushed(struct bt_request *req)
 	end_batch(m, error);
 }
 
+/* One child of the pool is the flush's, beside one a lane. */
 static void flush_batch(struct bt_mirror *m)
 {
 	struct bt_request *req;
@@ -226,7 +244,9 @@ static void flush_batch(struct bt_mirror *m)
 	bt_port_submit(m->legs[m->sync.target].port, req);
 }
 
-/* The next dirty region of the target behind the cursor. */
+/* The next dirty region of the target behind the cursor. Once over all regions
+ * from the beginning for each batch: what became dirty behind the cursor is
+ * found by the next. */
 static bool pick_region(struct bt_mirror *m, uint64_t *region)
 {
 	struct bt_mirror_sync *s = &m->sync;
@@ -240,6 +260,9 @@ static bool pick_region(struct bt_mirror *m, uint64_t *region)
 	return false;
 }
 
+/* A region at a time is paid for when it begins, with the whole region's size.
+ * It is asked before a region is picked, so one that may not go yet is picked
+ * next time. */
 static bool rate_allows(struct bt_mirror *m)
 {
 	struct bt_mirror_sync *s = &m->sync;
@@ -266,9 +289,13 @@ static bool feed(struct bt_mirror *m)
 	for (i = 0; i < BT_MIRROR_LANES; i++) {
 		if (s->lanes[i].busy)
 			continue;
+		/* no more for this batch: what the lanes have ends, and so does
+		 * it */
 		if (s->spoiled || m->resting || s->picked == BT_MIRROR_BATCH)
 			return false;
 		if (!rate_allows(m))
+			/* the timer comes back for more: the batch is not over
+			 */
 			return true;
 		if (!m->background || !pick_region(m, &region))
 			return false;
@@ -311,10 +338,14 @@ static bool begin_batch(struct bt_mirror *m)
 	s->spoiled = false;
 	s->batch_count = 0;
 	s->picked = 0;
+	/* from the beginning: the target may be another leg than last time */
 	s->cursor = 0;
 	return true;
 }
 
+/* What there is to do now; called after each lane, batch, kick and timer. A
+ * flush that is out ends by itself. Resting, it comes back every half second,
+ * to see whether the node stayed after all. */
 static void work(struct bt_work *w)
 {
 	struct bt_mirror *m = bt_container_of(w, struct bt_mirror, sync.work);
@@ -344,12 +375,14 @@ static void timer_fired(struct bt_timer *timer)
 
 /* ---- for the others -------------------------------------------------------- */
 
+/* Before the pool is there (mirror_open) nothing can be copied. */
 void bt_mirror_sync_kick(struct bt_mirror *m)
 {
 	if (m->sync.pool)
 		go_on(m);
 }
 
+/* work() sends the LAST flush when nothing of its own is under way. */
 void bt_mirror_rest(struct bt_mirror *m)
 {
 	m->resting = true;
@@ -357,6 +390,8 @@ void bt_mirror_rest(struct bt_mirror *m)
 	go_on(m);
 }
 
+/* A write has come: the node goes on. Intents that were kept get their sweep
+ * again. */
 void bt_mirror_wake(struct bt_mirror *m)
 {
 	if (!m->resting)
@@ -374,6 +409,8 @@ void bt_mirror_sync_spoil(struct bt_mirror *m, uint32_t leg)
 		fail_batch(m);
 }
 
+/* On failure bt_mirror_sync_fini is harmless: buffers are freed by the first
+ * lane's pointer, which is NULL then. */
 int bt_mirror_sync_init(struct bt_mirror *m)
 {
 	struct bt_mirror_sync *s = &m->sync;

@@ -64,6 +64,8 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
+/* LIVE, also the first time, from bt_mirror_open, before there is a pool.
+ * free_at_ns is of the old rate. */
 static void mirror_set(struct bt_node *node, const struct bt_args *args)
 {
 	struct bt_mirror *m = node->data;
@@ -87,11 +89,15 @@ int bt_mirror_check_args(const struct bt_args *args, struct blktap_error **err)
 
 /* ---- opening and closing --------------------------------------------------- */
 
+/* copy.c has two ports of one leg each, mirror.c an array: the log is told by
+ * what its port is for. */
 static bool is_log(const struct bt_port *port)
 {
 	return port->upper->cls->ports[port->desc].flags & BT_PORT_STORE;
 }
 
+/* Edges come in the order of the ports, so the log's, where it has one, is the
+ * last. */
 static int take_legs(struct bt_node *node, uint64_t source,
 		     struct blktap_error **err)
 {
@@ -149,6 +155,8 @@ static int make_pools(struct bt_mirror *m)
 	return rc;
 }
 
+/* Requests do not count: this is asked where there are none, or by a LAST
+ * flush. A commit that a write began is the table's, and is waited for. */
 bool bt_mirror_is_quiet(const struct bt_mirror *m)
 {
 	uint32_t i;
@@ -165,7 +173,9 @@ static bool is_quiet(void *opaque)
 	return bt_mirror_is_quiet(opaque);
 }
 
-/* Its own work may be under way still, and ends with what it has begun. */
+/* Its own work may be under way still, and ends with what it has begun. Also
+ * after a failed open, with whatever it had made. Copies that run end at their
+ * next step, since their batch is spoiled. */
 void bt_mirror_close(struct bt_node *node)
 {
 	struct bt_mirror *m = node->data;
@@ -200,6 +210,7 @@ int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
 	if (rc < 0)
 		return rc;
 	rc = make_pools(m);
+	/* before the words: whether new legs are copied to is an argument */
 	node->cls->reconfigure(node, args);
 	if (rc < 0)
 		bt_fail(err, rc, NULL, "%s: out of memory", node->name);
@@ -219,6 +230,8 @@ static int mirror_open(struct bt_node *node, const struct bt_args *args,
 			      err);
 }
 
+/* What all legs can do together comes in `limits`; the log does not count.
+ * copies: a checksum above may ask for each leg by its number. */
 void bt_mirror_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	const struct bt_mirror *m = node->data;
@@ -251,6 +264,7 @@ uint64_t bt_mirror_memory(const struct bt_args *args, uint64_t size,
 
 /* ---- values ---------------------------------------------------------------- */
 
+/* Without sync=background nobody will copy to it, so it is not syncing. */
 static const char *leg_state(const struct bt_mirror *m,
 			     const struct bt_mirror_leg *leg)
 {

@@ -44,8 +44,12 @@ struct bt_mirror;
 struct bt_mirror_fan {
 	struct bt_mirror *mirror;
 	void (*fn)(struct bt_mirror_fan *fan);
+	/* children that are out, and one while they are being sent; fn is
+	 * called when it is 0, and may use the fan anew */
 	uint32_t pending;
 	uint32_t ok; /* 1u << index of the leg */
+	/* ok and failed together are the legs it was sent to; neither has a leg
+	 * that was left out */
 	uint32_t failed;
 	int error; /* the first */
 	struct bt_node *node; /* where it came from */
@@ -60,11 +64,15 @@ struct bt_mirror_child {
 
 struct bt_mirror_frame {
 	struct bt_mirror_fan fan;
+	/* exclusive, until the write has ended */
 	struct bt_range range; /* WRITE and its like */
+	/* one commit at a time: before the write goes down, and again where a
+	 * leg failed, before it is answered */
 	struct bt_table_wait wait;
 	struct bt_request *req;
 	uint64_t epoch; /* of the mirror, when the words were durable */
 	uint64_t losses; /* READ: the leg's; FLUSH: the mirror's */
+	/* what the request ends with when the log is durable */
 	int result;
 	/* READ and questions: piece by piece, from one leg at a time */
 	uint64_t offset, length;
@@ -78,10 +86,13 @@ struct bt_mirror_frame {
 struct bt_mirror_leg {
 	struct bt_port *port;
 	uint32_t bit; /* in the words */
+	/* no write and no flush goes to it, and a read only where no other leg
+	 * is clean; so whatever is written makes it dirty */
 	bool failed;
 	bool fresh; /* never was in sync */
 	uint64_t dirty; /* regions */
 	uint64_t latency_ns; /* of reads, smoothed */
+	/* reads that it has, the copy's among them */
 	uint32_t reading;
 	uint64_t retry_at_ns; /* no copy to it before; it failed one */
 	uint64_t backoff_ns; /* 0: its last batch was copied */
@@ -91,6 +102,7 @@ struct bt_mirror_leg {
 /* Which leg a bit belongs to; those that are not linked keep theirs. */
 struct bt_mirror_record {
 	char name[BT_MIRROR_NAME]; /* "": free */
+	/* a hash of the class and the path of the leaf below the leg */
 	uint64_t identity;
 	uint64_t stamp; /* bt_port_stamp when it was left; or one of these: */
 };
@@ -100,11 +112,14 @@ struct bt_mirror_record {
 
 struct bt_mirror_lane {
 	struct bt_mirror *mirror;
+	/* held until the region is copied; its owner is the mirror, by which
+	 * the sweep tells it from a write's */
 	struct bt_range range; /* the region, exclusive */
 	struct bt_request *req; /* NULL: idle */
 	unsigned char *buffer;
 	struct iovec iov;
 	uint64_t region;
+	/* what is copied lies before `at` */
 	uint64_t at, end; /* bytes of the disk */
 	uint64_t length; /* of the chunk */
 	uint32_t source;
@@ -117,12 +132,14 @@ struct bt_mirror_sync {
 	struct bt_pool *pool;
 	struct bt_timer timer; /* the rate, or the next try */
 	struct bt_work work;
+	/* their bits stand until the flush behind them has succeeded */
 	uint64_t batch[BT_MIRROR_BATCH]; /* regions that were copied */
 	uint32_t batch_count;
 	uint32_t picked; /* regions taken for the batch */
 	uint32_t target; /* leg */
 	uint64_t cursor; /* region to look at next */
 	uint64_t free_at_ns; /* when the rate allows more */
+	/* a target is chosen, and stays until end_batch */
 	bool active; /* a batch is under way */
 	bool spoiled; /* the target failed meanwhile: nothing is cleared */
 	bool flushing;
@@ -132,12 +149,16 @@ struct bt_mirror {
 	struct bt_node *node;
 	struct bt_mirror_leg legs[BT_MIRROR_LEGS];
 	uint32_t leg_count;
+	/* by bit; a leg that is not linked keeps its record, and so its place,
+	 * until a new leg finds no free one */
 	struct bt_mirror_record records[BT_MIRROR_LEGS];
+	/* set in the word of whatever is written: those legs miss it */
 	uint32_t absent; /* bits of legs that are not linked */
 	struct bt_port *log; /* NULL: nothing is kept */
 	struct bt_header header;
 	struct bt_header_writer writer;
 	struct bt_table table;
+	/* 2 bytes a region, little-endian, as they lie in the table */
 	unsigned char *words; /* the table's, or our own */
 	unsigned char *flags; /* BT_MIRROR_SURE, _OLD */
 	uint64_t regions;
@@ -146,13 +167,20 @@ struct bt_mirror {
 	uint64_t epoch; /* goes on when a leg fails */
 	uint64_t losses; /* the env's, as last looked at, */
 	uint64_t told; /* and as far as the log has what came of them */
+	/* Where a request is: a write in this lock, then in a commit of the
+	 * table by frame->wait, then on starved until there are children for
+	 * all legs, then with them. A read is at one leg at a time. A LAST
+	 * flush is on lasts, then as a write that has its lock. */
 	struct bt_rangelock lock;
 	struct bt_pool *pool;
+	/* children for DEPTH requests to all legs; a request takes all of its
+	 * children at once, so two never hold half of what they need */
 	uint32_t pool_size;
 	struct bt_list starved; /* frames that wait for children */
 	struct bt_mirror_sync sync;
 	/* the sweep: intents whose writes are flushed are cleared */
 	struct bt_mirror_fan sweep;
+	/* its own, so that a sweep is never behind writes that wait for it */
 	struct bt_pool *sweep_pool;
 	struct bt_timer sweep_timer;
 	bool sweeping;
