@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The checkpoints in memory: their names, and a bit for each piece of the disk. */
+/* The checkpoints in memory: their names, and a bit for each piece of the disk.
+ * What is asked here is small and not on the data path, but for bt_bitmap_set,
+ * which each write calls: it only sets bits, so it needs no look at what is
+ * there. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +12,8 @@
 #include "module/bitmap.h"
 #include "util/checked.h"
 
-/* The next of the lines of a list; NULL after the last. */
+/* The next of the lines of a list; NULL after the last. A list argument is one
+ * text, a value a line. */
 static const char *next_name(const char **list, size_t *len)
 {
 	const char *name = *list;
@@ -21,6 +25,9 @@ static const char *next_name(const char **list, size_t *len)
 	return name;
 }
 
+/* No blank and no control character: the names go to NBD clients as parts of a
+ * context's name, and stand in messages. Bytes above 0x7f are taken as they
+ * are. */
 static bool is_plain(const char *name, size_t len)
 {
 	size_t i;
@@ -71,6 +78,8 @@ static bool is_named(const char *list, const char *what)
 	return comes_again(list, what, strlen(what));
 }
 
+/* The marks that are kept close up, in order: an index may be another mark's
+ * behind this. */
 static void drop_others(struct bt_bitmap *bm, const char *list)
 {
 	uint32_t i, kept = 0;
@@ -99,6 +108,7 @@ static bool is_there(const struct bt_bitmap *bm, const char *name, size_t len)
 	return false;
 }
 
+/* Names were checked before; the tests here are for a list that was not. */
 void bt_bitmap_set_names(struct bt_bitmap *bm, const char *list)
 {
 	const char *name;
@@ -131,6 +141,7 @@ bool bt_bitmap_is_set(const struct bt_mark *mark, uint64_t bit)
 	return !mark->bits || mark->bits[bit / 8] >> (bit % 8) & 1u;
 }
 
+/* Bits up to the first whole byte, whole bytes, and the rest. */
 static void set_range(unsigned char *bits, uint64_t first, uint64_t last)
 {
 	while (first <= last && first % 8) {
@@ -155,6 +166,8 @@ void bt_bitmap_set(struct bt_bitmap *bm, uint64_t offset, uint64_t length)
 			set_range(bm->marks[i].bits, first, last);
 }
 
+/* Bits behind the disk's end are never set, so all of the bytes can be counted.
+ */
 uint64_t bt_bitmap_count(const struct bt_bitmap *bm, const struct bt_mark *mark)
 {
 	uint64_t i, n = 0;

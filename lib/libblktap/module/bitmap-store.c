@@ -25,11 +25,14 @@
 #define ENTRY 72u
 #define STAMP 8u /* headers of former versions end before it */
 
+/* By index, not by name: the header tells which name is where, and both are
+ * written in one save. */
 uint64_t bt_bitmap_slot_at(const struct bt_bitmap *bm, uint32_t index)
 {
 	return BT_HEADER_AREA + index * bm->bits_len;
 }
 
+/* By pieces, as zlib's length is 32 bits wide. */
 static uint32_t crc_of(const struct bt_bitmap *bm, const unsigned char *bits)
 {
 	uLong crc = crc32(0, NULL, 0);
@@ -47,6 +50,8 @@ static uint32_t crc_of(const struct bt_bitmap *bm, const unsigned char *bits)
  * have, by not having any. */
 #define NO_BITS 1u
 
+/* The crc is left out of a header that is not clean, since nobody will look at
+ * it. */
 void bt_bitmap_fill_header(struct bt_bitmap *bm)
 {
 	unsigned char *p = bm->header.payload;
@@ -98,6 +103,8 @@ static void all_marks_dirty(struct bt_bitmap *bm, const char *why)
 		       bm->node->name, why);
 }
 
+/* A name fills its 64 bytes, so strncmp does not run over; the header's own
+ * count bounds the walk, and was checked. */
 static int find(const struct bt_header *header, uint32_t count,
 		const char *name)
 {
@@ -110,6 +117,8 @@ static int find(const struct bt_header *header, uint32_t count,
 	return -1;
 }
 
+/* Damaged bits are no error: everything dirty is a true answer, only a dear
+ * one. */
 static int load_mark(struct bt_bitmap *bm, struct bt_mark *mark, uint32_t index,
 		     struct blktap_error **err)
 {
@@ -139,7 +148,9 @@ static int load_mark(struct bt_bitmap *bm, struct bt_mark *mark, uint32_t index,
 	return 0;
 }
 
-/* A header that is clean, but not of this layout or disk. */
+/* A header that is clean, but not of this layout or disk. A header of other
+ * granularity is refused, not dropped: a typing error must not cost the bits.
+ */
 static int check(struct bt_bitmap *bm, uint32_t *count,
 		 struct blktap_error **err)
 {
@@ -182,6 +193,8 @@ int bt_bitmap_load(struct bt_bitmap *bm, struct blktap_error **err)
 		bm->state = BT_BITMAP_DIRTY; /* as the store says already */
 		return 0;
 	}
+	/* no error: a disk that was made larger goes on with everything dirty
+	 */
 	if (bt_load_le64(bm->header.payload + 8) != bm->size) {
 		all_marks_dirty(bm, "the disk had another size");
 		return 0;

@@ -73,6 +73,8 @@ static void bitmap_close(struct bt_node *node)
 	bt_bitmap_drop_all(bm);
 }
 
+/* bits_len is a multiple of 4096, as no store has larger blocks, and more than
+ * bit_count needs. */
 static void lay_out(struct bt_bitmap *bm, const struct bt_args *args)
 {
 	uint64_t granularity = bt_args_number(args, "granularity");
@@ -103,6 +105,7 @@ static int bitmap_open(struct bt_node *node, const struct bt_args *args,
 		err);
 	if (rc < 0)
 		return rc;
+	/* first, with no bit set: load fills in what the store knows of them */
 	bt_bitmap_set_names(bm, bt_args_string(args, "checkpoints"));
 	rc = bt_bitmap_load(bm, err);
 	if (!rc)
@@ -132,6 +135,8 @@ static void bitmap_reconfigure(struct bt_node *node, const struct bt_args *args)
 
 static void next(struct bt_bitmap *bm);
 
+/* The bits first: should it fail, a bit too many is set, which costs a backup
+ * one piece more. */
 static void pass(struct bt_bitmap *bm, struct bt_request *req)
 {
 	if (req->length)
@@ -139,6 +144,8 @@ static void pass(struct bt_bitmap *bm, struct bt_request *req)
 	bt_port_submit(bm->lower, req);
 }
 
+/* On error no write goes on: after a crash the store would vouch for bits that
+ * lack it. */
 static void marked(struct bt_header_writer *writer, int error)
 {
 	struct bt_bitmap *bm = writer->opaque;
@@ -162,6 +169,8 @@ static void marked(struct bt_header_writer *writer, int error)
 
 /* ---- the last flush --------------------------------------------------------- */
 
+/* To the store as well, with LAST, then to the disk: both may have something to
+ * mark clean. */
 static void leave(struct bt_bitmap *bm, int error)
 {
 	struct bt_list *at = bt_list_pop(&bm->lasts);
@@ -208,6 +217,8 @@ static void bits_sent(struct bt_task *task)
 	int error = task->error;
 
 	bt_task_begin(task, bits_written);
+	/* bt_task_begin has cleared it; bits_written looks at both steps'
+	 * errors */
 	task->error = error;
 	if (!error)
 		bt_task_add(task, bm->pool, bm->store, BLKTAP_OP_FLUSH, 0, NULL,
@@ -215,6 +226,8 @@ static void bits_sent(struct bt_task *task)
 	bt_task_end(task);
 }
 
+/* Bits are written from where they lie; nothing sets one meanwhile, as writes
+ * wait in SAVING. */
 static void save(struct bt_bitmap *bm)
 {
 	uint32_t i;
@@ -264,6 +277,8 @@ static void bitmap_submit(struct bt_node *node, struct bt_request *req)
 	next(bm);
 }
 
+/* A LAST flush comes twice: from the store, and then from the disk. Other
+ * requests are passed on. */
 static void bitmap_complete(struct bt_node *node, struct bt_port *port,
 			    struct bt_request *req)
 {
@@ -294,6 +309,9 @@ static const char *bitmap_name(const struct bt_node *node, uint32_t index)
 	return index < bm->count ? bm->marks[index].name : NULL;
 }
 
+/* As far as the same answer holds, but no further than was asked, so a caller's
+ * walk over the disk is a walk over extents. A mark without memory is one
+ * extent. */
 static uint64_t bitmap_dirty(const struct bt_node *node, uint32_t index,
 			     uint64_t offset, uint64_t length, bool *dirty)
 {
@@ -310,6 +328,8 @@ static uint64_t bitmap_dirty(const struct bt_node *node, uint32_t index,
 	return bt_min_u64((bit << bm->shift) - offset, length);
 }
 
+/* A checkpoint's value is in bytes: each bit that is set counts as a whole
+ * piece. */
 static bool bitmap_value(const struct bt_node *node, const char *name,
 			 char *text, size_t size)
 {

@@ -31,7 +31,12 @@ struct bt_bitmap {
 	struct bt_mark marks[BT_BITMAP_MAX];
 	uint32_t count;
 	enum bt_bitmap_state state;
+	/* the store's header may say either, clean or not; in memory all is
+	 * right */
 	bool unsaved; /* CLEAN: but the last write of the header failed */
+	/* Requests by their link. A write is on waiting only while the state is
+	 * not DIRTY; a LAST flush on lasts until the state is CLEAN, or saving
+	 * has failed for it. */
 	struct bt_list waiting; /* writes, until the store says "not clean" */
 	struct bt_list lasts; /* last flushes, in order */
 	struct bt_header header;

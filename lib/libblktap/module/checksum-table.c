@@ -22,6 +22,8 @@
 #define LAYOUT 1u
 #define PAYLOAD 24u
 
+/* Whole blocks of the store, so reading and writing the part needs no block
+ * cut. */
 void bt_sum_place(const struct bt_sums *sums, uint64_t offset, uint64_t length,
 		  uint64_t *at, uint64_t *bytes)
 {
@@ -34,6 +36,8 @@ void bt_sum_place(const struct bt_sums *sums, uint64_t offset, uint64_t length,
 	*bytes = bt_align_down(end + block - 1, block) - *at;
 }
 
+/* The part holds all sectors of the request, since bt_sum_place was asked for
+ * its range. */
 static unsigned char *sector(const struct bt_sum_frame *frame, uint64_t granule)
 {
 	uint64_t at = BT_HEADER_AREA +
@@ -48,6 +52,8 @@ static unsigned char *entry(const struct bt_sum_frame *frame, uint64_t granule)
 	return sector(frame, granule) + 8 + granule % BT_SUM_ENTRIES * 8;
 }
 
+/* Takes a granule off the window, which need not lie in one piece; moves it on.
+ */
 static uint32_t crc_of(const struct bt_sums *sums, struct bt_sgl *data)
 {
 	uint32_t left = sums->granule;
@@ -76,12 +82,16 @@ static uint64_t end_of(const struct bt_sum_frame *frame)
 	return first_of(frame) + frame->req->length / frame->sums->granule;
 }
 
+/* "after" holds: what was written in this epoch has been answered without an
+ * error. */
 static bool is_certain(const struct bt_sum_frame *frame, uint64_t granule)
 {
 	return frame->sums->epoch != UINT64_MAX &&
 	       bt_load_le64(sector(frame, granule)) == frame->sums->epoch;
 }
 
+/* Both checksums are right where it is not certain which of them the data is.
+ */
 bool bt_sum_verify(const struct bt_sum_frame *frame, const struct bt_sgl *data,
 		   uint64_t *bad)
 {
@@ -106,6 +116,9 @@ static bool is_settled(const unsigned char *e)
 	return bt_load_le32(e) == bt_load_le32(e + 4);
 }
 
+/* NOTHING: one checksum each. FLUSH: two, of which the later is there, but
+ * perhaps not durable yet; with it durable the earlier can be given up. READ:
+ * two, and either may be the data's. */
 enum bt_sum_need bt_sum_look(const struct bt_sum_frame *frame)
 {
 	enum bt_sum_need need = BT_SUM_NOTHING;
@@ -121,6 +134,8 @@ enum bt_sum_need bt_sum_look(const struct bt_sum_frame *frame)
 	return need;
 }
 
+/* Behind this each entry has one checksum, twice. Nothing is written yet:
+ * enter() puts the new one in and writes both in one go. */
 void bt_sum_settle(const struct bt_sum_frame *frame, const char *scratch)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)scratch,
@@ -149,6 +164,8 @@ static void stamp(const struct bt_sum_frame *frame, uint64_t granule)
 
 	if (is_certain(frame, granule) || frame->sums->epoch == UINT64_MAX)
 		return;
+	/* what this request does not touch must be settled, or a sector of the
+	 * present epoch would make it certain */
 	for (i = 0; i < BT_SUM_ENTRIES; i++)
 		if ((first + i < first_of(frame) ||
 		     first + i >= end_of(frame)) &&
@@ -157,6 +174,8 @@ static void stamp(const struct bt_sum_frame *frame, uint64_t granule)
 	bt_store_le64(p, frame->sums->epoch);
 }
 
+/* An entry that the request covers ends with before and after; others of its
+ * sectors stay. */
 void bt_sum_enter(const struct bt_sum_frame *frame, const struct bt_sgl *data)
 {
 	struct bt_sgl at = { .count = 0 };
@@ -174,6 +193,8 @@ void bt_sum_enter(const struct bt_sum_frame *frame, const struct bt_sgl *data)
 
 /* ---- opening ---------------------------------------------------------------- */
 
+/* epoch is tested so that it can be rounded up; each opening uses BT_SUM_EPOCHS
+ * of 2^63. */
 static int check(struct bt_sums *sums, struct blktap_error **err)
 {
 	const unsigned char *p = sums->header.payload;
@@ -201,7 +222,9 @@ static int check(struct bt_sums *sums, struct blktap_error **err)
 	return 0;
 }
 
-/* Takes the disk as it is for right: once, before there is a header. */
+/* Takes the disk as it is for right: once, before there is a header. Through
+ * the same code as a write, with a request that is none: offset and length are
+ * all it looks at. */
 static int adopt_range(struct bt_sums *sums, uint64_t at, uint64_t length)
 {
 	struct bt_request fake = { .offset = at, .length = length };
@@ -253,7 +276,8 @@ static int begin(struct bt_sums *sums, bool adopt, struct blktap_error **err)
 		length = bt_min_u64(BT_SUM_TRANSFER, sums->size - at);
 		rc = adopt_range(sums, at, length);
 	}
-	/* the header comes behind what it stands for */
+	/* the header comes behind what it stands for; the table of a new store:
+	 * zeroes, which say that the disk is zeroes, or what was adopted */
 	if (!rc)
 		rc = flush(sums->store);
 	if (rc < 0)
@@ -281,6 +305,8 @@ int bt_sum_open_store(struct bt_sums *sums, bool adopt,
 		rc = check(sums, err);
 	if (rc < 0)
 		return rc;
+	/* a new range of epochs, durable in the header before a request uses
+	 * one; a new store writes its header at the first request (made) */
 	sums->epoch = bt_align_down(sums->epoch, BT_SUM_EPOCHS) + BT_SUM_EPOCHS;
 	bt_store_le64(sums->header.payload + 16, sums->epoch);
 	if (!sums->is_new)

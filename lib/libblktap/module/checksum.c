@@ -51,6 +51,8 @@ static void begin(struct bt_sums *sums, struct bt_request *req);
 
 static void serve(struct bt_sums *sums);
 
+/* An error fails the oldest request alone; the next one tries again. Without a
+ * header the table would not be found at the next opening. */
 static void made(struct bt_header_writer *writer, int error)
 {
 	struct bt_sums *sums = writer->opaque;
@@ -91,7 +93,9 @@ static void finish(struct bt_sum_frame *frame, int error)
 }
 
 /* Something went wrong between table and data: nothing that was written until now
- * is certain any more. */
+ * is certain any more. The epoch in memory is what counts; at each opening it
+ * begins 65536 further on than the header has, so no two openings share one,
+ * though the header has only the first of each. */
 static void doubt(struct bt_sums *sums)
 {
 	if ((sums->epoch + 1) % BT_SUM_EPOCHS == 0)
@@ -117,11 +121,14 @@ static void transfer(struct bt_sum_frame *frame, struct bt_port *port,
 
 /* ---- writing ------------------------------------------------------------------- */
 
+/* What is on disk now is before and after; whichever of the two the data is, it
+ * matches. */
 static void table_durable(struct bt_task *task)
 {
 	struct bt_sum_frame *frame = of_task(task);
 
 	if (task->error) {
+		/* the sector on disk may be the old one or this one */
 		doubt(frame->sums);
 		finish(frame, task->error);
 		return;
@@ -140,6 +147,8 @@ static void table_written(struct bt_task *task)
 			 table_durable);
 }
 
+/* Settled first: of two checksums one is left, as "before"; "after" is what is
+ * written. */
 static void enter(struct bt_sum_frame *frame, const char *scratch)
 {
 	bool is_data = frame->req->op == BLKTAP_OP_WRITE;
@@ -152,6 +161,7 @@ static void enter(struct bt_sum_frame *frame, const char *scratch)
 
 static void read_old(struct bt_sum_frame *frame);
 
+/* enter() uses the scratch before it is let go to the next. */
 static void old_read(struct bt_task *task)
 {
 	struct bt_sum_frame *frame = of_task(task);
@@ -180,6 +190,9 @@ static void read_old(struct bt_sum_frame *frame)
 		 sums->scratch, frame->req->length, old_read);
 }
 
+/* The flush was for those entries that are certain but have two checksums. It
+ * may turn out meanwhile that an epoch has ended, so they are looked at again.
+ */
 static void flushed(struct bt_task *task)
 {
 	struct bt_sum_frame *frame = of_task(task);
@@ -192,6 +205,8 @@ static void flushed(struct bt_task *task)
 		enter(frame, NULL);
 }
 
+/* A flush comes before old data is read, too: what is read must be what stays.
+ */
 static void table_read(struct bt_task *task)
 {
 	struct bt_sum_frame *frame = of_task(task);
@@ -216,6 +231,7 @@ static void granted(struct bt_range *range)
 		 frame->table, frame->table_len, table_read);
 }
 
+/* Locked by whole units of the table. A read's lock is shared. */
 static void begin(struct bt_sums *sums, struct bt_request *req)
 {
 	struct bt_sum_frame *frame = bt_request_frame(req);
@@ -237,7 +253,8 @@ static void begin(struct bt_sums *sums, struct bt_request *req)
 
 /* ---- reading ------------------------------------------------------------------- */
 
-/* Copy after copy; the one that came by itself was the zeroth. */
+/* Copy after copy; the one that came by itself was the zeroth. copies is the
+ * lower node's own count; with one there is nothing to try. */
 static void try_next(struct bt_sum_frame *frame)
 {
 	struct bt_sums *sums = frame->sums;
@@ -253,6 +270,8 @@ static void try_next(struct bt_sum_frame *frame)
 	bt_port_submit(sums->lower, req);
 }
 
+/* A copy that had to be asked for is written back to all: the lock, though
+ * shared, keeps writes away, and what is changed is wrong data. */
 static void read_done(struct bt_sum_frame *frame)
 {
 	struct bt_sums *sums = frame->sums;
@@ -308,6 +327,8 @@ static void sums_submit(struct bt_node *node, struct bt_request *req)
 	}
 }
 
+/* A write that failed may have changed the data or not, so entries are in
+ * doubt, not wrong: both checksums stand. */
 static void sums_complete(struct bt_node *node, struct bt_port *port,
 			  struct bt_request *req)
 {
@@ -342,6 +363,7 @@ static void sums_close(struct bt_node *node)
 	free(sums->scratch);
 }
 
+/* A granule is a block of the disk, at least 512 and at most 4096 bytes. */
 static void lay_out(struct bt_sums *sums)
 {
 	static const unsigned char zeroes[4096];
@@ -400,6 +422,9 @@ static int sums_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* A request's table part has to fit its buffer: 128 KiB are 256 granules of
+ * 512, 5 sectors and one more where they begin inside of one, in blocks of at
+ * most 4 KiB. */
 static void sums_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct bt_sums *sums = node->data;

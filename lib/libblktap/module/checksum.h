@@ -21,8 +21,11 @@ struct bt_sums {
 	uint64_t size;
 	uint32_t granule; /* bytes with a checksum of their own */
 	uint64_t sectors; /* of the table */
+	/* what a request locks around its data, so that no two requests change
+	 * one block of the table at a time */
 	uint64_t unit; /* bytes of data behind one block of the store */
 	uint32_t zero_crc; /* of a granule of zeroes */
+	/* UINT64_MAX: used up, and no table is certain any more */
 	uint64_t epoch; /* tables written in it are certain */
 	uint64_t wrong; /* granules that did not match */
 	uint64_t healed;
@@ -30,9 +33,14 @@ struct bt_sums {
 	struct bt_header_writer writer;
 	bool is_new; /* the store has no header yet */
 	struct bt_rangelock lock;
+	/* Where a request is: on waiting; then it has a buffer, and waits in
+	 * the lock; then in one step of its task after the other; for READ's
+	 * old data on scratch_waiting in between. */
 	struct bt_list waiting; /* for a buffer */
 	struct bt_buffers buffers;
 	struct bt_pool *pool;
+	/* old data that a write reads to settle its entries: one at a time,
+	 * since it is rare */
 	char *scratch; /* BT_SUM_TRANSFER bytes */
 	bool scratch_busy;
 	struct bt_list scratch_waiting;

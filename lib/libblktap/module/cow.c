@@ -45,6 +45,9 @@ struct cow {
 	struct bt_table table;
 	unsigned char *live; /* the map as reads see it */
 	unsigned char *staged; /* a byte a block of the table: has new bits */
+	/* A FLUSH is on one of the two until its round is over. A round is:
+	 * stage, flush top, commit the table, and for a LAST one the clean
+	 * mark. */
 	struct bt_list flushes; /* for the next round, oldest first */
 	struct bt_list round;
 	struct bt_pool *flush_pool;
@@ -90,6 +93,8 @@ static bool is_in_top(const struct cow *cow, uint64_t grain)
 	return cow->live[grain / 8] >> (grain % 8) & 1u;
 }
 
+/* Block size and grain make whole grains of every write. A bit is set once for
+ * good: nothing clears one, a discard neither. */
 static void set_in_top(struct cow *cow, uint64_t offset, uint64_t length)
 {
 	uint64_t grain = offset / cow->grain;
@@ -125,7 +130,9 @@ static bool stage(struct cow *cow)
 
 /* ---- reads and questions --------------------------------------------------- */
 
-/* Grains that lie on the same side. */
+/* Grains that lie on the same side. What is asked while it runs stays true:
+ * bits are only ever set, and a grain that gets into top while it is being read
+ * in base is one that the reader raced with. */
 static bool cow_next(struct bt_node *node, const struct bt_request *req,
 		     uint64_t *cursor, struct bt_piece *piece)
 {
@@ -179,6 +186,7 @@ static void write_top(struct cow *cow, struct bt_request *req)
 	bt_port_submit(cow->top, req);
 }
 
+/* In this order: a read that comes now finds the data where the bit says. */
 static void top_written(struct cow *cow, struct bt_request *req)
 {
 	req->offset -= cow->data_at;
@@ -223,6 +231,8 @@ static bool is_last(const struct cow *cow)
 	return false;
 }
 
+/* The table's bits that a failed commit left behind are still marked as
+ * changed, so the next round writes them. */
 static void map_flushed(struct bt_table_wait *wait, int error)
 {
 	struct cow *cow = bt_container_of(wait, struct cow, wait);
@@ -235,6 +245,8 @@ static void map_flushed(struct bt_table_wait *wait, int error)
 	bt_header_writer_go(&cow->writer, marked_clean);
 }
 
+/* Without the data being durable the map must not name it; the bits stay staged
+ * in the table, and the next round commits them behind its own flush. */
 static void data_flushed(struct bt_request *child)
 {
 	struct cow *cow = child->opaque;
@@ -329,6 +341,8 @@ static uint64_t data_start(uint64_t size, uint32_t grain)
 	return bt_align_down(map_end + DATA_ALIGN - 1, DATA_ALIGN);
 }
 
+/* All is range-tested before it is used; data_at is computed, and what is
+ * stored has to agree, so another layout is never taken for this. */
 static int take_header(struct cow *cow, struct blktap_error **err)
 {
 	const unsigned char *p = cow->header.payload;
@@ -407,7 +421,9 @@ static int alloc_map(struct cow *cow)
 	return cow->live && cow->staged ? 0 : -ENOMEM;
 }
 
-/* The map before the header, so that a header never stands before an old map. */
+/* The map before the header, so that a header never stands before an old map.
+ * The header says "not clean" from the first opening for writing on; nothing
+ * depends on the mark, since the map is whole at every moment. */
 static int start_map(struct cow *cow, bool fresh, struct blktap_error **err)
 {
 	char reason[BT_STRERROR_MAX];

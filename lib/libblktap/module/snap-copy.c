@@ -54,6 +54,7 @@ static bool is_copied(const struct bt_snap *snap, const struct bt_request *req)
 
 /* ---- the end of the image -------------------------------------------------- */
 
+/* The state is DROPPED: none of them is looked at again. */
 static void pass_all(struct bt_snap *snap)
 {
 	struct bt_list *at;
@@ -62,6 +63,9 @@ static void pass_all(struct bt_snap *snap)
 		bt_port_submit(snap->origin, entry(at));
 }
 
+/* Durable before a write passes without a copy: else a crash would leave an
+ * image that looks whole and is not. Where the header cannot be written at all,
+ * the disk's life goes before the image's. */
 static void dropped(struct bt_header_writer *writer, int error)
 {
 	struct bt_snap *snap = writer->opaque;
@@ -83,6 +87,8 @@ static void dropped(struct bt_header_writer *writer, int error)
 	pass_all(snap);
 }
 
+/* The flag is in the payload (offset 4); no state of the map matters behind it.
+ */
 static void drop(struct bt_snap *snap, int error)
 {
 	char reason[BT_STRERROR_MAX];
@@ -98,7 +104,8 @@ static void drop(struct bt_snap *snap, int error)
 	bt_header_writer_go(&snap->writer, dropped);
 }
 
-/* Fails the writes that want the chunk. */
+/* Fails the writes that want the chunk. The request has changed nothing, and
+ * may be sent again when there is room. */
 static void refuse(struct bt_snap *snap, uint64_t chunk, int error)
 {
 	struct bt_list *pos, *tmp;
@@ -134,6 +141,7 @@ static uint64_t length_of(const struct bt_snap *snap, uint64_t chunk)
 	return bt_min_u64(snap->chunk, snap->size - chunk * snap->chunk);
 }
 
+/* An error of the whole step; what failed by itself keeps its own. */
 static void fail_all(struct bt_snap *snap, int error)
 {
 	uint32_t i;
@@ -143,6 +151,9 @@ static void fail_all(struct bt_snap *snap, int error)
 			snap->items[i].error = error;
 }
 
+/* Chunks that are copied become the delta's, their locks are let go, and a
+ * write goes on when all of its chunks are. Reads of the image that waited for
+ * a lock find the new slot. */
 static void finish(struct bt_snap *snap)
 {
 	uint32_t i, count = snap->item_count;
@@ -197,6 +208,8 @@ static void map_written(struct bt_task *task)
 	struct bt_snap *snap = of_task(task);
 
 	fail_all(snap, task->error);
+	/* without the flush: some of the entries may be on disk. They are true,
+	 * as the chunks are not written before a later copy of them is. */
 	if (task->error)
 		finish(snap);
 	else
@@ -204,7 +217,8 @@ static void map_written(struct bt_task *task)
 }
 
 /* A failed copy's slot is taken in memory, so its entry goes out with the others
- * of its block: clear it, its data is not there. */
+ * of its block: clear it, its data is not there. Its entry is on no disk yet,
+ * so the slot can be taken by another chunk. */
 static void forget_failed(struct bt_snap *snap)
 {
 	uint32_t i;
@@ -219,6 +233,8 @@ static void forget_failed(struct bt_snap *snap)
 	}
 }
 
+/* An entry is written only when its data is durable. Items of one block of the
+ * map are written by one transfer: slots are taken in order. */
 static void data_flushed(struct bt_task *task)
 {
 	struct bt_snap *snap = of_task(task);
@@ -243,11 +259,14 @@ static void data_flushed(struct bt_task *task)
 	bt_task_end(task);
 }
 
+/* One flush for all chunks of the batch. */
 static void data_written(struct bt_task *task)
 {
 	flush(of_task(task), data_flushed);
 }
 
+/* Where a read failed the slot gets nothing. A chunk behind the image's end is
+ * padded with zeroes (locked), so slots are whole. */
 static void data_read(struct bt_task *task)
 {
 	struct bt_snap *snap = of_task(task);
@@ -267,6 +286,8 @@ static void data_read(struct bt_task *task)
 	bt_task_end(task);
 }
 
+/* All locks are had: no read of the image is under way in the origin for these
+ * chunks, and none begins. */
 static void locked(struct bt_snap *snap)
 {
 	struct bt_task *task = &snap->task;
@@ -329,6 +350,9 @@ static bool choose(struct bt_snap *snap, const struct bt_request *req,
 	return true;
 }
 
+/* Batches are the only ones that lock exclusively, and there is one at a time;
+ * so the order in which locks are asked for cannot make two wait for each
+ * other. */
 static void lock_all(struct bt_snap *snap)
 {
 	uint32_t i, count = snap->item_count;
@@ -348,7 +372,9 @@ static void lock_all(struct bt_snap *snap)
 		locked(snap);
 }
 
-/* Begins a batch for the oldest that wait. */
+/* Begins a batch for the oldest that wait. Goes on until a batch is under way
+ * or nobody waits. Where not one chunk could be chosen, the delta is full, and
+ * the oldest write is what that is about. */
 static void kick(struct bt_snap *snap)
 {
 	struct bt_list *pos;
@@ -367,6 +393,10 @@ static void kick(struct bt_snap *snap)
 	}
 }
 
+/* In DROPPING it waits, whether copied or not, until dropped() lets all go. A
+ * write behind others that wait may pass them where its chunks are copied:
+ * writes that do not overlap have no order, and those that do have none until
+ * they are answered. */
 void bt_snap_write(struct bt_snap *snap, struct bt_request *req)
 {
 	if (snap->state == BT_SNAP_DROPPED ||

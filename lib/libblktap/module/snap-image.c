@@ -14,14 +14,18 @@ static void finish(struct bt_snap *snap, struct bt_request *req, int error)
 	req->offset = frame->offset;
 	req->length = frame->length;
 	req->data = frame->data;
-	/* live writes went on without a copy, perhaps of what was read */
+	/* live writes went on without a copy, perhaps of what was read; looked
+	 * at when the data is there, since the image may have been dropped
+	 * while it was read */
 	if (snap->state != BT_SNAP_ACTIVE && !error)
 		error = -EIO;
 	bt_range_unlock(&snap->lock, &frame->range);
 	bt_request_complete(req, error);
 }
 
-/* The bytes from `at` on that lie together, and where. */
+/* The bytes from `at` on that lie together, and where. Slots that follow each
+ * other in the delta are one piece, as are chunks that are all in the origin.
+ */
 static uint64_t run(const struct bt_snap *snap, uint64_t at, uint64_t most,
 		    struct bt_port **port, uint64_t *offset)
 {
@@ -44,6 +48,8 @@ static uint64_t run(const struct bt_snap *snap, uint64_t at, uint64_t most,
 	return bt_min_u64(length, most);
 }
 
+/* The map is looked at anew for each piece; under the lock no chunk of the
+ * request changes sides. */
 static void step(struct bt_snap *snap, struct bt_request *req)
 {
 	struct bt_snap_frame *frame = bt_request_frame(req);
@@ -57,7 +63,8 @@ static void step(struct bt_snap *snap, struct bt_request *req)
 	bt_port_submit(port, req);
 }
 
-/* One extent, or what the origin says of its part. */
+/* One extent, or what the origin says of its part. The delta's part is data,
+ * whatever it holds. */
 static void status(struct bt_snap *snap, struct bt_request *req)
 {
 	struct bt_snap_frame *frame = bt_request_frame(req);
@@ -88,6 +95,8 @@ static void granted(struct bt_range *range)
 		step(snap, req);
 }
 
+/* The lock is by whole chunks from the first on; it is had until the last piece
+ * is read. */
 void bt_snap_image_submit(struct bt_snap *snap, struct bt_request *req)
 {
 	struct bt_snap_frame *frame = bt_request_frame(req);
@@ -101,6 +110,7 @@ void bt_snap_image_submit(struct bt_snap *snap, struct bt_request *req)
 		bt_request_complete(req, -EIO);
 		return;
 	}
+	/* an image has nothing to flush, and nothing is read ahead for it */
 	if (req->op == BLKTAP_OP_FLUSH || req->op == BLKTAP_OP_PREFETCH) {
 		bt_request_complete(req, 0);
 		return;

@@ -26,6 +26,8 @@
 #define DROPPED 0x1u
 #define READ_STEP (256u << 10)
 
+/* The chunk's number stands in the entry; slot and uuid do not, but are
+ * covered. */
 static uint32_t entry_crc(const struct bt_snap *snap, uint64_t slot,
 			  uint64_t chunk)
 {
@@ -37,6 +39,8 @@ static uint32_t entry_crc(const struct bt_snap *snap, uint64_t slot,
 			       sizeof(bytes));
 }
 
+/* From chunks[], in whole blocks: entries of this batch and all earlier ones of
+ * the block. What was written before is written again as it was. */
 void bt_snap_encode(const struct bt_snap *snap, uint32_t slot, void *block)
 {
 	uint32_t per_block = BT_SNAP_BLOCK / BT_SNAP_ENTRY, i;
@@ -55,6 +59,8 @@ void bt_snap_encode(const struct bt_snap *snap, uint32_t slot, void *block)
 	}
 }
 
+/* The first free one from `next` on, round about; there is one, as `used` is
+ * less than all. */
 int bt_snap_take_slot(struct bt_snap *snap, uint64_t chunk, uint32_t *slot)
 {
 	if (snap->used == snap->slot_count)
@@ -68,7 +74,8 @@ int bt_snap_take_slot(struct bt_snap *snap, uint64_t chunk, uint32_t *slot)
 }
 
 /* Two slots may name a chunk: the map's write failed once, and the copy was made
- * again. Both hold the same, since the chunk was not written between. */
+ * again. Both hold the same, since the chunk was not written between. What is
+ * not valid is a free slot: of an older snapshot, never written, or torn. */
 static void adopt(struct bt_snap *snap, uint32_t slot, const unsigned char *p)
 {
 	uint64_t chunk = bt_load_le64(p);
@@ -84,6 +91,8 @@ static void adopt(struct bt_snap *snap, uint32_t slot, const unsigned char *p)
 	snap->copied++;
 }
 
+/* By steps of READ_STEP; the last one is rounded up to a block, which the map
+ * has. */
 static int load(struct bt_snap *snap, struct blktap_error **err)
 {
 	uint64_t end = (uint64_t)snap->slot_count * BT_SNAP_ENTRY, at, n, i;
@@ -110,7 +119,8 @@ static int load(struct bt_snap *snap, struct blktap_error **err)
 }
 
 /* How many slots the delta has room for; more than the image has chunks are of
- * no use. */
+ * no use. The count is bounded by the store's size, so what is allocated by it
+ * is as well. */
 static int lay_out(struct bt_snap *snap, struct blktap_error **err)
 {
 	uint64_t room = snap->delta->lower->limits.size, count, map;
@@ -142,6 +152,8 @@ static int lay_out(struct bt_snap *snap, struct blktap_error **err)
 	return 0;
 }
 
+/* No map is written: what lies there has another uuid in its crc. So a new
+ * snapshot is one write and one flush, whatever its size. */
 static int begin(struct bt_snap *snap, struct blktap_error **err)
 {
 	unsigned char *p = snap->header.payload;
@@ -179,6 +191,7 @@ static int resume(struct bt_snap *snap, struct blktap_error **err)
 		return bt_fail(err, -EINVAL, "name another delta",
 			       "'%s': holds a snapshot of a disk of %llu bytes",
 			       name, (unsigned long long)bt_load_le64(p + 8));
+	/* bounded by what the store has room for now, before it is used */
 	if (bt_load_le64(p + 16) > snap->slot_count || !bt_load_le64(p + 16))
 		return bt_fail(err, -ENOSPC, "it was larger",
 			       "'%s': ends before the slots it should have",

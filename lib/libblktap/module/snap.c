@@ -74,6 +74,8 @@ static void snap_reconfigure(struct bt_node *node, const struct bt_args *args)
 	snap->stop_when_full = !strcmp(bt_args_string(args, "on_full"), "stop");
 }
 
+/* Nothing waits and no batch runs: each belongs to a live write, which has
+ * ended. */
 static void snap_close(struct bt_node *node)
 {
 	struct bt_snap *snap = node->data;
@@ -122,6 +124,7 @@ static int snap_open(struct bt_node *node, const struct bt_args *args,
 	bt_list_init(&snap->waiting);
 	bt_rangelock_init(&snap->lock);
 	snap_reconfigure(node, args);
+	/* a copy is read from the origin in whole chunks */
 	if (snap->chunk < snap->origin->lower->limits.block_size)
 		return bt_fail(err, -EINVAL, "give a larger chunk",
 			       "%s: chunk=%u is less than a block of '%s'",
@@ -135,6 +138,8 @@ static int snap_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* max_unmap is bounded since each chunk of a discard that is not copied yet has
+ * to be: 16 batches at most. */
 static void snap_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct bt_snap *snap = node->data;
@@ -159,6 +164,7 @@ static void flush(struct bt_snap *snap, struct bt_request *req)
 	bt_port_submit(snap->delta, req);
 }
 
+/* An error of the delta does not keep the origin from being flushed. */
 static void flush_complete(struct bt_snap *snap, struct bt_request *req)
 {
 	struct bt_snap_frame *frame = bt_request_frame(req);
@@ -174,6 +180,8 @@ static void flush_complete(struct bt_snap *snap, struct bt_request *req)
 	bt_port_submit(snap->origin, req);
 }
 
+/* Reads of the live disk pass even while what they read is being copied: the
+ * origin has the newest data at all times. */
 static void snap_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct bt_snap *snap = node->data;

@@ -22,8 +22,10 @@ enum bt_snap_state {
 
 struct bt_snap_item {
 	uint64_t chunk;
+	/* taken from the moment that the item is chosen */
 	uint32_t slot;
 	int error;
+	/* the chunk as it was, until the batch is finished */
 	char *buffer;
 	struct bt_range range; /* held against image reads of the chunk */
 };
@@ -39,6 +41,10 @@ struct bt_snap {
 	bool stop_when_full;
 	enum bt_snap_state state;
 	uint32_t drop_tries; /* to say so in the header */
+	/* Two maps, the one by the other. slots[] is what the copy means to
+	 * reads and writes, and is set when it is durable; chunks[] is what
+	 * stands, or may stand, in the delta's map, and keeps a slot from being
+	 * taken again. */
 	uint32_t *slots; /* by chunk: its slot + 1; 0: not copied */
 	uint32_t *chunks; /* by slot: its chunk + 1; 0: free */
 	uint32_t used; /* slots */
@@ -52,22 +58,28 @@ struct bt_snap {
 	struct bt_rangelock lock; /* of bytes of the image */
 	struct bt_pool *pool;
 	struct bt_buffers buffers; /* a chunk each */
+	/* blocks of the map on their way, one an item at most */
 	char *map; /* BT_SNAP_BATCH blocks */
 	struct bt_task task;
 	struct bt_snap_item items[BT_SNAP_BATCH];
 	uint32_t item_count; /* 0: nothing is being copied */
+	/* of the batch: locks that are not had yet, and one while they are
+	 * asked for */
 	uint32_t locks_left;
 };
 
 struct bt_snap_frame {
-	/* FLUSH: the delta's result */
+	/* FLUSH: the delta's result. A FLUSH goes to the delta first, then to
+	 * the origin. */
 	int error;
 	bool second;
 	/* the image's requests as they came */
 	struct bt_range range;
 	struct bt_sgl data;
 	uint64_t offset, length;
+	/* bytes of the image's request that are read */
 	uint64_t cursor;
+	/* bytes of the one that is under way */
 	uint64_t piece;
 };
 

@@ -46,6 +46,9 @@ void bt_writelog_encode(const struct bt_writelog_entry *entry,
 	bt_store_le32(p + CRC_AT, block_crc(p));
 }
 
+/* The checksum is over the 64 bytes before it and says nothing of the data,
+ * which was written in the same request: an entry that a crash tore may have a
+ * good block and bad data. */
 int bt_writelog_decode(struct bt_writelog_entry *entry,
 		       const unsigned char *uuid, uint64_t disk_size,
 		       const void *block)
@@ -82,7 +85,9 @@ uint64_t bt_writelog_bytes(const struct bt_writelog_entry *entry)
 /* ---- walking -------------------------------------------------------------- */
 
 /* The entry at *pos with the sequence number given; 1, 0 at the end of the log, or
- * a negative errno. *pos goes to the next. */
+ * a negative errno. *pos goes to the next. Any reason for which this is not the
+ * entry that should come is the log's end, not an error: a crash leaves one
+ * there. -errno is of reading alone. */
 static int next(const struct bt_replay *replay, uint64_t sequence,
 		uint64_t *pos, struct bt_writelog_entry *entry,
 		unsigned char *buf, bool with_data)
@@ -109,6 +114,7 @@ static int next(const struct bt_replay *replay, uint64_t sequence,
 	return rc < 0 ? rc : 1;
 }
 
+/* Data is not read; bt_replay_each does that. */
 static int count_entries(struct bt_replay *replay, unsigned char *buf)
 {
 	struct bt_writelog_entry entry;
@@ -122,7 +128,8 @@ static int count_entries(struct bt_replay *replay, unsigned char *buf)
 	return rc;
 }
 
-/* The newer of the two slots that make sense. */
+/* The newer of the two slots that make sense. As bt_header_read does it, but
+ * from the caller's bytes. */
 static int read_header(struct bt_replay *replay, unsigned char *buf)
 {
 	struct bt_header header;
@@ -180,6 +187,7 @@ int bt_replay_each(const struct bt_replay *replay,
 		else
 			rc = fn(opaque, &entry,
 				entry.kind == BT_WRITELOG_WRITE ? buf : NULL);
+		/* 0 from fn is "go on" */
 		rc = rc ? rc : 1;
 		if (rc != 1)
 			break;
@@ -210,6 +218,8 @@ static int find_flush(void *opaque, const struct bt_writelog_entry *entry,
 	return 0;
 }
 
+/* A sector is written whole or not at all, as disks promise; its bounds are the
+ * disk's, not the entry's. */
 static int write_torn(struct cut *cut, const struct bt_writelog_entry *entry,
 		      const unsigned char *data)
 {
@@ -226,6 +236,10 @@ static int write_torn(struct cut *cut, const struct bt_writelog_entry *entry,
 	return rc;
 }
 
+/* Done: completed before the cut. Durable: a flush that began behind it has
+ * completed before the cut. What had not begun is not there. In the log's
+ * order, so of two writes to a place the later counts; two that were in flight
+ * at once may have got there in either order, of which this is one. */
 static int apply(void *opaque, const struct bt_writelog_entry *entry,
 		 const void *data)
 {

@@ -35,6 +35,9 @@ struct writelog {
 	struct bt_buffers buffers;
 	struct bt_list waiting; /* for a buffer, oldest first */
 	uint64_t sequence; /* of the last entry */
+	/* moved on when an entry is sent, not when it is there: entries that
+	 * are under way have their places, and a log that ends in between was
+	 * cut there */
 	uint64_t tail; /* where the next one goes */
 	bool full;
 };
@@ -59,6 +62,8 @@ static const struct bt_port_desc ports[] = {
 
 static void append_waiting(struct writelog *log);
 
+/* The buffer is free before the next entry is begun; the request's own error is
+ * the entry's: a write whose entry is not kept fails, though it was done. */
 static void child_done(struct bt_request *child)
 {
 	struct writelog_frame *frame = child->opaque;
@@ -71,6 +76,8 @@ static void child_done(struct bt_request *child)
 	append_waiting(log);
 }
 
+/* A number is given when the entry is written, in the order in which requests
+ * came back. */
 static struct bt_writelog_entry describe(const struct writelog *log,
 					 const struct bt_request *req,
 					 const struct writelog_frame *frame)
@@ -93,6 +100,8 @@ static struct bt_writelog_entry describe(const struct writelog *log,
 	return entry;
 }
 
+/* Block and data are one write, so data is copied behind the block. What
+ * follows in its last block is zeroed. */
 static void write_entry(struct writelog *log, struct writelog_frame *frame,
 			const struct bt_writelog_entry *entry)
 {
@@ -120,6 +129,7 @@ static void write_entry(struct writelog *log, struct writelog_frame *frame,
 	bt_port_submit(&log->node->ports[PORT_LOG], child);
 }
 
+/* Told once. `full` stays: later entries would leave a gap. */
 static void no_space(struct writelog *log, struct bt_request *req)
 {
 	const struct bt_node *node = log->node;
@@ -152,6 +162,7 @@ static bool append(struct writelog *log, struct bt_request *req)
 	return true;
 }
 
+/* The oldest first, or numbers would not be in the order of completion. */
 static void append_waiting(struct writelog *log)
 {
 	while (!bt_list_empty(&log->waiting)) {
@@ -180,6 +191,7 @@ static void writelog_submit(struct bt_node *node, struct bt_request *req)
 	bt_port_submit(&node->ports[PORT_LOWER], req);
 }
 
+/* Operations that only pass have no frame of ours to look at. */
 static void writelog_complete(struct bt_node *node, struct bt_port *port,
 			      struct bt_request *req)
 {
@@ -196,7 +208,9 @@ static void writelog_complete(struct bt_node *node, struct bt_port *port,
 
 /* ---- the class ------------------------------------------------------------ */
 
-/* A log of its own uuid: what is left of one before it does not belong to it. */
+/* A log of its own uuid: what is left of one before it does not belong to it.
+ * The generation goes on where a log was, so that the new header is the one
+ * that counts; the uuid is new, so old entries behind it are none. */
 static int begin_log(struct writelog *log, struct blktap_error **err)
 {
 	struct bt_node *node = log->node;

@@ -31,6 +31,7 @@ enum bt_writelog_kind {
 
 struct bt_writelog_entry {
 	uint64_t sequence;
+	/* always less than sequence: the request began before it completed */
 	uint64_t began; /* entries there were then */
 	uint64_t offset, length; /* on the disk */
 	uint32_t kind; /* enum bt_writelog_kind */
