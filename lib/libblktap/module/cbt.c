@@ -34,6 +34,7 @@ struct cbt {
 	struct bt_node *node;
 	int fd;
 	uint8_t *bits; /* as in the file */
+	/* of 64 KiB, rounded up; a longer log's further bits are left alone */
 	uint64_t blocks;
 	uint64_t changed; /* blocks */
 };
@@ -58,6 +59,8 @@ static bool is_set(const struct cbt *c, uint64_t block)
 	return c->bits[block >> 3] >> (block & 7) & 1;
 }
 
+/* Blocks, as the top says: some bytes of the page cache. It does not go by the
+ * engine, since the bit has to be there when the request goes on. */
 static int write_all(struct cbt *c, const uint8_t *p, size_t count, uint64_t at)
 {
 	while (count) {
@@ -75,7 +78,9 @@ static int write_all(struct cbt *c, const uint8_t *p, size_t count, uint64_t at)
 }
 
 /* The bits of blocks first to last, which are in one run of PIECE bytes. They are
- * set in memory when they are in the file. */
+ * set in memory when they are in the file. Byte by byte as the file has them;
+ * other bits of these bytes are as in memory, which nobody else changes while
+ * we have the file. */
 static int set_bits(struct cbt *c, uint64_t first, uint64_t last)
 {
 	uint64_t byte = first >> 3, count = (last >> 3) - byte + 1, n;
@@ -93,12 +98,15 @@ static int set_bits(struct cbt *c, uint64_t first, uint64_t last)
 	return rc;
 }
 
+/* Blocks that are set cost a look each. Runs of others are cut where PIECE
+ * bytes are full; (first | 7) is the last block of first's byte. */
 static int mark(struct cbt *c, uint64_t offset, uint64_t length)
 {
 	uint64_t first = offset >> BLOCK_BITS, end;
 	uint64_t last = (offset + length - 1) >> BLOCK_BITS;
 	int rc = 0;
 
+	/* a disk that grew since: what lies behind the log is not marked */
 	last = bt_min_u64(last, c->blocks - 1);
 	while (first <= last && !rc) {
 		if (bt_likely(is_set(c, first))) {
@@ -138,6 +146,9 @@ static int check_length(const struct cbt *c, const char *path, uint64_t length,
 		       (unsigned long long)size);
 }
 
+/* Host byte order, as cbt-util and older tools write it. The length is the
+ * log's claim, and is compared with the disk's size only; what is read is sized
+ * by the disk. */
 static int load(struct cbt *c, const char *path, struct blktap_error **err)
 {
 	char text[BT_STRERROR_MAX];
@@ -179,6 +190,7 @@ static void cbt_close(struct bt_node *node)
 	c->bits = NULL;
 }
 
+/* O_NONBLOCK: a pipe of that name must not make the opening wait. */
 static int cbt_open(struct bt_node *node, const struct bt_args *args,
 		    uint32_t flags, struct blktap_error **err)
 {
@@ -208,6 +220,8 @@ static int cbt_open(struct bt_node *node, const struct bt_args *args,
 
 /* ---- requests -------------------------------------------------------------- */
 
+/* A bit that cannot be written fails the request: it must not be done unseen.
+ */
 static void cbt_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct cbt *c = node->data;

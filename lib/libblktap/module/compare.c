@@ -46,6 +46,7 @@ struct compare_frame {
 	struct bt_range range;
 	void *buffer; /* what b gave */
 	struct iovec iov;
+	/* 2: the request itself at `a`, the child at `b` */
 	uint32_t pending;
 	int error_a, error_b;
 };
@@ -109,6 +110,8 @@ static uint64_t first_difference(const struct bt_request *req,
 	return req->length;
 }
 
+/* Errors are compared by number; where both are the same it is the request's.
+ */
 static int judge(struct compare *compare, struct compare_frame *frame)
 {
 	struct bt_request *req = frame->req;
@@ -127,6 +130,7 @@ static int judge(struct compare *compare, struct compare_frame *frame)
 	return compare->fails ? -EILSEQ : frame->error_a;
 }
 
+/* Whichever comes last. The frame ends with the request. */
 static void one_is_back(struct compare_frame *frame)
 {
 	struct compare *compare = frame->compare;
@@ -152,6 +156,7 @@ static void child_done(struct bt_request *child)
 	one_is_back(frame);
 }
 
+/* What the class only passes has no frame that start() has filled. */
 static void compare_complete(struct bt_node *node, struct bt_port *port,
 			     struct bt_request *req)
 {
@@ -168,7 +173,8 @@ static void compare_complete(struct bt_node *node, struct bt_port *port,
 
 /* ---- the way down --------------------------------------------------------- */
 
-/* False where something it needs is not free. */
+/* False where something it needs is not free. All or nothing: a buffer without
+ * a child is given back, so that no request keeps what another waits for. */
 static bool start(struct compare *compare, struct bt_request *req)
 {
 	struct compare_frame *frame = bt_request_frame(req);
@@ -199,6 +205,8 @@ static bool start(struct compare *compare, struct bt_request *req)
 	child->done = child_done;
 	child->opaque = frame;
 	frame->pending = 2;
+	/* the child first: with the request gone from here the frame may be
+	 * gone, too */
 	bt_port_submit(&compare->node->ports[PORT_B], child);
 	bt_port_submit(&compare->node->ports[PORT_A], req);
 	return true;
@@ -232,6 +240,7 @@ static void granted(struct bt_range *range)
 	queue(frame->compare, frame->req);
 }
 
+/* The lock first, then the queue for child and buffer; a flush has no range. */
 static void compare_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct compare_frame *frame = bt_request_frame(req);

@@ -24,7 +24,8 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
-/* The part that byte at lies in. */
+/* The part that byte at lies in. The last part that begins at or before the
+ * byte. `at` lies before the disk's end. */
 static uint32_t part_of(const struct bt_node *node, uint64_t at)
 {
 	const struct concat *concat = node->data;
@@ -41,6 +42,7 @@ static uint32_t part_of(const struct bt_node *node, uint64_t at)
 	return low;
 }
 
+/* Each piece ends with its part; a FLUSH goes to all parts. */
 static bool concat_next(struct bt_node *node, const struct bt_request *req,
 			uint64_t *cursor, struct bt_piece *piece)
 {
@@ -62,6 +64,8 @@ static bool concat_next(struct bt_node *node, const struct bt_request *req,
 	return true;
 }
 
+/* Each part is a whole number of the largest block, or requests could not be
+ * cut at its end. The sum stays in what a file offset can say. */
 static int find_starts(struct bt_node *node, struct blktap_error **err)
 {
 	struct concat *concat = node->data;
@@ -122,6 +126,7 @@ static void concat_close(struct bt_node *node)
 	free(concat->starts);
 }
 
+/* Limits other than the size are what all parts can do together. */
 static void concat_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct concat *concat = node->data;

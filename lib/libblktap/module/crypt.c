@@ -66,11 +66,14 @@ static const struct bt_port_desc ports[] = {
 #ifdef HAVE_GNUTLS
 struct crypt_class {
 	struct bt_buffers buffers;
+	/* by their link; they have no buffer and are not encrypted yet */
 	struct bt_list waiting; /* writes without a buffer, oldest first */
 };
 
 struct crypt {
 	struct bt_gnutls tls;
+	/* key schedule and tweak: used from the loop's thread alone, and each
+	 * call is done when it returns, so one serves all requests */
 	gnutls_cipher_hd_t handle;
 	uint32_t sector;
 	bool discards;
@@ -106,6 +109,8 @@ static int check_key(struct bt_node *node, const unsigned char *key,
 		       "%s: the two halves of the key are equal", node->name);
 }
 
+/* The key is on the stack for as long as the library needs to take it over, and
+ * is wiped on every way out. */
 static int init_cipher(struct bt_node *node, const struct bt_args *args,
 		       struct blktap_error **err)
 {
@@ -143,6 +148,7 @@ static int crypt_open(struct bt_node *node, const struct bt_args *args,
 	crypt->sector =
 		strcmp(bt_args_string(args, "sector"), "4096") ? 512 : 4096;
 	crypt->discards = !strcmp(bt_args_string(args, "discard"), "unmap");
+	/* a last sector that is not whole could not be encrypted */
 	if (node->ports[0].lower->limits.size % crypt->sector)
 		return bt_fail(err, -EINVAL, "use sector=512",
 			       "%s: the size of '%s' is not a multiple of %u",
@@ -164,6 +170,7 @@ static int crypt_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* A request's data fits one buffer, and is whole sectors. */
 static void crypt_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct crypt *crypt = node->data;
@@ -173,6 +180,9 @@ static void crypt_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->max_transfer = bt_min_u64(limits->max_transfer, LARGE);
 }
 
+/* plain64: the sector's number as 64 bits, little-endian, zeroes behind it. The
+ * unit is 512 bytes with sector=4096 as well, as dm-crypt has it without
+ * iv_large_sectors. */
 static void set_tweak(struct crypt *crypt, uint64_t offset)
 {
 	uint8_t iv[16] = { 0 };
@@ -187,6 +197,8 @@ static uint64_t piece(const struct bt_sgl *sgl)
 	return sgl->count ? sgl->iov->iov_len - sgl->skip : 0;
 }
 
+/* Into `to`, which is the buffer: a sector that lies in two pieces of the
+ * writer's memory is brought together there, and encrypted where it lies. */
 static int encrypt(struct crypt *crypt, uint64_t offset, uint64_t length,
 		   struct bt_sgl from, char *to)
 {
@@ -209,6 +221,8 @@ static int encrypt(struct crypt *crypt, uint64_t offset, uint64_t length,
 	return 0;
 }
 
+/* Where it lies, in the reader's memory, which is the request's while it is on
+ * its way. Only a sector in two pieces goes by the stack. */
 static int decrypt(struct crypt *crypt, uint64_t offset, uint64_t length,
 		   struct bt_sgl sgl)
 {
@@ -234,12 +248,15 @@ static int decrypt(struct crypt *crypt, uint64_t offset, uint64_t length,
 	return 0;
 }
 
+/* By length alone, so a request finds its class again when it is back. */
 static struct crypt_class *class_of(struct crypt *crypt,
 				    const struct bt_request *req)
 {
 	return req->length <= SMALL ? &crypt->small : &crypt->large;
 }
 
+/* The request keeps its buffer until it is back; frame->data is what its owner
+ * gets back as it was. */
 static void write_out(struct bt_node *node, struct bt_request *req,
 		      void *buffer)
 {
@@ -270,6 +287,9 @@ static void serve(struct bt_node *node, struct crypt_class *class)
 			  bt_buffers_take(&class->buffers));
 }
 
+/* A write goes to the end of its list even where a buffer is free: those that
+ * wait are older. FUA and the like go down as they are; a dropped discard has
+ * been done, as a discard promises nothing. */
 static void crypt_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct crypt *crypt = node->data;
@@ -310,6 +330,7 @@ static void crypt_complete(struct bt_node *node, struct bt_port *port,
 		struct crypt_class *class = class_of(crypt, req);
 
 		req->data = frame->data;
+		/* before the request ends, which may bring the next write */
 		bt_buffers_give(&class->buffers, frame->iov.iov_base);
 		bt_request_complete(req, error);
 		serve(node, class);

@@ -100,6 +100,7 @@ static int delay_open(struct bt_node *node, const struct bt_args *args,
 	return 0;
 }
 
+/* Nothing waits: requests that do are in flight, and the node is drained. */
 static void delay_close(struct bt_node *node)
 {
 	struct delay *delay = node->data;
@@ -107,6 +108,8 @@ static void delay_close(struct bt_node *node)
 	bt_later_fini(&delay->later);
 }
 
+/* The time is drawn for every request, also for those that do not wait: so what
+ * a seed gives does not depend on `what`. */
 static void delay_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct delay *delay = node->data;

@@ -71,6 +71,8 @@ static int unknown(const char *text, const char *word,
 		       "fault: rule \"%s\": '%s' is not known", text, word);
 }
 
+/* What follows reads one word each; -EINVAL is turned into a message by
+ * condition(). */
 /* A whole number; nothing behind it. */
 static int number(const char *word, uint64_t *out)
 {
@@ -107,6 +109,7 @@ static int percent(const char *word, uint32_t *ppm)
 	return strcmp(word, "%") || !value ? -EINVAL : 0;
 }
 
+/* At most an hour, so that a time in nanoseconds cannot run over. */
 static int duration(const char *word, uint64_t *ns)
 {
 	static const struct {
@@ -138,7 +141,8 @@ static int range(const char *word, const char *dots, struct bt_fault_rule *rule)
 	return rule->start < rule->end ? 0 : -EINVAL;
 }
 
-/* name=value; 1 where the word is not such a one. */
+/* name=value; 1 where the word is not such a one. delay= looks like a
+ * condition, but is the action. */
 static int condition(const char *text, const char *word,
 		     struct bt_fault_rule *rule, bool *acts,
 		     struct blktap_error **err)
@@ -166,6 +170,8 @@ static int condition(const char *text, const char *word,
 	return 0;
 }
 
+/* The order of the words is free, but each rule has one action; a later op or
+ * range counts. */
 static int word_of(const char *text, const char *word,
 		   struct bt_fault_rule *rule, bool *acts,
 		   struct blktap_error **err)

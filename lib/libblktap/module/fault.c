@@ -30,8 +30,10 @@ struct fault {
 
 struct fault_frame {
 	struct bt_later_frame later;
+	/* the node's, which has the same rules from open to close */
 	const struct bt_fault_rule *rule; /* NULL: none */
 	uint64_t length; /* a torn write's own */
+	/* drawn once a request, where a rule applies */
 	uint64_t chance;
 };
 
@@ -55,6 +57,7 @@ static const struct bt_port_desc ports[] = {
 
 /* ---- rules ---------------------------------------------------------------- */
 
+/* Two passes use it: the check of the text alone, and the opening. */
 static int parse_rules(const struct bt_args *args, struct bt_fault_rule *rules,
 		       uint32_t *count, struct blktap_error **err)
 {
@@ -96,6 +99,8 @@ static bool is_met(const struct bt_fault_rule *rule,
 	       req->offset + req->length > rule->start;
 }
 
+/* `met` counts requests that the rule is about, in order; a rule that does not
+ * apply leaves the request to those behind it. */
 static const struct bt_fault_rule *find_rule(struct fault *fault,
 					     const struct bt_request *req)
 {
@@ -125,7 +130,8 @@ static void go_down(struct bt_node *node, struct bt_request *req)
 	bt_port_submit(&node->ports[0], req);
 }
 
-/* Some of the blocks, perhaps none, never all. */
+/* Some of the blocks, perhaps none, never all. In blocks of the disk, so that
+ * what is below takes it. */
 static void tear(struct bt_node *node, struct bt_request *req)
 {
 	uint64_t block = bt_max_u64(node->limits.block_size, 512);
@@ -181,6 +187,7 @@ static void fault_submit(struct bt_node *node, struct bt_request *req)
 	}
 }
 
+/* A torn write's own error comes before the rule's. */
 static void fault_complete(struct bt_node *node, struct bt_port *port,
 			   struct bt_request *req)
 {

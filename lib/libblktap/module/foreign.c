@@ -24,6 +24,7 @@
 
 /* Before the module's own bytes. */
 struct inner {
+	/* so the module's bytes behind it are aligned for anything */
 	_Alignas(16) struct bt_pool *children;
 };
 
@@ -39,6 +40,7 @@ static const struct blktap_module *module_of(const struct bt_node *node)
 	return &bt_container_of(node->cls, struct bt_foreign, cls)->module;
 }
 
+/* The module's names for our objects: it never sees what they are made of. */
 static struct blktap_node *outside(const struct bt_node *node)
 {
 	return (struct blktap_node *)(uintptr_t)node;
@@ -61,6 +63,7 @@ static struct bt_request *request(const struct blktap_request *req)
 
 /* ---- callbacks -------------------------------------------------------------- */
 
+/* A module's own text is kept: bt_fail leaves an error that is set as it is. */
 static int foreign_open(struct bt_node *node, const struct bt_args *args,
 			uint32_t flags, struct blktap_error **err)
 {
@@ -89,6 +92,8 @@ static void foreign_close(struct bt_node *node)
 		module_of(node)->close(outside(node));
 }
 
+/* Up to the size that the module was built with: a field that it does not know
+ * is not written. */
 static void show_limits(const struct bt_limits *from,
 			struct blktap_module_limits *to)
 {
@@ -127,6 +132,8 @@ static void foreign_submit(struct bt_node *node, struct bt_request *req)
 	module_of(node)->submit(outside(node), handle(req));
 }
 
+/* Only where the module has a complete; else the request goes on upward without
+ * it. */
 static void foreign_complete(struct bt_node *node, struct bt_port *port,
 			     struct bt_request *req)
 {
@@ -149,6 +156,7 @@ static bool foreign_value(const struct bt_node *node, const char *name,
 
 /* ---- what a module declares ------------------------------------------------- */
 
+/* As our own classes, parameters and ports are called. */
 static bool is_name(const char *name)
 {
 	size_t len = name ? strlen(name) : 0;
@@ -176,6 +184,8 @@ static int check_params(const struct blktap_param *params, const char *file,
 	return 0;
 }
 
+/* Bounds keep a mistake in a module from becoming an allocation; flags that
+ * this library does not know might promise something that it does not keep. */
 static int check(const struct blktap_module *m, const char *file,
 		 struct blktap_error **err)
 {
@@ -197,6 +207,7 @@ static int check(const struct blktap_module *m, const char *file,
 	return check_params(m->params, file, err);
 }
 
+/* An array is the last port, as the edges of all ports lie in one row. */
 static int copy_ports(struct bt_foreign *f, const char *file,
 		      struct blktap_error **err)
 {
@@ -250,6 +261,8 @@ static void fill_class(struct bt_foreign *f)
 	};
 }
 
+/* A module of a later release is longer: what this library does not know is not
+ * copied, and was optional for it. */
 int bt_foreign_create(const struct blktap_module *module, const char *file,
 		      struct bt_foreign **out, struct blktap_error **err)
 {
@@ -373,6 +386,8 @@ uint64_t blktap_node_get_time(const struct blktap_node *node)
 	return bt_loop_now(inside(node)->env->loop);
 }
 
+/* For the module's open alone: it waits. It is checked here, since the module
+ * is somebody else's code and what is below believes its requests. */
 static int transfer(struct blktap_node *node, uint32_t port, uint32_t slot,
 		    enum blktap_op op, uint64_t offset, void *memory,
 		    size_t length)
@@ -457,6 +472,7 @@ bool blktap_request_get_data(const struct blktap_request *req, uint64_t at,
 	return true;
 }
 
+/* An edge that is not there is answered, not believed. */
 void blktap_request_submit(struct blktap_node *node, uint32_t port,
 			   uint32_t slot, struct blktap_request *req)
 {
@@ -475,6 +491,7 @@ void blktap_request_complete(struct blktap_request *req, int error)
 
 /* ---- children --------------------------------------------------------------- */
 
+/* Given back first, so that fn may submit again. */
 static void child_done(struct bt_request *req)
 {
 	struct child *child = bt_container_of(req, struct child, req);
@@ -486,6 +503,8 @@ static void child_done(struct bt_request *req)
 	fn(outside(child->node), opaque, error);
 }
 
+/* -EAGAIN where all children are out; BLOCK_STATUS has an answer that no child
+ * could hand over. */
 int blktap_node_submit(struct blktap_node *node, uint32_t port, uint32_t slot,
 		       enum blktap_op op, uint32_t flags, uint64_t offset,
 		       uint64_t length, const struct iovec *iov, uint32_t count,

@@ -65,6 +65,8 @@ static int log_open(struct bt_node *node, const struct bt_args *args,
 	return 0;
 }
 
+/* Behind the request: an error is known, and the line stands when it came back.
+ */
 static void tell(struct bt_node *node, const struct bt_request *req,
 		 uint64_t ns)
 {

@@ -55,6 +55,8 @@ static void retry_set(struct bt_node *node, const struct bt_args *args)
 	retry->for_ns = bt_args_number(args, "for");
 }
 
+/* As it was when it came: an error, and extents that came with it, are taken
+ * back. */
 static void again(struct bt_node *node, struct bt_request *req)
 {
 	struct retry *retry = node->data;
@@ -105,6 +107,7 @@ static void retry_complete(struct bt_node *node, struct bt_port *port,
 		return;
 	}
 	due = bt_loop_now(node->env->loop) + frame->wait_ns;
+	/* a wait that would end too late is not begun */
 	if (due > frame->until_ns) {
 		retry->given_up++;
 		bt_request_complete(req, req->error);

@@ -17,6 +17,8 @@
 
 #define TEXT_MAX 512u
 
+/* By a volatile pointer: a store that nobody reads again may be left out
+ * otherwise. */
 void bt_secret_wipe(void *memory, size_t length)
 {
 	volatile unsigned char *p = memory;
@@ -34,7 +36,9 @@ static int fail(struct blktap_error **err, const char *who, const char *ref,
 		       "%s: key %s: %s", who, ref, bt_strerror(error, reason));
 }
 
-/* A descriptor of the caller's, to be closed where *opened is set. */
+/* A descriptor of the caller's, to be closed where *opened is set. O_NOCTTY: a
+ * terminal that somebody names must not become ours. The path is on the stack,
+ * but is no secret. */
 static int open_ref(const char *ref, bool *opened)
 {
 	char path[TEXT_MAX];
@@ -61,7 +65,10 @@ static int open_ref(const char *ref, bool *opened)
 	return fd;
 }
 
-/* Up to size bytes from the start, or from where a pipe stands. */
+/* Up to size bytes from the start, or from where a pipe stands. pread, so that
+ * a descriptor which was given (fd:N) serves another opening; a pipe is read
+ * where it stands. More than `size` bytes are no key, so the rest need not be
+ * seen. */
 static ssize_t read_all(int fd, char *text, size_t size)
 {
 	size_t have = 0;
@@ -109,6 +116,8 @@ static bool is_line_end(const char *text, size_t length)
 	       (length == 2 && !memcmp(text, "\r\n", 2));
 }
 
+/* Bytes first: a key of exactly so many bytes is one, even if they look like
+ * digits. */
 static int decode(const char *who, const char *ref, const char *text,
 		  size_t have, void *key, size_t length,
 		  struct blktap_error **err)
@@ -126,6 +135,8 @@ static int decode(const char *who, const char *ref, const char *text,
 		       who, ref, length, 2 * length);
 }
 
+/* A reference that is none of the three may be the key itself, typed there by
+ * mistake; so the message does not repeat it. */
 int bt_secret_read(const char *who, const char *ref, void *key, size_t length,
 		   struct blktap_error **err)
 {
@@ -143,6 +154,7 @@ int bt_secret_read(const char *who, const char *ref, void *key, size_t length,
 	fd = open_ref(ref, &opened);
 	if (fd < 0)
 		return fail(err, who, ref, fd);
+	/* mode of the file that is open, not of what the name is by then */
 	if (!strncmp(ref, "secret:", 7) &&
 	    (fstat(fd, &st) < 0 || st.st_mode & (S_IRWXG | S_IRWXO))) {
 		close(fd);

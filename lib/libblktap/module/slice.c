@@ -32,6 +32,8 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
+/* Aligned and within, once: so every request's offset is, with a number added.
+ */
 static int slice_open(struct bt_node *node, const struct bt_args *args,
 		      uint32_t flags, struct blktap_error **err)
 {
@@ -62,6 +64,7 @@ static void slice_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->size = slice->size;
 }
 
+/* Known without what is below; whether it fits is told at opening. */
 static uint64_t slice_size(const struct bt_args *args, const uint64_t *lower,
 			   uint32_t count)
 {

@@ -39,7 +39,9 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
-/* How many bytes of the disk before `at` lie on the leg. */
+/* How many bytes of the disk before `at` lie on the leg. A row is one chunk of
+ * each leg: whole rows, and of the last one what lies before `at` on this leg.
+ */
 static uint64_t before_on_leg(const struct bt_node *node, uint64_t at,
 			      uint64_t leg)
 {
@@ -53,6 +55,7 @@ static uint64_t before_on_leg(const struct bt_node *node, uint64_t at,
 	return whole + bt_min_u64(rest - first, stripe->chunk);
 }
 
+/* One piece a leg at most, which need not begin or end where a chunk does. */
 static bool next_leg(struct bt_node *node, const struct bt_request *req,
 		     uint64_t *cursor, struct bt_piece *piece)
 {
@@ -104,6 +107,7 @@ static bool stripe_next(struct bt_node *node, const struct bt_request *req,
 	}
 }
 
+/* The smallest leg, in whole chunks, times their number. */
 static int check_legs(struct bt_node *node, struct blktap_error **err)
 {
 	struct stripe *stripe = node->data;
@@ -159,6 +163,7 @@ static void stripe_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->size = stripe->size;
 }
 
+/* 0 where a leg's size is not known: it is the least, then. */
 static uint64_t stripe_size(const struct bt_args *args, const uint64_t *lower,
 			    uint32_t count)
 {

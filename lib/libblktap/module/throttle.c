@@ -39,6 +39,7 @@ struct group {
 	struct bucket iops;
 	struct bucket bytes;
 	uint64_t burst_ns;
+	/* by their turn; each has something in its queue */
 	struct bt_list waiting; /* throttles, whose turn is next first */
 	struct bt_timer timer;
 };
@@ -161,6 +162,8 @@ static void pass_next(struct group *g, uint64_t now)
 	pass(t, bt_list_entry(oldest, struct bt_request, link), now);
 }
 
+/* The timer is cancelled first and armed for what is the first now; due() of
+ * the group is the same for all who wait in it. */
 static void go_on(struct group *g)
 {
 	uint64_t now = bt_loop_now(g->loop);
@@ -201,6 +204,7 @@ static void throttle_submit(struct bt_node *node, struct bt_request *req)
 
 /* ---- the class ------------------------------------------------------------- */
 
+/* Without rates of its own, one in a group leaves the group's as they are. */
 static void throttle_set(struct bt_node *node, const struct bt_args *args)
 {
 	struct throttle *t = node->data;
@@ -223,6 +227,7 @@ static void group_init(struct group *g, struct bt_loop *loop)
 	bt_timer_init(&g->timer, timer_fired);
 }
 
+/* The first one of a name makes the group; the last one frees it. */
 static int join(struct throttle *t, const char *name, struct blktap_error **err)
 {
 	struct bt_env *env = t->node->env;
@@ -259,6 +264,8 @@ static int throttle_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* Its queue is empty, as nothing is in flight. Others of the group may wait
+ * still, and keep the timer. */
 static void throttle_close(struct bt_node *node)
 {
 	struct throttle *t = node->data;
