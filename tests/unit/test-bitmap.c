@@ -295,6 +295,37 @@ START_TEST(a_store_that_fails_is_told_and_no_bit_is_lost)
 }
 END_TEST
 
+/* Also of a disk whose store failed, whatever it failed with before. */
+START_TEST(a_last_flush_ends)
+{
+	unsigned char data[512] = { 1 };
+
+	must_open("checkpoints=mon granularity=4k");
+	platters.fault = (struct platter_fault){
+		.op = BLKTAP_OP_WRITE,
+		.leaf = 1,
+		.times = 2,
+		.error = -EIO,
+	};
+	ck_assert_int_eq(rig_write(&rig, 0, data, 512), -EIO);
+	ck_assert_int_eq(last_flush(), -EIO);
+	ck_assert_int_eq(last_flush(), 0);
+	close_bitmap();
+	/* nothing was written, and that is what the store says */
+	must_open("checkpoints=mon granularity=4k");
+	ck_assert_uint_eq(dirty_bytes("mon"), 0);
+	ck_assert_int_eq(rig_write(&rig, 0, data, 512), 0);
+	platters.fault.failed = 0;
+	ck_assert_int_eq(last_flush(), -EIO);
+	ck_assert_int_eq(last_flush(), -EIO);
+	ck_assert_int_eq(last_flush(), 0);
+	close_bitmap();
+	must_open("checkpoints=mon granularity=4k");
+	ck_assert_uint_eq(dirty_bytes("mon"), GRANULE);
+	close_bitmap();
+}
+END_TEST
+
 START_TEST(any_bytes_in_a_store_are_taken_or_refused)
 {
 	uint32_t i, n;
@@ -386,6 +417,7 @@ int main(void)
 		all, a_store_that_failed_once_is_saved_by_the_next_last_flush);
 	tcase_add_loop_test(all, a_store_that_fails_is_told_and_no_bit_is_lost,
 			    0, 6);
+	tcase_add_test(all, a_last_flush_ends);
 	tcase_add_test(all, any_bytes_in_a_store_are_taken_or_refused);
 	tcase_add_loop_test(all, bad_arguments_are_refused_with_a_reason, 0,
 			    (int)BT_ARRAY_SIZE(bad));

@@ -242,7 +242,8 @@ static void save(struct bt_bitmap *bm)
 	bt_task_end(&bm->task);
 }
 
-/* What the state calls for. */
+/* What the state calls for. A store that may say either is saved to again by each
+ * last flush; one that failed has been taken off the list, so this ends. */
 static void next(struct bt_bitmap *bm)
 {
 	if (bm->state == BT_BITMAP_CLEAN && !bm->unsaved)
