@@ -83,6 +83,26 @@ static inline void drop_cache(void)
 	rig_fini(&rig);
 }
 
+/* Sends a request and does not wait; *done is set when it is over. */
+static inline struct bt_request *send(enum blktap_op op, uint32_t flags,
+				      uint64_t offset, struct iovec *iov,
+				      bool *done)
+{
+	struct bt_request *req = bt_pool_take(rig.pool);
+
+	*done = false;
+	req->op = op;
+	req->flags = flags;
+	req->offset = offset;
+	if (iov) {
+		req->length = iov->iov_len;
+		req->data = (struct bt_sgl){ .iov = iov, .count = 1 };
+	}
+	req->opaque = done;
+	bt_port_submit(&rig.top, req);
+	return req;
+}
+
 static inline int last_flush(void)
 {
 	platters.hold = false;

@@ -189,11 +189,16 @@ static void platter_submit(struct bt_node *node, struct bt_request *req)
 bool platter_turn(void)
 {
 	struct bt_request *req;
-	uint64_t i;
+	uint64_t i, tries = held_count;
 
 	if (!held_count)
 		return false;
 	i = platter_random(held_count);
+	while (platters.stuck >> held[i]->op & 1u) {
+		if (!tries--)
+			return false;
+		i = (i + 1) % held_count;
+	}
 	req = held[i];
 	held[i] = held[--held_count];
 	finish(req);

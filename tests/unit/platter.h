@@ -33,6 +33,7 @@ struct platters {
 	uint64_t size[PLATTERS];
 	uint32_t block[PLATTERS];
 	bool hold; /* until platter_turn; else all completes at once */
+	uint32_t stuck; /* 1u << op: what platter_turn leaves alone */
 	uint64_t now;
 	uint64_t random;
 	struct platter_fault fault;

@@ -120,6 +120,38 @@ START_TEST(nothing_changes_behind_a_clean_mark)
 }
 END_TEST
 
+/* The page that was written last may be among those that it has lost. */
+START_TEST(what_was_written_back_while_a_flush_failed_is_dirty_again)
+{
+	struct bt_request *flush;
+	bool flushed;
+
+	must_open("mode=writeback dirty=100% bypass=4096");
+	fill(8, 0, 4096);
+	ck_assert_int_eq(rig_flush(&rig), 0);
+	/* something to flush that is in no slot */
+	fill(9, 512u << 10, 8192);
+	platters.hold = true;
+	platters.stuck = 1u << BLKTAP_OP_FLUSH;
+	flush = send(BLKTAP_OP_FLUSH, 0, 0, NULL, &flushed);
+	pass_time(2 * NS_PER_S);
+	ck_assert_uint_eq(value("dirty"), 0);
+	ck_assert(!flushed);
+	platters.fault = (struct platter_fault){
+		.op = BLKTAP_OP_FLUSH, .leaf = 0, .times = 1, .error = -EIO
+	};
+	memset(platters.bytes[0], 0, 4096);
+	platters.stuck = 0;
+	while (!flushed)
+		ck_assert(platter_turn() || bt_loop_turn(rig.env.loop, 0) >= 0);
+	ck_assert_int_eq(flush->error, -EIO);
+	bt_pool_give(flush);
+	ck_assert_uint_eq(value("dirty"), 4096);
+	close_cache();
+	ck_assert_int_eq(platters.bytes[0][0], 8);
+}
+END_TEST
+
 START_TEST(a_last_flush_leaves_an_origin_that_is_whole)
 {
 	must_open("mode=writeback dirty=100%");
@@ -572,6 +604,8 @@ int main(void)
 		all,
 		a_cache_that_was_closed_is_warm_and_one_that_was_not_is_cold);
 	tcase_add_test(all, nothing_changes_behind_a_clean_mark);
+	tcase_add_test(
+		all, what_was_written_back_while_a_flush_failed_is_dirty_again);
 	tcase_add_test(all, a_last_flush_leaves_an_origin_that_is_whole);
 	tcase_add_test(all, no_more_is_dirty_than_may_be);
 	tcase_add_test(all,

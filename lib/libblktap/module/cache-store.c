@@ -192,13 +192,17 @@ void bt_cache_staged(struct bt_cache *cache)
 }
 
 /* With `again`, what was written back is not sure to be there: it is dirty again.
- * The slots have it still, as far as the table on disk calls them dirty. */
+ * The slots have it still, as far as the table on disk calls them dirty. That is
+ * so of blocks which were not staged as well: what was written back while the flush
+ * ran may be among what it has lost. */
 void bt_cache_unstage(struct bt_cache *cache, bool again)
 {
+	unsigned char blocks =
+		again ? BT_TABLE_SENT | BT_TABLE_CHANGED : BT_TABLE_SENT;
 	uint32_t block, i, end;
 
 	for (block = 0; block < block_count(cache); block++) {
-		if (!(cache->changed[block] & BT_TABLE_SENT))
+		if (!(cache->changed[block] & blocks))
 			continue;
 		cache->changed[block] = BT_TABLE_CHANGED;
 		for (span(cache, block, &i, &end); i < end; i++) {
