@@ -120,6 +120,39 @@ START_TEST(nothing_changes_behind_a_clean_mark)
 }
 END_TEST
 
+/* A change of the graph may hold the writes alone, or one edge after the other. */
+START_TEST(a_read_during_a_last_flush_leaves_no_slot_to_the_wrong_chunk)
+{
+	static unsigned char data[64u << 10];
+	struct iovec iov = { .iov_base = data, .iov_len = sizeof(data) };
+	uint32_t i, chunk = 64u << 10;
+	struct bt_request *flush, *read;
+	bool flushed, was_read;
+
+	must_open("bypass=0");
+	for (i = 0; i < 16; i++)
+		fill((unsigned char)(i + 1), i * chunk, chunk);
+	settle();
+	platters.hold = true;
+	flush = send(BLKTAP_OP_FLUSH, BT_REQUEST_LAST, 0, NULL, &flushed);
+	/* the chunk that went first: a slot is wanted for it */
+	read = send(BLKTAP_OP_READ, 0, 0, &iov, &was_read);
+	settle();
+	ck_assert(flushed && was_read);
+	ck_assert_int_eq(flush->error, 0);
+	ck_assert_int_eq(read->error, 0);
+	ck_assert_uint_eq(data[0], 1);
+	bt_pool_give(flush);
+	bt_pool_give(read);
+	drop_cache();
+	must_open("bypass=0");
+	/* those first that the store may have */
+	for (i = 16; i-- > 0;)
+		expect((unsigned char)(i + 1), i * chunk, chunk);
+	close_cache();
+}
+END_TEST
+
 /* The page that was written last may be among those that it has lost. */
 START_TEST(what_was_written_back_while_a_flush_failed_is_dirty_again)
 {
@@ -604,6 +637,9 @@ int main(void)
 		all,
 		a_cache_that_was_closed_is_warm_and_one_that_was_not_is_cold);
 	tcase_add_test(all, nothing_changes_behind_a_clean_mark);
+	tcase_add_test(
+		all,
+		a_read_during_a_last_flush_leaves_no_slot_to_the_wrong_chunk);
 	tcase_add_test(
 		all, what_was_written_back_while_a_flush_failed_is_dirty_again);
 	tcase_add_test(all, a_last_flush_leaves_an_origin_that_is_whole);

@@ -11,16 +11,81 @@
  * the round begins anew: its flush covers less than it was to.
  *
  * A last flush writes everything back before (DRAINING), so that the origin is whole
- * without its cache, puts into the table what is valid, and marks the store clean. */
+ * without its cache, puts into the table what is valid, and marks the store clean.
+ * Requests that come between these two are held (CLOSING), and go on behind the
+ * round, with the mark taken back first: a slot that got another chunk meanwhile
+ * would be believed to have the old one's data. */
 #include "module/cache.h"
 
 #include <errno.h>
 
+#include "core/log.h"
 #include "util/bytes.h"
 #include "util/checked.h"
 
 static void begin_round(struct bt_cache *cache);
 static void send_round(struct bt_cache *cache);
+
+/* ---- requests that the store's state holds ------------------------------------ */
+
+static void start_held(struct bt_cache *cache, int error)
+{
+	struct bt_list held = BT_LIST_INIT(held), *at;
+
+	bt_list_splice_tail(&held, &cache->held);
+	while ((at = bt_list_pop(&held))) {
+		struct bt_request *req =
+			bt_list_entry(at, struct bt_request, link);
+
+		if (error)
+			bt_request_complete(req, error);
+		else
+			bt_cache_start(cache, req);
+	}
+}
+
+static void marked(struct bt_header_writer *writer, int error)
+{
+	struct bt_cache *cache = writer->opaque;
+
+	cache->state = error ? BT_CACHE_CLEAN : BT_CACHE_RUNNING;
+	cache->header.clean = error != 0;
+	if (error)
+		bt_log(cache->node->env->log, BLKTAP_LOG_ERROR,
+		       "%s: '%s' cannot be marked as in use: nothing is read "
+		       "or written, since it would not be noticed",
+		       cache->node->name, cache->store->lower->name);
+	start_held(cache, error);
+	bt_cache_settled(cache);
+}
+
+/* A store that is marked clean is believed: so that mark goes first. */
+static void unmark(struct bt_cache *cache)
+{
+	cache->state = BT_CACHE_MARKING;
+	cache->header.clean = false;
+	bt_header_writer_go(&cache->writer, marked);
+}
+
+void bt_cache_hold(struct bt_cache *cache, struct bt_request *req)
+{
+	bt_list_add_tail(&cache->held, &req->link);
+	if (cache->state == BT_CACHE_CLEAN)
+		unmark(cache);
+}
+
+/* A last round is over, with the mark or without. */
+static void let_in(struct bt_cache *cache)
+{
+	if (cache->state == BT_CACHE_CLOSING)
+		cache->state = BT_CACHE_RUNNING;
+	if (bt_list_empty(&cache->held))
+		return;
+	if (cache->state == BT_CACHE_RUNNING)
+		start_held(cache, 0);
+	else if (cache->state == BT_CACHE_CLEAN)
+		unmark(cache);
+}
 
 /* ---- the end ---------------------------------------------------------------- */
 
@@ -40,6 +105,7 @@ static void end_round(struct bt_cache *cache, int error, struct bt_node *failed)
 		req->failed = failed;
 		bt_request_complete(req, error);
 	}
+	let_in(cache);
 	bt_cache_clean_kick(cache);
 	begin_round(cache);
 }
@@ -97,11 +163,12 @@ static void committed(struct bt_cache *cache)
 {
 	bt_cache_staged(cache);
 	if (is_in_doubt(cache)) {
+		let_in(cache);
 		send_round(cache);
 		return;
 	}
-	if (!cache->last || cache->lost || cache->dirty_blocks ||
-	    cache->marked || cache->state != BT_CACHE_RUNNING) {
+	if (cache->state != BT_CACHE_CLOSING || cache->lost ||
+	    cache->dirty_blocks || cache->marked) {
 		end_last(cache, 0);
 		return;
 	}
@@ -149,6 +216,7 @@ static void joined(struct bt_cache *cache)
 		end_round(cache, -EIO, cache->origin->lower);
 	} else if (is_in_doubt(cache)) {
 		bt_cache_unstage(cache, true);
+		let_in(cache);
 		send_round(cache);
 	} else if (cache->spoiled) {
 		bt_cache_unstage(cache, false);
@@ -188,6 +256,8 @@ static void go(struct bt_cache *cache)
 	bool all = cache->last && !cache->lost && !cache->dirty_blocks &&
 		   cache->state == BT_CACHE_RUNNING;
 
+	if (all)
+		cache->state = BT_CACHE_CLOSING;
 	cache->round_doubts = cache->doubts;
 	bt_cache_stage(cache, all);
 	cache->with_store = all || cache->dirty_blocks || cache->marked;

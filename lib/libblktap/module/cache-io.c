@@ -504,7 +504,7 @@ static void ask(struct bt_cache *cache, struct bt_request *req)
 
 /* ---- requests as they come ------------------------------------------------------- */
 
-static void start(struct bt_cache *cache, struct bt_request *req)
+void bt_cache_start(struct bt_cache *cache, struct bt_request *req)
 {
 	struct bt_cache_frame *frame = bt_request_frame(req);
 	bool moves = req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE;
@@ -523,43 +523,6 @@ static void start(struct bt_cache *cache, struct bt_request *req)
 		go(&frame->range);
 }
 
-static void marked(struct bt_header_writer *writer, int error)
-{
-	struct bt_cache *cache = writer->opaque;
-	struct bt_list held = BT_LIST_INIT(held), *at;
-
-	cache->state = error ? BT_CACHE_CLEAN : BT_CACHE_RUNNING;
-	cache->header.clean = error != 0;
-	if (error)
-		bt_log(cache->node->env->log, BLKTAP_LOG_ERROR,
-		       "%s: '%s' cannot be marked as in use: nothing is read "
-		       "or "
-		       "written, since it would not be noticed",
-		       cache->node->name, cache->store->lower->name);
-	bt_list_splice_tail(&held, &cache->held);
-	while ((at = bt_list_pop(&held))) {
-		struct bt_request *req =
-			bt_list_entry(at, struct bt_request, link);
-
-		if (error)
-			bt_request_complete(req, error);
-		else
-			start(cache, req);
-	}
-	bt_cache_settled(cache);
-}
-
-/* A store that is marked clean is believed: so that mark goes first. */
-static void hold(struct bt_cache *cache, struct bt_request *req)
-{
-	bt_list_add_tail(&cache->held, &req->link);
-	if (cache->state == BT_CACHE_MARKING)
-		return;
-	cache->state = BT_CACHE_MARKING;
-	cache->header.clean = false;
-	bt_header_writer_go(&cache->writer, marked);
-}
-
 void bt_cache_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct bt_cache *cache = node->data;
@@ -569,9 +532,9 @@ void bt_cache_submit(struct bt_node *node, struct bt_request *req)
 	else if (req->op == BLKTAP_OP_BLOCK_STATUS)
 		ask(cache, req);
 	else if (cache->state == BT_CACHE_RUNNING)
-		start(cache, req);
+		bt_cache_start(cache, req);
 	else
-		hold(cache, req);
+		bt_cache_hold(cache, req);
 }
 
 void bt_cache_complete(struct bt_node *node, struct bt_port *port,

@@ -53,6 +53,7 @@ struct bt_cache_stream {
 
 enum bt_cache_state {
 	BT_CACHE_RUNNING,
+	BT_CACHE_CLOSING, /* the table is staged for that mark: nothing may change */
 	BT_CACHE_CLEAN, /* marked clean: nothing may change before it is not */
 	BT_CACHE_MARKING, /* the header that says so is on its way */
 };
@@ -112,7 +113,7 @@ struct bt_cache {
 	 * is done for it; then it waits in the range lock, by its frame; then
 	 * on waiting, with a part of it under way perhaps, until a piece is
 	 * free. A FLUSH is on flushes, then on round. */
-	struct bt_list held; /* until the store is marked */
+	struct bt_list held; /* while the state is not RUNNING */
 	/* requests */
 	struct bt_rangelock lock;
 	struct bt_pool *pool;
@@ -235,6 +236,7 @@ void bt_cache_lose(struct bt_cache *cache, int error, bool spoiled);
 
 /* cache-io.c: requests. */
 void bt_cache_submit(struct bt_node *node, struct bt_request *req);
+void bt_cache_start(struct bt_cache *cache, struct bt_request *req);
 void bt_cache_complete(struct bt_node *node, struct bt_port *port,
 		       struct bt_request *req);
 
@@ -260,6 +262,8 @@ void bt_cache_tidy(struct bt_cache *cache);
 /* Something ended that a last flush may wait for. */
 void bt_cache_settled(struct bt_cache *cache);
 bool bt_cache_is_quiet(const struct bt_cache *cache);
+/* Starts the request when the store says "not clean". */
+void bt_cache_hold(struct bt_cache *cache, struct bt_request *req);
 
 /* cache-clean.c */
 int bt_cache_clean_init(struct bt_cache *cache);
