@@ -34,6 +34,10 @@ u64 bt_area_limit(void)
 	return (u64)max_area_mb << 20;
 }
 
+/*
+ * Counted in pages over all disks, against a module parameter that may be
+ * changed at any time; what is there stays.
+ */
 static unsigned long total_limit(void)
 {
 	if (!max_total_mb)
@@ -77,6 +81,7 @@ static int fill(struct bt_area *a, unsigned long want)
 			return -EINTR;
 		while (order && a->nr + (1UL << order) > want)
 			order--;
+		/* without a fight for compounds; single pages are worth some */
 		page = alloc_pages(
 			gfp | (order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL),
 			order);
@@ -92,6 +97,10 @@ static int fill(struct bt_area *a, unsigned long want)
 	return 0;
 }
 
+/*
+ * Counted before it is allocated, so that two at once cannot both fit what only
+ * one may have.
+ */
 int bt_area_create(struct bt_area **out, const struct bt_layout *l)
 {
 	unsigned long want = l->bytes >> PAGE_SHIFT;
@@ -123,6 +132,7 @@ int bt_area_create(struct bt_area **out, const struct bt_layout *l)
 	*out = a;
 	return 0;
 destroy:
+	/* bt_area_destroy gives back what was filled; the rest is ours to */
 	want -= a->nr;
 	bt_area_destroy(a);
 uncount:
@@ -136,6 +146,10 @@ void bt_area_unmap(struct bt_area *a)
 	a->map = NULL;
 }
 
+/*
+ * Pages that somebody else has a reference to stay until he lets go of them;
+ * they count no more.
+ */
 void bt_area_destroy(struct bt_area *a)
 {
 	unsigned long i, n;

@@ -44,6 +44,10 @@ struct bt_area {
 	struct page **pages;
 	unsigned long nr; /* allocated so far */
 	unsigned long ring_nr; /* of them, the rings */
+	/*
+	 * NULL once bt_area_unmap was called: then only the pages are left, for
+	 * I/O of user space that has not ended
+	 */
 	void *map; /* all of them, in the kernel */
 };
 
@@ -63,7 +67,12 @@ struct bt_minor {
 	struct mutex lock; /* all below */
 	enum blktap_state state;
 	bool dying; /* FREE is at work: no new owner */
+	/* who has attached; its file holds the minor, so it is never stale */
 	struct bt_ring *owner;
+	/*
+	 * from CREATE until del_gendisk is done; the disk itself holds the
+	 * minor until its last opener has gone
+	 */
 	struct bt_disk *disk;
 	struct bt_area *drain; /* a dead owner's, if its I/O still runs */
 	struct delayed_work expire; /* end of recovery, or of removal */
@@ -74,6 +83,7 @@ struct bt_minor {
 
 /* One tag. Written by queue_rq, cleared by the one who ends the request. */
 struct bt_slot {
+	/* valid while busy */
 	struct request *rq;
 	unsigned long start; /* jiffies */
 	struct blktap_desc desc; /* ours; gen counts the tag's uses */
@@ -97,19 +107,29 @@ struct bt_queue {
 	u64 data; /* of the first slot, in the area */
 
 	spinlock_t sq_lock; /* sq_tail, and writing to sq */
+	/*
+	 * what the daemon is shown; the shared one is written, never read back
+	 */
 	u32 sq_tail;
+	/* figures for sysfs, which reads them without a lock */
 	u64 requests;
 	u64 wakes;
 
 	struct mutex cq_lock ____cacheline_aligned_in_smp;
+	/* how far answers were taken; the daemon cannot move it */
 	u32 cq_head;
 	int dead; /* 0, or what ENTER answers */
 	u64 enters;
+	/* one of it: see end_batch in request.c */
 	call_single_data_t csd;
 	struct io_comp_batch away; /* being ended on another CPU */
 	bool is_away; /* the ring must not go */
 
 	wait_queue_head_t wait; /* ENTER on this queue alone */
+	/*
+	 * sleepers in ENTER on this queue; on all queues they are
+	 * bt_ring.waiters
+	 */
 	atomic_t waiters;
 	struct bt_look look;
 };
@@ -137,7 +157,9 @@ struct bt_disk {
 	struct blk_mq_tag_set tags;
 	struct blktap_create par; /* checked */
 	struct bt_ring *ring; /* NULL while orphaned */
+	/* by us, so exactly one unquiesce is due */
 	bool quiesced;
+	/* set once, before the queue is quiesced; never taken back */
 	bool failed; /* queue_rq answers EIO */
 	bool removing; /* no new opener */
 	atomic_t slow; /* requests found older than the timeout */

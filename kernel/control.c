@@ -76,6 +76,7 @@ int bt_get_arg_grown(void *arg, size_t size, size_t least,
 	u32 given;
 	int err;
 
+	/* the size first, to know how much to copy */
 	if (get_user(given, (const u32 __user *)from))
 		return -EFAULT;
 	if (given < least)
@@ -83,6 +84,7 @@ int bt_get_arg_grown(void *arg, size_t size, size_t least,
 	if (given > PAGE_SIZE)
 		return -E2BIG;
 	err = copy_struct_from_user(arg, size, from, given);
+	/* the caller may have changed it between the two reads */
 	*(u32 *)arg = size;
 	return err;
 }
@@ -98,6 +100,7 @@ int bt_put_arg(void __user *to, const void *arg, size_t size)
 
 /* ---- minors ------------------------------------------------------------ */
 
+/* Everybody has let go: table, files and disk. */
 static void minor_release(struct kref *ref)
 {
 	struct bt_minor *m = container_of(ref, struct bt_minor, ref);
@@ -111,6 +114,10 @@ void bt_minor_put(struct bt_minor *m)
 	kref_put(&m->ref, minor_release);
 }
 
+/*
+ * The reference is taken under the table's lock, so FREE cannot take the last
+ * one in between.
+ */
 struct bt_minor *bt_minor_get(u32 minor)
 {
 	struct bt_minor *m;
@@ -166,6 +173,10 @@ static int minor_alloc(s32 wanted)
 		id = PTR_ERR(m->dev);
 		goto unlock;
 	}
+	/*
+	 * only now does an open find it; one that came when the device was
+	 * there waits for the table's lock
+	 */
 	idr_replace(&table, m, id);
 	m = NULL;
 unlock:
@@ -199,6 +210,10 @@ static int minor_free(struct bt_minor *m, bool force)
 	/* Not for long: every request of the disk fails by now. */
 	wait_event(m->gone, READ_ONCE(m->state) == BLKTAP_STATE_EMPTY);
 	cancel_delayed_work_sync(&m->expire);
+	/*
+	 * without any lock: it waits for whoever is in a sysfs file of the
+	 * minor, and those take m->lock
+	 */
 	device_destroy(ring_class, MKDEV(MAJOR(bt_ring_devt), m->minor));
 	mutex_lock(&table_lock);
 	idr_remove(&table, m->minor);

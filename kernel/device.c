@@ -53,6 +53,10 @@ static char *disk_devnode(struct gendisk *gd, umode_t *mode)
 	return kasprintf(GFP_KERNEL, BLKTAP_DEV_DIR "/%s", gd->disk_name);
 }
 
+/*
+ * The last opener has gone and del_gendisk was long ago; nothing of ours is
+ * looked at by the block layer any more.
+ */
 static void disk_free(struct gendisk *gd)
 {
 	struct bt_disk *d = gd->private_data;
@@ -80,6 +84,10 @@ void bt_disk_wait_all(void)
 
 /* ---- making one -------------------------------------------------------- */
 
+/*
+ * It is shown by sysfs and in the log as it is: a control character could forge
+ * a line of it.
+ */
 static int check_name(const char *name)
 {
 	size_t i;
@@ -90,6 +98,7 @@ static int check_name(const char *name)
 	return i < BLKTAP_NAME_BYTES ? 0 : -EINVAL;
 }
 
+/* capacity fits a loff_t, so an end computed from it does not run over. */
 static int check_capacity(u64 capacity, u32 block)
 {
 	if (!capacity || capacity > LLONG_MAX || capacity & (block - 1))
@@ -142,10 +151,15 @@ int bt_disk_check(struct blktap_create *p)
 	if (!p->queues || p->queues > bt_max_queues || !p->depth ||
 	    p->depth > bt_max_depth)
 		return -EINVAL;
+	/* more queues than CPUs would never be used */
 	p->queues = min(p->queues, nr_cpu_ids);
 	if (p->slot_bytes < PAGE_SIZE || !PAGE_ALIGNED(p->slot_bytes) ||
 	    p->slot_bytes > BLKTAP_MAX_SLOT_BYTES)
 		return -EINVAL;
+	/*
+	 * Each factor is bounded above, so the product fits 64 bits. The area's
+	 * total is asked again when it is made, rings included.
+	 */
 	if ((u64)p->queues * p->depth * p->slot_bytes > bt_area_limit())
 		return -E2BIG;
 	err = check_blocks(p);
@@ -199,6 +213,10 @@ static struct gendisk *alloc_gendisk(struct bt_disk *d, u32 minor)
 	return gd;
 }
 
+/*
+ * What it makes is undone by its caller with put_disk, tag set and memory, as
+ * long as the disk was not added; behind that by disk_free.
+ */
 static int alloc_disk_of(struct bt_minor *m, const struct blktap_create *par,
 			 struct bt_disk **out)
 {
@@ -257,6 +275,10 @@ static int show_disk(struct bt_disk *d)
 	return 0;
 }
 
+/*
+ * The ring is set up before the disk is shown: add_disk may already bring
+ * requests. They are in the ring when the daemon maps it.
+ */
 int bt_disk_create(struct bt_minor *m, struct bt_ring *r,
 		   const struct blktap_create *par)
 {
@@ -273,6 +295,9 @@ int bt_disk_create(struct bt_minor *m, struct bt_ring *r,
 	err = show_disk(d);
 	if (err)
 		goto fini;
+	/*
+	 * the disk's own hold on its minor and on the module, put by disk_free
+	 */
 	kref_get(&m->ref);
 	atomic_inc(&live);
 	m->disk = d;
@@ -298,6 +323,7 @@ int bt_disk_resize(struct bt_minor *m, u64 capacity)
 		return -ESHUTDOWN;
 	if (check_capacity(capacity, d->par.logical_block))
 		return -EINVAL;
+	/* first, so that INFO never says less than openers see */
 	d->par.capacity = capacity;
 	set_capacity_and_notify(d->gd, capacity >> SECTOR_SHIFT);
 	return 0;
@@ -305,6 +331,10 @@ int bt_disk_resize(struct bt_minor *m, u64 capacity)
 
 /* ---- death and recovery ------------------------------------------------ */
 
+/*
+ * The work looks at the deadline itself: one that was queued for an earlier
+ * deadline and runs late does nothing.
+ */
 static void set_deadline(struct bt_minor *m, u32 ms)
 {
 	unsigned long delay = msecs_to_jiffies(ms);
@@ -313,7 +343,12 @@ static void set_deadline(struct bt_minor *m, u32 ms)
 	mod_delayed_work(bt_wq, &m->expire, delay);
 }
 
-/* The owner's file is going. Its ring is not looked at after this. */
+/*
+ * The owner's file is going. Its ring is not looked at after this. Quiesced
+ * before the ring is let go: whoever was in queue_rq has left then, and who
+ * comes later is put aside by the block layer. What is in slots stays busy, for
+ * the next daemon's replay.
+ */
 void bt_disk_abandon(struct bt_minor *m, struct bt_ring *r)
 {
 	struct bt_disk *d = m->disk;
@@ -330,6 +365,11 @@ void bt_disk_abandon(struct bt_minor *m, struct bt_ring *r)
 		set_deadline(m, d->par.recovery_ms);
 		pr_notice("%s: lost its daemon, waits %u ms for another\n",
 			  d->gd->disk_name, d->par.recovery_ms);
+		/*
+		 * the dead daemon's O_DIRECT may read or write these pages
+		 * still, so its data could land after a new daemon's; ATTACH
+		 * waits until it has ended
+		 */
 		if (bt_area_is_pinned(r->area)) {
 			bt_area_unmap(r->area);
 			m->drain = r->area;
@@ -343,6 +383,11 @@ void bt_disk_abandon(struct bt_minor *m, struct bt_ring *r)
 		m->state = BLKTAP_STATE_FAILED;
 }
 
+/*
+ * Replayed before the queue runs: the old requests come first in the new ring.
+ * The tail of the ring is set before `ready`, so the daemon finds them with its
+ * first look.
+ */
 int bt_disk_adopt(struct bt_minor *m, struct bt_ring *r)
 {
 	struct bt_disk *d = m->disk;
@@ -362,7 +407,11 @@ int bt_disk_adopt(struct bt_minor *m, struct bt_ring *r)
 	return 0;
 }
 
-/* Takes the lock itself: called when a daemon broke the rules. */
+/*
+ * Takes the lock itself: called when a daemon broke the rules. Not from under
+ * cq_lock, which bt_minor.lock is outside of. It may be too late: the owner may
+ * have gone meanwhile, or the disk.
+ */
 void bt_disk_fail(struct bt_minor *m, struct bt_ring *r, const char *why)
 {
 	mutex_lock(&m->lock);
@@ -431,6 +480,10 @@ int bt_disk_remove(struct bt_minor *m, u32 flags, u32 timeout_ms)
 		mutex_unlock(&d->gd->open_mutex);
 		return -EBUSY;
 	}
+	/*
+	 * Under open_mutex, as disk_open reads it there: who opened before is
+	 * counted, who comes later is refused.
+	 */
 	d->removing = true;
 	mutex_unlock(&d->gd->open_mutex);
 	if (!d->failed && (now || m->state == BLKTAP_STATE_ORPHAN))
@@ -453,6 +506,10 @@ void bt_disk_remove_work(struct work_struct *work)
 	struct bt_disk *d = m->disk; /* nobody else takes it away */
 	struct gendisk *gd = d->gd;
 
+	/*
+	 * without m->lock: it waits for requests, and a daemon that dies
+	 * meanwhile needs the lock to have them failed
+	 */
 	del_gendisk(gd);
 
 	mutex_lock(&m->lock);

@@ -35,6 +35,10 @@ module_param(spin_us, uint, 0644);
 MODULE_PARM_DESC(spin_us, "most microseconds ENTER looks for requests before "
 			  "it sleeps (default 20, 0: none, most 1000)");
 
+/*
+ * Called without a lock by whoever published. Sleepers of the queue are always
+ * woken; of those on all queues ENTER's come before poll's.
+ */
 void bt_ring_notify(struct bt_ring *r, struct bt_queue *q)
 {
 	smp_mb(); /* sq_tail before the sleeper's mark; pairs with sleepers */
@@ -81,6 +85,7 @@ __poll_t bt_ring_poll(struct file *file, poll_table *pt)
 	gone = READ_ONCE(r->gone);
 	if (gone)
 		return gone == -ENODEV ? EPOLLHUP : EPOLLERR;
+	/* need_wake of all queues, since the caller of poll waits for all */
 	if (!pending_all(r)) {
 		for (i = 0; i < r->nr_queues; i++)
 			WRITE_ONCE(r->queues[i].shared->need_wake, 1);
@@ -98,7 +103,10 @@ static bool is_due(const struct bt_ring *r, const struct bt_queue *q)
 		 : pending_all(r) || READ_ONCE(r->gone);
 }
 
-/* Whether it came before @until. */
+/*
+ * Whether it came before @until. Only while this task alone wants the CPU, as
+ * it has it for nothing.
+ */
 static bool spin(const struct bt_ring *r, const struct bt_queue *q, u64 until)
 {
 	while (!is_due(r, q)) {
@@ -123,7 +131,11 @@ static bool is_any_out(const struct bt_ring *r, const struct bt_queue *q)
 	return false;
 }
 
-/* The same sleep, which ends also when @file may be readable. */
+/*
+ * The same sleep, which ends also when @file may be readable. A poll table of
+ * our own, as poll(2) has one; `triggered` is set by the file's wake-up, and is
+ * only looked at.
+ */
 static noinline long sleep_with(const struct bt_ring *r,
 				const struct bt_queue *q,
 				wait_queue_head_t *wait, struct file *file,
@@ -147,6 +159,7 @@ static noinline long sleep_with(const struct bt_ring *r,
 static long sleep_for(struct bt_ring *r, struct bt_queue *q, struct file *file,
 		      s32 timeout_ms)
 {
+	/* msecs_to_jiffies rounds up, so a wait is never too short */
 	long left = timeout_ms < 0 ? MAX_SCHEDULE_TIMEOUT
 				   : (long)msecs_to_jiffies(timeout_ms);
 	atomic_t *waiters = q ? &q->waiters : &r->waiters;
@@ -166,6 +179,7 @@ static long sleep_for(struct bt_ring *r, struct bt_queue *q, struct file *file,
 	return left < 0 ? left : 0;
 }
 
+/* The file is held for the sleep: it may be closed meanwhile. */
 static long sleep_for_fd(struct bt_ring *r, struct bt_queue *q,
 			 const struct blktap_enter *e)
 {
@@ -183,6 +197,10 @@ static long sleep_for_fd(struct bt_ring *r, struct bt_queue *q,
 	return err;
 }
 
+/*
+ * The pause after a look in vain is 1, 3, 7, .. up to PAUSE_MAX waits that
+ * would have paid; one look that found something ends that.
+ */
 static void learn(struct bt_look *look, bool found, bool soon)
 {
 	if (found) {
@@ -204,13 +222,20 @@ static u32 limit_ns(void)
 	return min(READ_ONCE(spin_us), SPIN_MAX_US) * NSEC_PER_USEC;
 }
 
-/* Whose own I/O is out may have to see to that first: no look holds it up. */
+/*
+ * Whose own I/O is out may have to see to that first: no look holds it up.
+ * Without WAIT_FD no I/O of its own would end the sleep either.
+ */
 static bool may_look(const struct bt_ring *r, const struct bt_queue *q)
 {
 	return limit_ns() &&
 	       (!(r->features & BLKTAP_FEATURE_WAIT_FD) || !is_any_out(r, q));
 }
 
+/*
+ * "soon" is what a look would have found, more or less: a wait that slept
+ * counts up to SOON times the limit.
+ */
 static long wait_for(struct bt_ring *r, struct bt_queue *q,
 		     const struct blktap_enter *e)
 {
@@ -241,6 +266,7 @@ static void look_for(struct bt_ring *r, struct bt_queue *q)
 		learn(look, spin(r, q, ktime_get_ns() + limit_ns()), false);
 }
 
+/* The disk is failed here, with no lock of the queue held. */
 static int reap(struct bt_ring *r, struct bt_queue *q)
 {
 	char why[96];
@@ -251,6 +277,7 @@ static int reap(struct bt_ring *r, struct bt_queue *q)
 	return err;
 }
 
+/* A flag of a feature that was not asked for is unknown. */
 static int check_enter(const struct bt_ring *r, const struct blktap_enter *e)
 {
 	const u32 known =
@@ -292,11 +319,16 @@ long bt_ring_enter(struct bt_ring *r, void __user *arg)
 			return -EINVAL;
 		q = &r->queues[array_index_nospec(e.queue, r->nr_queues)];
 	}
+	/*
+	 * answers of all queues asked for are taken before anything is waited
+	 * for; a dead one ends the call
+	 */
 	for (i = 0; i < (q ? 1 : r->nr_queues); i++) {
 		err = reap(r, q ? q : &r->queues[i]);
 		if (err)
 			return err;
 	}
+	/* there are requests: no wait, whatever the flags say */
 	if (pending_of(r, q))
 		return pending_of(r, q);
 	if (e.flags & BLKTAP_ENTER_WAIT) {

@@ -132,7 +132,9 @@ static void begin_batch(struct batch *b, struct bt_disk *d, u32 queue)
 
 /*
  * Hands slots to the daemon. After a tag is in the ring the request may be
- * ended at any moment, so nothing of it is touched below that.
+ * ended at any moment, so nothing of it is touched below that. A tag is stored
+ * before the tail, and the tail released, so a daemon that sees the tail sees
+ * tag, descriptor and data.
  */
 static void publish(struct batch *b)
 {

@@ -14,7 +14,10 @@
 #include "blktap.h"
 #include "compat.h"
 
-/* Takes the memory for a disk and lays the queues out in it. */
+/*
+ * Takes the memory for a disk and lays the queues out in it. Nothing of it can
+ * be seen from outside before bt_ring_start. On failure the ring is as before.
+ */
 int bt_ring_setup(struct bt_ring *r, struct bt_disk *d)
 {
 	const struct blktap_create *par = &d->par;
@@ -58,6 +61,10 @@ void bt_ring_fini(struct bt_ring *r)
 	u32 i;
 
 	for (i = 0; i < r->nr_queues; i++)
+		/*
+		 * a batch that another CPU is about to take is in the queue's
+		 * memory
+		 */
 		while (smp_load_acquire(&r->queues[i].is_away))
 			cpu_relax();
 	bt_area_destroy(r->area);
@@ -68,7 +75,10 @@ void bt_ring_fini(struct bt_ring *r)
 	r->disk = NULL;
 }
 
-/* From here on mmap, poll and ENTER find the ring, without a lock. */
+/*
+ * From here on mmap, poll and ENTER find the ring, without a lock. A release:
+ * who sees `ready` sees all that was set up before.
+ */
 void bt_ring_start(struct bt_ring *r)
 {
 	smp_store_release(&r->ready, true);
@@ -76,7 +86,11 @@ void bt_ring_start(struct bt_ring *r)
 	wake_up_interruptible_all(&r->all);
 }
 
-/* No completion is taken any more; whoever sleeps learns why. */
+/*
+ * No completion is taken any more; whoever sleeps learns why. Under cq_lock, so
+ * that a reaping that runs has ended, and none begins. It is called with
+ * bt_minor.lock held.
+ */
 void bt_ring_kill(struct bt_ring *r, int why)
 {
 	u32 i;
@@ -94,6 +108,10 @@ void bt_ring_kill(struct bt_ring *r, int why)
 	wake_up_interruptible_all(&r->all);
 }
 
+/*
+ * A file attaches once: one whose disk has gone is of no more use (gone), and
+ * one that has its ring keeps it (ready).
+ */
 static int attach_locked(struct bt_minor *m, struct bt_ring *r, u64 features)
 {
 	int err = 0;
@@ -107,6 +125,7 @@ static int attach_locked(struct bt_minor *m, struct bt_ring *r, u64 features)
 		return -ESHUTDOWN;
 	if (m->disk && !(features & BLKTAP_FEATURE_RECOVERY))
 		return -EOPNOTSUPP;
+	/* each ATTACH asks anew whether the dead owner's I/O has ended */
 	if (m->drain) {
 		if (bt_area_is_pinned(m->drain))
 			return -EAGAIN;
@@ -120,6 +139,10 @@ static int attach_locked(struct bt_minor *m, struct bt_ring *r, u64 features)
 	return err;
 }
 
+/*
+ * features count for this file from now on; what it did not ask for is as if it
+ * did not exist (check_enter).
+ */
 static long do_attach(struct bt_ring *r, void __user *arg)
 {
 	struct bt_minor *m = r->minor;
@@ -151,6 +174,7 @@ static long do_attach(struct bt_ring *r, void __user *arg)
 	return bt_put_arg(arg, &a, sizeof(a)) ?: err;
 }
 
+/* Checked before the lock is taken, in our own copy. */
 static long do_create(struct bt_ring *r, void __user *arg)
 {
 	struct bt_minor *m = r->minor;
@@ -187,6 +211,7 @@ static long do_info(struct bt_ring *r, void __user *arg)
 	err = bt_get_arg(&i, sizeof(i), arg);
 	if (err)
 		return err;
+	/* padding and what is not known must not show kernel memory */
 	memset(&i, 0, sizeof(i));
 	mutex_lock(&m->lock);
 	i.state = m->state;
@@ -236,6 +261,7 @@ static long do_resize(struct bt_ring *r, void __user *arg)
 	return err;
 }
 
+/* Anybody's removal is by FREE, or by sysfs; this is the owner's. */
 static long do_remove(struct bt_ring *r, void __user *arg)
 {
 	struct bt_minor *m = r->minor;
@@ -290,6 +316,7 @@ static int ring_mmap(struct file *file, struct vm_area_struct *vma)
 		return -ENODEV;
 	if (!(vma->vm_flags & VM_SHARED) || vma->vm_flags & VM_EXEC)
 		return -EINVAL;
+	/* any whole part of the area; data slots alone, or all of it */
 	if (at >= r->area->nr || nr > r->area->nr - at)
 		return -EINVAL;
 	vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP,
@@ -297,6 +324,10 @@ static int ring_mmap(struct file *file, struct vm_area_struct *vma)
 	return vm_insert_pages(vma, vma->vm_start, r->area->pages + at, &nr);
 }
 
+/*
+ * Opening alone owns nothing: INFO works, and the minor stays until the file
+ * goes.
+ */
 static int ring_open(struct inode *inode, struct file *file)
 {
 	struct bt_minor *m = bt_minor_get(iminor(inode));
@@ -316,7 +347,11 @@ static int ring_open(struct inode *inode, struct file *file)
 	return stream_open(inode, file);
 }
 
-/* The last copy of the file and the last mapping are gone. */
+/*
+ * The last copy of the file and the last mapping are gone. The owner is none
+ * any more before the ring's memory goes: poll, ENTER and mmap need the file,
+ * and queue_rq is quiesced or finds `failed`.
+ */
 static int ring_release(struct inode *inode, struct file *file)
 {
 	struct bt_ring *r = file->private_data;

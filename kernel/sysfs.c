@@ -107,6 +107,10 @@ static ssize_t remove_store(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_WO(remove);
 
+/*
+ * A quarter of the page at most, so that slots are seen, too. The counters are
+ * read without their locks.
+ */
 static int show_queues(const struct bt_ring *r, char *buf, int at)
 {
 	u32 i;
@@ -122,7 +126,11 @@ static int show_queues(const struct bt_ring *r, char *buf, int at)
 	return at;
 }
 
-/* Unanswered requests, as many as fit. */
+/*
+ * Unanswered requests, as many as fit. A line is shorter than 128 bytes. A slot
+ * may end while it is read: then the line is one of a request that was there
+ * just now.
+ */
 static int show_slots(const struct bt_disk *d, char *buf, int at)
 {
 	u32 i, nr = d->par.queues * d->par.depth;
@@ -142,6 +150,7 @@ static int show_slots(const struct bt_disk *d, char *buf, int at)
 	return at;
 }
 
+/* The lock keeps disk and ring; requests come and go. */
 static ssize_t debug_show(struct device *dev, struct device_attribute *attr,
 			  char *buf)
 {
