@@ -274,6 +274,33 @@ START_TEST(an_export_goes_with_the_change_that_leaves_it_out)
 }
 END_TEST
 
+START_TEST(what_goes_with_an_export_is_flushed_for_the_last_time)
+{
+	char byte[4096] = { 7 };
+	struct blktap_disk *export;
+	int fd;
+
+	put_image("o.img", M);
+	put_image("s.img", 2 * M);
+	start("d :: disk(\"x\") -> r :: ram(1M);"
+	      "export(\"e\") -> c :: cache(mode=writeback, dirty=100%%);"
+	      "c[origin] -> raw(\"%s/o.img\"); c[store] -> "
+	      "raw(\"%s/s.img\");");
+	ck_assert_int_eq(bt_vbd_open_export(disk, "e", &export, NULL), 0);
+	ck_assert_int_eq(io(export, BLKTAP_OP_WRITE, 0, byte, 4096), 0);
+	ck_assert_int_eq(apply("d :: disk(\"x\") -> r :: ram(1M);", 0, NULL),
+			 0);
+	ck_assert(bt_vbd_is_gone(export));
+	fd = open(in_dir("o.img"), O_RDONLY);
+	byte[0] = 0;
+	ck_assert_int_eq(read(fd, byte, sizeof(byte)), sizeof(byte));
+	ck_assert_int_eq(byte[0], 7);
+	close(fd);
+	ck_assert_int_eq(blktap_disk_close(export), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-late");
@@ -285,6 +312,8 @@ int main(void)
 	tcase_add_test(tc, a_module_that_opens_late_and_hangs_is_left_out);
 	tcase_add_test(tc, a_close_waits_for_what_a_change_has_left_behind);
 	tcase_add_test(tc, an_export_goes_with_the_change_that_leaves_it_out);
+	tcase_add_test(tc,
+		       what_goes_with_an_export_is_flushed_for_the_last_time);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -217,20 +217,6 @@ static void set_stays(struct bt_plan *plan, bool stays)
 			plan->run->nodes[i]->stays = stays;
 }
 
-/* What has gone reads nothing that another edge has begun to change. */
-static int hold_leaver(struct apply *a, uint32_t i, struct blktap_error **err)
-{
-	struct bt_plan_leaver *leaver = &a->plan->leavers[i];
-	int rc = step(a, "gate ", leaver->edge.upper, err);
-
-	if (rc < 0)
-		return rc;
-	if (!a->held_at_ns)
-		a->held_at_ns = bt_loop_refresh(a->run->env->loop);
-	a->leaving = i + 1;
-	return bt_drain_edge(a->run, &leaver->edge, time_left(a), err);
-}
-
 /* A leaf that is dead cannot be flushed, and has to go all the same. */
 static bool may_lose(const struct apply *a, const struct bt_plan_edge *edge,
 		     int error)
@@ -292,6 +278,32 @@ static int settle(struct apply *a, struct blktap_error **err)
 	return rc;
 }
 
+/* The node below goes: it is told that this is its last flush. One that stays is
+ * flushed for what came through this edge. */
+static int flush_held(struct apply *a, const struct bt_plan_edge *edge,
+		      struct blktap_error **err)
+{
+	if (goes(a->plan, edge))
+		return flush_below(a, edge, BT_REQUEST_LAST, time_left(a), err);
+	return is_dirty(edge) ? flush_below(a, edge, 0, time_left(a), err) : 0;
+}
+
+/* What has gone reads nothing that another edge has begun to change. */
+static int hold_leaver(struct apply *a, uint32_t i, struct blktap_error **err)
+{
+	struct bt_plan_leaver *leaver = &a->plan->leavers[i];
+	int rc = step(a, "gate ", leaver->edge.upper, err);
+
+	if (rc < 0)
+		return rc;
+	if (!a->held_at_ns)
+		a->held_at_ns = bt_loop_refresh(a->run->env->loop);
+	/* before the wait: a gate that timed out is held, too */
+	a->leaving = i + 1;
+	rc = bt_drain_edge(a->run, &leaver->edge, time_left(a), err);
+	return rc ? rc : flush_held(a, &leaver->edge, err);
+}
+
 static int hold_one(struct apply *a, uint32_t i, struct blktap_error **err)
 {
 	struct bt_plan_edge *edge = &a->plan->edges[i];
@@ -303,11 +315,7 @@ static int hold_one(struct apply *a, uint32_t i, struct blktap_error **err)
 		a->held_at_ns = bt_loop_refresh(a->run->env->loop);
 	a->held = i + 1;
 	rc = bt_drain_edge(a->run, edge, time_left(a), err);
-	if (!rc && goes(a->plan, edge))
-		rc = flush_below(a, edge, BT_REQUEST_LAST, time_left(a), err);
-	else if (!rc && is_dirty(edge))
-		rc = flush_below(a, edge, 0, time_left(a), err);
-	return rc;
+	return rc ? rc : flush_held(a, edge, err);
 }
 
 static int hold(struct apply *a, struct blktap_error **err)

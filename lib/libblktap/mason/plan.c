@@ -244,6 +244,8 @@ static int add_leaver(struct bt_plan *plan, struct bt_front *front,
 	leaver->edge.port = front->top;
 	leaver->edge.upper = front->name;
 	leaver->edge.pause = BT_PAUSE_ALL;
+	leaver->edge.from = old_node(plan, front->index)->links->lower->index;
+	leaver->edge.old_lower = plan->run->nodes[leaver->edge.from];
 	plan->fronts[front->index] = BT_PLAN_NONE;
 	return 0;
 }
