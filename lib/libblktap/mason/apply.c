@@ -41,9 +41,13 @@ struct apply {
 	const struct bt_apply_options *options;
 	uint32_t *made; /* in the new graph, in order of opening */
 	uint32_t made_count;
+	/* gates are released from the last to the first, on success and on
+	 * failure alike */
 	uint32_t held; /* edges whose gates are held */
 	uint32_t leaving; /* leavers whose gates are held */
 	bool saved; /* N+1 lies beside N */
+	/* some node is opened behind the gates, so limits are known only then
+	 */
 	bool any_late;
 	uint64_t held_at_ns;
 	uint64_t deadline_ns;
@@ -65,6 +69,8 @@ static int step(const struct apply *a, const char *fmt, const char *name,
 		      : 0;
 }
 
+/* 1 ms where the time is up, as 0 would mean no limit: what is asked then fails
+ * by its own timeout. */
 static uint32_t time_left(const struct apply *a)
 {
 	uint64_t now = bt_loop_refresh(a->run->env->loop);
@@ -91,7 +97,8 @@ static uint32_t open_flags(const struct bt_run *run)
 }
 
 /* What it opens may be open still, in a node of a former graph that has not ended:
- * then it waits for those. */
+ * then it waits for those. Behind the gates (late) it does not wait: guests do.
+ */
 static int open_one(struct apply *a, const struct bt_mason_node *g, bool late,
 		    struct blktap_error **err)
 {
@@ -111,6 +118,8 @@ static int open_one(struct apply *a, const struct bt_mason_node *g, bool late,
 	}
 }
 
+/* In the reverse of the graph's order, so what is below a node is open before
+ * it. */
 static int open_new(struct apply *a, bool late, struct blktap_error **err)
 {
 	struct bt_plan *plan = a->plan;
@@ -139,6 +148,8 @@ static int open_new(struct apply *a, bool late, struct blktap_error **err)
 	return rc;
 }
 
+/* All that commit has to allocate is allocated here: names, arguments, and room
+ * for the nodes that go. */
 static int copy_names(struct apply *a, struct blktap_error **err)
 {
 	const struct bt_mason_graph *graph = a->plan->file->graph;
@@ -177,6 +188,7 @@ static int check_fronts(const struct bt_run *run, struct blktap_error **err)
 	return rc;
 }
 
+/* `saved` is set only where N+1 lies there whole: undo takes it away again. */
 static int prepare(struct apply *a, struct blktap_error **err)
 {
 	int rc = check_fronts(a->run, err);
@@ -260,7 +272,8 @@ static bool is_dirty(const struct bt_plan_edge *edge)
 }
 
 /* Most of it while nobody waits, so that there is little left to flush behind the
- * gates. */
+ * gates. Flushed here without LAST: requests go on, so what these nodes keep is
+ * not final yet. */
 static int settle(struct apply *a, struct blktap_error **err)
 {
 	uint32_t i, ms = a->options->deadline_ms;
@@ -326,6 +339,7 @@ static int hold(struct apply *a, struct blktap_error **err)
 	if (a->options->deadline_ms)
 		a->deadline_ns = bt_loop_refresh(a->run->env->loop) +
 				 a->options->deadline_ms * NS_PER_MS;
+	/* before the first LAST flush, and back in undo */
 	set_stays(a->plan, false);
 	for (i = 0; i < a->plan->leaver_count && !rc; i++)
 		rc = hold_leaver(a, i, err);
@@ -356,6 +370,8 @@ static void release(struct apply *a)
 
 /* ---- commit ---------------------------------------------------------------- */
 
+/* Exchanges: what was the node's goes to the plan, which frees it when all is
+ * done. Nothing here can fail. */
 static void keep(const struct bt_mason_node *g, struct bt_plan_node *n,
 		 struct bt_node *node)
 {
@@ -377,6 +393,8 @@ static void keep(const struct bt_mason_node *g, struct bt_plan_node *n,
 		node->cls->reconfigure(node, node->args);
 }
 
+/* Their gates are released behind this; what waited there is failed by the
+ * front's owner (gone). */
 static void drop_leavers(struct bt_plan *plan)
 {
 	uint32_t i;
@@ -408,6 +426,8 @@ static void move_fronts(struct bt_plan *plan)
 	}
 }
 
+/* The order counts: edges, then what nodes are told, then what goes is given
+ * away, and the fronts last, which find everything in place. */
 static void swing(struct bt_plan *plan)
 {
 	struct bt_run *run = plan->run;
@@ -455,6 +475,8 @@ static void tell(struct apply *a, uint64_t pause_ns)
 				  pause_ns, text);
 }
 
+/* In reverse. New nodes go before the gates open, so nothing can reach them;
+ * those that a late transfer still has go later. */
 static void undo(struct apply *a)
 {
 	struct bt_node *node;
@@ -478,6 +500,7 @@ static void undo(struct apply *a)
 		bt_state_drop(a->run);
 }
 
+/* With a step's error ignored: there is no way back. */
 static void commit(struct apply *a, struct bt_apply_result *result)
 {
 	uint64_t now;
@@ -494,7 +517,9 @@ static void commit(struct apply *a, struct bt_apply_result *result)
 	tell(a, result->pause_ns);
 }
 
-/* Either all of it is done, or nothing. */
+/* Either all of it is done, or nothing. Behind bt_state_commit the new
+ * generation is the one that a restart finds; so commit() must not be able to
+ * fail. */
 static int attempt(struct bt_plan *plan, const struct bt_apply_options *options,
 		   struct bt_apply_result *result, struct blktap_error **err)
 {

@@ -14,6 +14,7 @@
 
 #define VALUE_MAX 128
 
+/* A class's own value goes before one of the same name that every node has. */
 bool bt_node_value(const struct bt_node *node, const char *name, char *text,
 		   size_t size)
 {
@@ -41,6 +42,7 @@ bool bt_node_value(const struct bt_node *node, const char *name, char *text,
 	return true;
 }
 
+/* NULL for a node that no open disk reaches: it does not run. */
 static struct bt_node *find_new(const struct bt_plan *plan, const char *name)
 {
 	uint32_t i;
@@ -72,6 +74,8 @@ static struct bt_node *find(const struct bt_plan *plan, const char *path,
 	return node;
 }
 
+/* As sizes where both are ("1G" is 1024M), else as words, which are only the
+ * same or not. */
 static bool holds(const char *is, const char *rel, const char *wanted)
 {
 	uint64_t a, b;
@@ -119,6 +123,8 @@ static int check_one(const struct bt_plan *plan, const struct bt_cmp *cmp,
 		       column, cmp->path, text, cmp->rel, cmp->value->text);
 }
 
+/* Looked at while the gates are held, so what holds still holds when the edges
+ * swing. */
 int bt_apply_asserts(const struct bt_plan *plan, struct blktap_error **err)
 {
 	const struct bt_mason_graph *graph = plan->file->graph;

@@ -65,6 +65,7 @@ static void check_front(struct blktap_mason *m,
 				       node->cls->name, p->name);
 }
 
+/* A fingerprint of what is written to would be wrong with the first write. */
 static void check_node(struct blktap_mason *m, const struct bt_mason_node *node)
 {
 	const char *on_error = bt_args_string(node->core, "on_error");
@@ -101,6 +102,7 @@ void bt_mason_check_core(struct blktap_mason *m)
 
 /* ---- running nodes --------------------------------------------------------- */
 
+/* The words were checked against the choices, so each is found. */
 void bt_core_set(const struct bt_mason_node *g, struct bt_node *node)
 {
 	static const char *const errors[] = {
@@ -135,7 +137,9 @@ static uint64_t mix(uint64_t sum, uint64_t value)
 	return sum;
 }
 
-/* newest: when what was written last was written. */
+/* newest: when what was written last was written. Down the first edges: an
+ * image and what it stands on. A class that has no stamp ends it, since the sum
+ * would not cover what is behind it. */
 static int sum_chain(const struct bt_node *node, uint64_t *sum,
 		     uint64_t *newest)
 {
@@ -166,6 +170,8 @@ int bt_core_fingerprint(const struct bt_node *node, char *text, size_t size)
 	return rc;
 }
 
+/* Read when the image is open, and so locked: it cannot become wrong between
+ * this and the first request. */
 int bt_core_expect(const struct bt_mason_node *g, const struct bt_node *node,
 		   struct blktap_error **err)
 {

@@ -42,6 +42,8 @@ static const char *find_stuck(const struct bt_run *run)
 	return where;
 }
 
+/* A gate that is not drained in time stays held: its caller releases it,
+ * whatever came of it. The wait has no time of its own, as the gate tells. */
 int bt_drain_edge(struct bt_run *run, struct bt_plan_edge *edge,
 		  uint32_t timeout_ms, struct blktap_error **err)
 {
@@ -78,6 +80,7 @@ struct probe {
 	struct bt_pool *pool;
 	struct bt_work end;
 	struct wait wait;
+	/* nobody waits any more: it frees itself when the request is back */
 	bool orphan;
 };
 
@@ -104,6 +107,8 @@ static void flushed(struct bt_port *port, struct bt_request *req)
 		bt_loop_defer(port->env->loop, &probe->end);
 }
 
+/* An edge of its own into the node, from above: no frame of the graph is above
+ * it. */
 static int probe_create(struct bt_run *run, struct bt_node *node,
 			struct probe **out)
 {
@@ -125,6 +130,9 @@ static int probe_create(struct bt_run *run, struct bt_node *node,
 	return 0;
 }
 
+/* BYPASS, since gates above the node are held. On a timeout the probe is left
+ * with its request; the node that has it cannot be closed, and has to be
+ * retired (has). */
 int bt_drain_flush(struct bt_run *run, struct bt_node *node, uint32_t flags,
 		   uint32_t timeout_ms)
 {

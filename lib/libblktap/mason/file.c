@@ -16,6 +16,8 @@
 
 #define TEXT_MAX ((size_t)1 << 20)
 
+/* The array may move: who holds a name or text of it has the strings, which do
+ * not. */
 static int add_text(struct bt_mason_file *file, const char *name,
 		    const char *text, size_t length)
 {
@@ -42,6 +44,7 @@ static int add_text(struct bt_mason_file *file, const char *name,
 	return 0;
 }
 
+/* One byte more than the bound is enough to refuse it. */
 static int read_all(int fd, struct bt_strbuf *out)
 {
 	char buf[16384];
@@ -83,7 +86,9 @@ static const struct bt_mason_text *find_text(const struct bt_mason_file *file,
 	return NULL;
 }
 
-/* The check's reader of includes; what it reads is kept. */
+/* The check's reader of includes; what it reads is kept. The copy handed out is
+ * the check's, the one kept is ours; the second look at a file finds the first
+ * one's text, so both are the same. */
 static int read_include(void *opaque, const char *path, char **text,
 			size_t *length)
 {
@@ -127,7 +132,9 @@ static int copy_defines(struct bt_mason_file *file, const char *const *defines)
 	return file->defines ? 0 : -ENOMEM;
 }
 
-/* What the check is to see, in file->texts. */
+/* What the check is to see, in file->texts. Texts of an earlier check come with
+ * all their includes: then nothing is read, and one that is missing is an
+ * error. */
 static int take_texts(struct bt_mason_file *file,
 		      const struct bt_mason_source *source)
 {
@@ -172,6 +179,8 @@ static int check(struct bt_mason_file *file,
 	if (rc < 0)
 		return rc;
 	file->graph = bt_mason_get_graph(file->mason);
+	/* mistakes are no error of the check itself: the report is the error's
+	 * text here */
 	if (file->graph)
 		return 0;
 	bt_strbuf_puts(&sb, blktap_mason_get_report(file->mason));

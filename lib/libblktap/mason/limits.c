@@ -13,7 +13,9 @@ struct saved {
 	uint32_t frame_sum;
 };
 
-/* Exchanges what is and what will be. */
+/* Exchanges what is and what will be. Called twice, it puts everything back:
+ * edge->entry holds the other value in between. Nothing but lower and entry of
+ * the ports is touched, no counts and no generations. */
 static void swap_edges(struct bt_plan *plan)
 {
 	uint32_t i;
@@ -54,7 +56,8 @@ static int ask_fronts(struct bt_plan *plan, uint32_t flags,
 	return rc;
 }
 
-/* From the bottom up; the answers are put aside. */
+/* From the bottom up; the answers are put aside. After an error the rest is
+ * saved and put back all the same. */
 static int ask_nodes(struct bt_plan *plan, struct saved *saved,
 		     struct blktap_error **err)
 {

@@ -29,6 +29,7 @@ struct match {
 		*uppers; /* of the new one: the first edge that ends there */
 };
 
+/* FNV-1a, 32 bit. */
 static uint32_t hash(const char *text)
 {
 	uint32_t h = 2166136261u;
@@ -38,6 +39,7 @@ static uint32_t hash(const char *text)
 	return h;
 }
 
+/* At most half full, so a search ends at a free slot. */
 static int names_init(struct names *names, const struct bt_mason_graph *graph)
 {
 	uint32_t i, at, size = 16;
@@ -69,7 +71,8 @@ static uint32_t names_find(const struct names *names, const char *name)
 	return BT_PLAN_NONE;
 }
 
-/* The same data: arguments that only say how it is treated may differ. */
+/* The same data: arguments that only say how it is treated may differ. By the
+ * parameters that say what the data is (IDENTITY), compared as texts. */
 static bool same_identity(const struct bt_mason_node *a,
 			  const struct bt_mason_node *b)
 {
@@ -89,6 +92,7 @@ static bool same_identity(const struct bt_mason_node *a,
 	return true;
 }
 
+/* The first claim counts: a node that was given away is not taken again. */
 static void take(struct match *m, uint32_t new, uint32_t old)
 {
 	if (old == BT_PLAN_NONE || m->taken[old] ||
@@ -98,6 +102,8 @@ static void take(struct match *m, uint32_t new, uint32_t old)
 	m->plan->nodes[new].old = old;
 }
 
+/* A node with several edges above has its place by the first, in the order of
+ * the graph. */
 static void find_uppers(struct match *m)
 {
 	const struct bt_mason_link *link;
@@ -113,7 +119,9 @@ static void find_uppers(struct match *m)
 		}
 }
 
-/* What stood in the old graph where the node stands in the new one. */
+/* What stood in the old graph where the node stands in the new one. The upper
+ * node must be matched already, and be of the class: its ports mean the same
+ * then. */
 static uint32_t at_place(const struct match *m, const struct bt_mason_node *g)
 {
 	const struct upper *upper = &m->uppers[g->index];
@@ -146,6 +154,8 @@ static uint32_t same_thing(const struct match *m, const struct bt_mason_node *g)
 	return BT_PLAN_NONE;
 }
 
+/* All `was` before any name: a node may get a name that another one just gave
+ * up. */
 static void by_name(struct match *m)
 {
 	uint32_t i;

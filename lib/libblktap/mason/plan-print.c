@@ -42,6 +42,7 @@ static bool is_removed(const struct bt_plan *plan, uint32_t old)
 	return true;
 }
 
+/* What is kept is not named: in a large graph it is nearly all. */
 void bt_plan_print(const struct bt_plan *plan, struct bt_strbuf *out)
 {
 	const struct bt_mason_graph *new = plan->file->graph;

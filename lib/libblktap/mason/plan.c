@@ -35,7 +35,9 @@ static const struct bt_mason_node *new_node(const struct bt_plan *plan,
 
 /* ---- arguments ------------------------------------------------------------- */
 
-/* Whether the arguments differ at all, and whether all that differ are live. */
+/* Whether the arguments differ at all, and whether all that differ are live. As
+ * texts: "1M" and "1024k" differ, and cost a reconfiguration that changes
+ * nothing, or a replacement. */
 static bool args_differ(const struct blktap_class *cls, const struct bt_args *a,
 			const struct bt_args *b, bool *live)
 {
@@ -82,6 +84,8 @@ static bool same_shape(const struct bt_mason_node *a,
 
 /* ---- edges ----------------------------------------------------------------- */
 
+/* The one running node: it was old in the old graph and is new in the new one.
+ */
 static bool leads_to(const struct bt_plan *plan, uint32_t old, uint32_t new)
 {
 	return bt_plan_is_kept(&plan->nodes[new]) &&
@@ -95,7 +99,9 @@ static bool has_moved(const struct bt_plan *plan, const struct bt_mason_link *x,
 	       !leads_to(plan, x->lower->index, y->lower->index);
 }
 
-/* Past filters that come or go: *link is the edge below them. */
+/* Past filters that come or go: *link is the edge below them. Through nodes of
+ * pause class none with one edge below: what is in flight in them ends by its
+ * frames, so they count for nothing here. It ends at a node that stays. */
 static const struct bt_mason_link *pass_filters(
 	const struct bt_plan *plan, const struct bt_mason_link *link, bool old)
 {
@@ -128,6 +134,9 @@ static bool stands_on(const struct bt_plan *plan,
 	return false;
 }
 
+/* x is what was below, y what will be, both without filters. Only writes are
+ * held where the one is the other with a module of pause class writes put in or
+ * taken out right above. */
 static enum bt_pause pause_of(const struct bt_plan *plan,
 			      const struct bt_mason_link *from,
 			      const struct bt_mason_link *to)
@@ -151,7 +160,9 @@ static enum bt_pause pause_of(const struct bt_plan *plan,
 /* ---- nodes ----------------------------------------------------------------- */
 
 /* A module that keeps a state about what is below it is made anew where that
- * becomes something else; a driver where any edge of it moves. */
+ * becomes something else; a driver where any edge of it moves. A module of
+ * pause class none may get other edges: it keeps nothing about what is below.
+ */
 static const char *why_not_edges(const struct bt_plan *plan,
 				 const struct bt_mason_node *old,
 				 const struct bt_mason_node *new)
@@ -172,6 +183,7 @@ static const char *why_not_edges(const struct bt_plan *plan,
 	return NULL;
 }
 
+/* In the order in which a user would look for it: one reason is told. */
 static const char *why_replace(const struct bt_plan *plan,
 			       const struct bt_mason_node *old,
 			       const struct bt_mason_node *new)
@@ -190,6 +202,8 @@ static const char *why_replace(const struct bt_plan *plan,
 	return why_not_edges(plan, old, new);
 }
 
+/* All nodes below have been classified, as the caller goes from the bottom up.
+ */
 static void classify(struct bt_plan *plan, const struct bt_mason_node *g)
 {
 	struct bt_plan_node *n = &plan->nodes[g->index];
@@ -220,10 +234,14 @@ static void classify(struct bt_plan *plan, const struct bt_mason_node *g)
 		n->on_kept |= plan->nodes[link->lower->index].on_kept;
 		late |= plan->nodes[link->lower->index].late;
 	}
+	/* a module that has a state about what runs must be opened when nothing
+	 * is written beside it; and so must what stands on it */
 	n->late = late || (n->on_kept && !blktap_class_is_driver(g->cls) &&
 			   g->cls->pause != BT_PAUSE_NONE);
 }
 
+/* Its node has no place in the new graph, even where another front took its
+ * name. */
 static int add_leaver(struct bt_plan *plan, struct bt_front *front,
 		      struct blktap_error **err)
 {
@@ -251,7 +269,8 @@ static int add_leaver(struct bt_plan *plan, struct bt_front *front,
 }
 
 /* Disks that are open: each is in the new file, or may go. live: what they reach
- * there. */
+ * there. A front goes on where its node was matched to one of its class and
+ * name; what a client asked for by name must not become something else. */
 static int place_fronts(struct bt_plan *plan, bool *live,
 			struct blktap_error **err)
 {
@@ -280,6 +299,7 @@ static int place_fronts(struct bt_plan *plan, bool *live,
 		if (rc < 0)
 			return rc;
 	}
+	/* in order: each node comes before what is below it */
 	for (i = 0; i < graph->count; i++)
 		for (link = graph->order[i]->links;
 		     live[graph->order[i]->index] && link; link = link->next)
@@ -317,6 +337,7 @@ static int add_edge(struct bt_plan *plan, struct bt_port *port,
 	return 0;
 }
 
+/* Edges of fronts first: all others are below them. */
 static int find_edges(struct bt_plan *plan)
 {
 	const struct bt_mason_graph *old = plan->run->file->graph;
@@ -354,7 +375,8 @@ static int find_edges(struct bt_plan *plan)
 
 /* ---- refusals -------------------------------------------------------------- */
 
-/* Whether some way from a disk to each node passes one that encrypts. */
+/* Whether some way from a disk to each node passes one that encrypts. By the
+ * order, so a node is marked before it is looked at. */
 static void mark_crypt(const struct bt_mason_graph *graph, bool *crypt)
 {
 	const struct bt_mason_link *link;
@@ -370,7 +392,9 @@ static void mark_crypt(const struct bt_mason_graph *graph, bool *crypt)
 	}
 }
 
-/* Data that stays where it is cannot change from clear to encrypted. */
+/* Data that stays where it is cannot change from clear to encrypted. What keeps
+ * running has its data; the new graph would read it through a crypt that did
+ * not write it, or the other way round. */
 static int check_crypt(const struct bt_plan *plan, struct blktap_error **err)
 {
 	const struct bt_mason_graph *new = plan->file->graph;
@@ -399,6 +423,8 @@ static int check_crypt(const struct bt_plan *plan, struct blktap_error **err)
 	return rc;
 }
 
+/* Replaced nodes were counted among those that go: each has one that comes in
+ * its place. */
 static void count(struct bt_plan *plan)
 {
 	uint32_t i;
@@ -465,6 +491,8 @@ static int allocate(struct bt_run *run, struct bt_mason_file *file,
 	return 0;
 }
 
+/* The file belongs to the plan as soon as there is one, else it is destroyed
+ * here. */
 int bt_plan_create(struct bt_run *run, struct bt_mason_file *file,
 		   struct bt_plan **out, struct blktap_error **err)
 {

@@ -19,6 +19,8 @@ enum bt_change {
 /* A node of the new graph. */
 struct bt_plan_node {
 	enum bt_change change;
+	/* set by match.c; `change` says whether the running node is kept as it
+	 */
 	uint32_t old; /* the node of the old graph that it is; or NONE */
 	bool late; /* opened while the gates are held: it must see every write
 		    * from the state that it finds on */
@@ -39,6 +41,7 @@ struct bt_plan_edge {
 	uint32_t from, to; /* in the old graph, in the new one */
 	uint32_t entry;
 	enum bt_pause pause;
+	/* the edges' array does not move any more once gates are held */
 	struct bt_gate gate;
 	bool swapped; /* limits.c */
 	struct bt_node *old_lower;
@@ -52,6 +55,7 @@ struct bt_plan_leaver {
 
 struct bt_plan {
 	struct bt_run *run;
+	/* owned; behind the commit the old one, and so is `running` */
 	struct bt_mason_file *file; /* the new one */
 	struct bt_plan_node *nodes; /* by index in the new graph */
 	uint32_t node_count;
@@ -63,6 +67,7 @@ struct bt_plan {
 	struct bt_plan_leaver *leavers;
 	uint32_t leaver_count;
 	uint32_t kept, reconfigured, replaced, added, removed;
+	/* the strictest of all edges */
 	enum bt_pause pause;
 };
 

@@ -13,6 +13,7 @@
 
 #define SWEEP_NS (10 * 1000000ull)
 
+/* One more than asked for, so that room is never of no bytes. */
 int bt_run_reserve(struct bt_run *run, uint32_t count)
 {
 	size_t room = (size_t)run->dying_count + count + 1;
@@ -30,6 +31,8 @@ void bt_run_retire(struct bt_run *run, struct bt_node *node)
 	run->dying[run->dying_count++] = node;
 }
 
+/* refs: edges that point here, those of late flushes too. has: requests, and
+ * transfers whose time was up. */
 static bool is_idle(const struct bt_node *node)
 {
 	uint32_t i;
@@ -43,7 +46,9 @@ static bool is_idle(const struct bt_node *node)
 	return true;
 }
 
-/* One that goes may free the one below it. */
+/* One that goes may free the one below it. From the start again after each:
+ * closing one takes its edges, and another may be idle by that. The last one
+ * takes the free place, so the order means nothing. */
 static void drop_idle(struct bt_run *run)
 {
 	uint32_t i = 0;
@@ -61,6 +66,8 @@ static void drop_idle(struct bt_run *run)
 	}
 }
 
+/* Closing files may take a moment; it runs by a timer, so it is never inside of
+ * a request's completion. */
 void bt_run_sweep(struct bt_run *run)
 {
 	drop_idle(run);
@@ -91,6 +98,8 @@ static bool has_gone(void *opaque)
 	return await->run->dying_count < await->before;
 }
 
+/* Also looks right now: what waits may have become idle since the last sweep.
+ */
 bool bt_run_await(struct bt_run *run, int timeout_ms)
 {
 	struct await await = { run, run->dying_count };
@@ -127,7 +136,9 @@ static void leave_busy(struct bt_run *run)
 	}
 }
 
-/* No disk is left, so whatever they still have is their own business. */
+/* No disk is left, so whatever they still have is their own business. By refs,
+ * those first that nothing points to: a class closes while what is below it is
+ * open. */
 void bt_run_retire_all(struct bt_run *run)
 {
 	bt_timer_cancel(&run->sweep);

@@ -8,6 +8,8 @@
 #include "mason/core.h"
 #include "mason/run.h"
 
+/* What no front writes through is opened read-only, whatever the disk was
+ * opened with: so its lock is a shared one. */
 uint32_t bt_run_flags(const struct bt_mason_node *g, uint32_t flags)
 {
 	flags &= BLKTAP_OPEN_READ_ONLY | BLKTAP_OPEN_FORCE |
@@ -15,7 +17,8 @@ uint32_t bt_run_flags(const struct bt_mason_node *g, uint32_t flags)
 	return g->written ? flags : flags | BLKTAP_OPEN_READ_ONLY;
 }
 
-/* How many edges each of the class's ports has. */
+/* How many edges each of the class's ports has. A port that is no array has one
+ * edge, linked or not. */
 static uint32_t *count_edges(const struct bt_mason_node *g)
 {
 	const struct bt_port_desc *ports = g->cls->ports;
@@ -33,6 +36,7 @@ static uint32_t *count_edges(const struct bt_mason_node *g)
 	return edges;
 }
 
+/* An optional port may have no link in the graph: its edge leads nowhere. */
 static void link_lowers(const struct bt_mason_node *g, struct bt_node *node,
 			struct bt_node *const *lowers)
 {
@@ -47,6 +51,8 @@ static void link_lowers(const struct bt_mason_node *g, struct bt_node *node,
 	}
 }
 
+/* The fingerprint is looked at behind the opening, when the lock is had: nobody
+ * changes it from there on. */
 int bt_run_open(struct bt_run *run, const struct bt_mason_node *g,
 		struct bt_node *node, uint32_t flags, struct blktap_error **err)
 {
@@ -68,6 +74,8 @@ int bt_run_open(struct bt_run *run, const struct bt_mason_node *g,
 	return rc;
 }
 
+/* `stays` until an edit or a leaving front decides otherwise, so that no flush
+ * is taken for the last by mistake. */
 int bt_run_make(struct bt_run *run, const struct bt_mason_node *g,
 		struct bt_node *const *lowers, uint32_t flags, bool open,
 		struct bt_node **out, struct blktap_error **err)
@@ -107,6 +115,8 @@ void bt_run_drop(struct bt_node *node)
 		return;
 	/* the class closes while its ports still lead somewhere */
 	bt_node_close(node);
+	/* the graph's own nodes below are others' too; images that a driver
+	 * opened for itself are freed with it */
 	for (i = 0; i < node->port_count; i++)
 		if (node->ports[i].lower && node->ports[i].lower->in_graph)
 			bt_port_link(&node->ports[i], NULL);

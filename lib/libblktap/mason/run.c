@@ -12,6 +12,8 @@
 #include "mason/core.h"
 #include "util/suggest.h"
 
+/* The file is the run's from the moment that there is one; before that it is
+ * destroyed here. */
 int bt_run_create(struct bt_env *env, const struct bt_run_ops *ops,
 		  const char *path, struct bt_mason_file *file,
 		  struct bt_run **out, struct blktap_error **err)
@@ -40,6 +42,8 @@ int bt_run_create(struct bt_env *env, const struct bt_run_ops *ops,
 	return 0;
 }
 
+/* No front, so no node of the graph is open; those of former graphs are waited
+ * for. */
 void bt_run_destroy(struct bt_run *run)
 {
 	if (!run)
@@ -83,7 +87,8 @@ static int no_front(const struct bt_run *run, const char *name, uint32_t found,
 		       "%s: there is no disk '%s' in it", run->path, name);
 }
 
-/* The disk or export of that name; where none is given, the only disk. */
+/* The disk or export of that name; where none is given, the only disk. Without
+ * a name only disks count: an export is served by itself. */
 static int find_front(const struct bt_run *run, const char *name,
 		      const struct bt_mason_node **out,
 		      struct blktap_error **err)
@@ -107,6 +112,7 @@ static int find_front(const struct bt_run *run, const char *name,
 	return found == 1 ? 0 : no_front(run, name, found, err);
 }
 
+/* A front has one user: its name, its top edge and its admission are his. */
 static int check_free(const struct bt_run *run, const struct bt_mason_node *g,
 		      struct blktap_error **err)
 {
@@ -157,6 +163,8 @@ void bt_run_reach(const struct bt_run *run, const struct bt_front *less,
 	reach_down(graph, live);
 }
 
+/* By the name of the running node, which is the graph's: an edit renames both.
+ */
 struct bt_node *bt_run_find(const struct bt_run *run, const char *name)
 {
 	uint32_t i;
@@ -182,7 +190,9 @@ static int check_written(const struct bt_mason_node *g,
 }
 
 /* Opens what is in live and does not run yet, what is below first. made lists it, in
- * order, so that a failure can take it back. */
+ * order, so that a failure can take it back. For a node that runs already, only
+ * whether it serves what is asked: the first disk that came decided how it was
+ * opened. */
 static int open_live(struct bt_run *run, const bool *live, uint32_t flags,
 		     uint32_t *made, uint32_t *count, struct blktap_error **err)
 {
@@ -234,6 +244,8 @@ static int open_for(struct bt_run *run, uint32_t index, uint32_t flags,
 	return rc;
 }
 
+/* Everything that may fail comes before the front is in the list; on failure
+ * the run is as it was. */
 int bt_run_enter(struct bt_run *run, struct bt_front *front, const char *name,
 		 struct bt_node **root, struct blktap_error **err)
 {
@@ -279,7 +291,8 @@ void bt_run_link(struct bt_front *front)
 
 /* ---- leaving --------------------------------------------------------------- */
 
-/* Before the last flush goes down: which nodes are to treat it as any other. */
+/* Before the last flush goes down: which nodes are to treat it as any other.
+ * `stays` is set anew for all nodes: others may have come or gone since. */
 void bt_run_leaving(struct bt_front *front)
 {
 	struct bt_run *run = front->run;
@@ -361,6 +374,7 @@ void bt_run_leave(struct bt_front *front)
 
 		if (!node)
 			continue;
+		/* bt_run_give_up may have changed what its errors lead to */
 		if (is_wanted(node)) {
 			node->gives_up = false;
 			continue;

@@ -61,11 +61,13 @@ struct bt_front {
 	struct bt_list link; /* in run->fronts */
 	struct bt_run *run; /* NULL: none */
 	char *name;
+	/* an edit changes it with the graph */
 	uint32_t index; /* of its node in the graph */
 	uint32_t flags; /* BLKTAP_OPEN_* */
 	bool read_only;
 	bool may_go; /* an edit may leave it out, while it is in use */
 	bool wants_narrow; /* see bt_run_ops */
+	/* the owner's port; its gate is taken by edits */
 	struct bt_port *top;
 	void *owner;
 };
@@ -75,14 +77,17 @@ struct bt_run {
 	struct bt_env *env;
 	const struct bt_run_ops *ops;
 	char *path; /* of its file, resolved: what it is known by */
+	/* owned, and exchanged by an edit; nodes is by its graph's indices */
 	struct bt_mason_file *file;
 	struct bt_node **nodes; /* by index in the graph; NULL: not in use */
 	struct bt_list fronts;
+	/* of the graph that runs; 1 where no state is on disk */
 	uint64_t generation;
 	bool busy; /* an edit is under way */
 	bool unsettled; /* which generation a power cut would find, see state.c */
 	/* of former graphs: closed when the last request that names them is
-	 * gone, see retire.c */
+	 * gone, see retire.c; room for all that the next edit may retire is
+	 * reserved before it, since retiring must not fail */
 	struct bt_node **dying;
 	uint32_t dying_count;
 	struct bt_timer sweep;

@@ -33,6 +33,8 @@
 #define STATE_MAX ((size_t)80 << 20)
 #define ITEMS_MAX 4096u
 
+/* FNV-1a, 64 bit: against a torn or strange file, not against somebody who
+ * writes one on purpose; who can do that can change the graph's file itself. */
 static uint64_t checksum(const char *data, size_t length)
 {
 	uint64_t h = 14695981039346656037ull;
@@ -53,6 +55,7 @@ static int fail(const char *path, int rc, struct blktap_error **err)
 
 /* ---- files ----------------------------------------------------------------- */
 
+/* O_NONBLOCK: a pipe of that name must not hold up the process. */
 static int slurp(const char *path, size_t max, struct bt_strbuf *out)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;
@@ -89,6 +92,8 @@ static int spill(int fd, const char *data, size_t length)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
+/* 0 for a file that cannot be read; then the state counts as stale, which is
+ * only told. */
 static uint64_t source_of(const char *path)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
@@ -102,6 +107,7 @@ static uint64_t source_of(const char *path)
 
 /* ---- writing --------------------------------------------------------------- */
 
+/* Lengths before the bytes, so that texts need no escapes.  */
 static void put_file(struct bt_strbuf *out, const char *what,
 		     const struct bt_mason_file *file)
 {
@@ -124,6 +130,8 @@ static void put_file(struct bt_strbuf *out, const char *what,
 	}
 }
 
+/* O_NOFOLLOW and 0600: it holds texts that may name what others should not see,
+ * in a directory that others may write to. */
 static int write_state(const struct bt_run *run, const char *suffix,
 		       uint64_t generation, const struct bt_mason_file *file,
 		       const struct bt_mason_file *before)
@@ -191,6 +199,8 @@ static void drop(const struct bt_run *run, enum suffix suffix)
 	free(name);
 }
 
+/* Where it is not known, it counts as there: then N is not written a second
+ * time. */
 static bool has_state(const struct bt_run *run)
 {
 	char *name = name_of(run, STATE);
@@ -200,7 +210,9 @@ static bool has_state(const struct bt_run *run)
 	return found;
 }
 
-/* Durably. Where N has no other name it is written anew, without the one before. */
+/* Durably. Where N has no other name it is written anew, without the one
+ * before. By the other name of N, or written anew; and synced, or a power cut
+ * may find N+1 still. */
 static int put_back(struct bt_run *run)
 {
 	int rc = give_name(run, STATE_OLD, STATE, rename);
@@ -217,7 +229,8 @@ static int put_back(struct bt_run *run)
 	return rc;
 }
 
-/* Not every file system has links. */
+/* Not every file system has links. A name that a former try has left would make
+ * link fail; it is N's own or older. */
 static int keep_old(const struct bt_run *run)
 {
 	int rc;
@@ -227,6 +240,9 @@ static int keep_old(const struct bt_run *run)
 	return rc == -EEXIST ? rc : 0;
 }
 
+/* What an earlier change has left open is settled first: before that, nobody
+ * knows what N's name holds on disk. The file has the
+ * generation before it as well, which an undo goes back to. */
 int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
 		   struct blktap_error **err)
 {
@@ -248,6 +264,8 @@ int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
 	return rc < 0 ? fail(run->path, rc, err) : 0;
 }
 
+/* The rename is atomic for whoever looks now, and durable with the directory's
+ * sync. Only behind both may the caller go on as if N+1 were there. */
 int bt_state_commit(struct bt_run *run, struct blktap_error **err)
 {
 	char text[BT_STRERROR_MAX];
@@ -270,6 +288,7 @@ int bt_state_commit(struct bt_run *run, struct blktap_error **err)
 		       run->path, bt_strerror(rc, text));
 }
 
+/* The other name of N is kept while it may be needed to put N back. */
 void bt_state_drop(struct bt_run *run)
 {
 	drop(run, STATE_NEW);
@@ -284,6 +303,8 @@ struct reader {
 	bool bad;
 };
 
+/* A number that fits, up to the byte `after`. Once
+ * bad, the reader stays so, and all that follows is. */
 static uint64_t get_number(struct reader *r, int base, char after)
 {
 	char *end;
@@ -300,6 +321,8 @@ static uint64_t get_number(struct reader *r, int base, char after)
 	return n;
 }
 
+/* A length is compared with what is left before anything is allocated. A NUL in
+ * the text makes it bad: it would end there for everybody else. */
 static char *get_bytes(struct reader *r, size_t *length)
 {
 	uint64_t n = get_number(r, 10, '\n');
@@ -326,6 +349,8 @@ static void get_word(struct reader *r, const char *word)
 		r->at += n;
 }
 
+/* What was read so far stays in state, also where it is bad: bt_state_fini
+ * frees it. */
 static void get_file(struct reader *r, struct bt_mason_text **texts,
 		     uint32_t *count, char ***defines)
 {
@@ -352,6 +377,8 @@ static void get_file(struct reader *r, struct bt_mason_text **texts,
 	}
 }
 
+/* The sum is over all before "end", read from the one buffer; there must be
+ * nothing behind it. */
 static bool parse(const struct bt_strbuf *sb, struct bt_state *state)
 {
 	struct reader r = { sb->data, sb->data + sb->len, !sb->len };
@@ -370,6 +397,8 @@ static bool parse(const struct bt_strbuf *sb, struct bt_state *state)
 	       state->count && state->generation;
 }
 
+/* A state that is damaged is an error and not "none": starting from the file
+ * might start another graph than the one that ran. */
 int bt_state_read(const char *path, struct bt_state *state,
 		  struct blktap_error **err)
 {
@@ -423,6 +452,8 @@ void bt_state_fini(struct bt_state *state)
 	memset(state, 0, sizeof(*state));
 }
 
+/* Neither what it was when the generation began nor what runs: a file that was
+ * applied is the text that runs. */
 bool bt_state_is_stale(const char *path, const struct bt_state *state)
 {
 	uint64_t now = source_of(path);
