@@ -34,6 +34,8 @@ static bool add_block(struct blktap_mason *m, size_t bytes)
 	return true;
 }
 
+/* Sizes are bounded before they are rounded up, so nothing runs over. Memory is
+ * zeroed once by calloc and never given back, so it is zero here. */
 void *bt_mason_alloc(struct blktap_mason *m, size_t bytes)
 {
 	void *out;
@@ -61,6 +63,8 @@ char *bt_mason_strndup(struct blktap_mason *m, const char *text, size_t len)
 	return out;
 }
 
+/* A message that is too long for the arena ends the check as any other
+ * allocation does. */
 char *bt_mason_printf(struct blktap_mason *m, const char *fmt, ...)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
@@ -78,6 +82,8 @@ char *bt_mason_printf(struct blktap_mason *m, const char *fmt, ...)
 	return out;
 }
 
+/* The old array stays in the arena, unused: at twice the size each time, that
+ * is no more than the new one takes. */
 void *bt_mason_grow(struct blktap_mason *m, void *old, uint32_t count,
 		    uint32_t *cap, size_t each)
 {

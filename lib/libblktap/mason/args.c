@@ -8,6 +8,9 @@
 #include "mason/private.h"
 #include "util/suggest.h"
 
+/* A def's own variables before those of the file. A variable of the command
+ * line counts as used only when a let of the file has it (set_var), not by its
+ * use. */
 struct bt_value *bt_mason_eval(struct blktap_mason *m, struct bt_scope *scope,
 			       struct bt_value *value)
 {
@@ -110,6 +113,8 @@ static const char *kind_hint(struct blktap_mason *m,
 	return NULL;
 }
 
+/* A word of the command line (-D) may be any kind: its text decides, in
+ * bt_args_set_at. */
 static bool check_kind(struct blktap_mason *m, struct bt_scope *scope,
 		       const struct blktap_class *cls,
 		       const struct blktap_param *p,
@@ -130,7 +135,9 @@ static bool check_kind(struct blktap_mason *m, struct bt_scope *scope,
 	return false;
 }
 
-/* A list as bt_args takes it: one item a line. */
+/* A list as bt_args takes it: one item a line. A line a value: what bt_args
+ * keeps is one text, so a newline inside could not be told from the end of a
+ * value. */
 static const char *list_text(struct blktap_mason *m,
 			     const struct bt_value *list)
 {
@@ -158,7 +165,8 @@ out:
 
 /* ---- secrets --------------------------------------------------------------- */
 
-/* A secret is named, never written. */
+/* A secret is named, never written. Only what module/secret.c can read.
+ * Anything else may be the secret itself. */
 static bool is_secret_ref(const char *text)
 {
 	size_t digits;
@@ -228,7 +236,9 @@ static void unknown_arg(struct blktap_mason *m, struct bt_scope *scope,
 	bt_scope_notes(m, diag, scope);
 }
 
-/* The parameter an argument is for; -1, and said, where there is none. */
+/* The parameter an argument is for; -1, and said, where there is none. By place
+ * as long as no name came: behind one, it would not be clear whose place is
+ * meant. */
 static int find_param(struct blktap_mason *m, struct bt_scope *scope,
 		      const struct blktap_class *cls, const struct bt_arg *arg,
 		      struct given *given)
@@ -259,6 +269,8 @@ static int find_param(struct blktap_mason *m, struct bt_scope *scope,
 	return -1;
 }
 
+/* Unit, range and choice are the class's business, as for an argument of a
+ * tap-ctl spec: the same code, the same words. */
 static void set_arg(struct blktap_mason *m, struct bt_scope *scope,
 		    const struct blktap_class *cls, struct bt_args *args,
 		    const struct bt_arg *arg, uint32_t i)
@@ -291,6 +303,8 @@ static void set_arg(struct blktap_mason *m, struct bt_scope *scope,
 	blktap_error_destroy(err);
 }
 
+/* Called twice, for the class's own and for those with an @, each by their own
+ * table. */
 static void take_args(struct blktap_mason *m, struct bt_scope *scope,
 		      const struct blktap_class *cls, struct bt_args *args,
 		      const struct bt_inst *inst, bool core,
@@ -322,6 +336,7 @@ static void take_args(struct blktap_mason *m, struct bt_scope *scope,
 	}
 }
 
+/* Not where an argument was wrong: it may be the one that is missing. */
 static void check_missing(struct blktap_mason *m, struct bt_scope *scope,
 			  const struct bt_inst *inst,
 			  const struct blktap_class *cls,

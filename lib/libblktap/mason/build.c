@@ -29,6 +29,8 @@ void bt_scope_notes(struct blktap_mason *m, struct bt_diag *diag,
 
 /* ---- instances ------------------------------------------------------------- */
 
+/* A def's name and a class's are looked for in one place, so both are offered.
+ */
 static void unknown_class(struct blktap_mason *m, struct bt_scope *scope,
 			  const struct bt_inst *inst)
 {
@@ -48,6 +50,8 @@ static void unknown_class(struct blktap_mason *m, struct bt_scope *scope,
 	bt_scope_notes(m, diag, scope);
 }
 
+/* A def that was renamed renames what is in it: "b was a" makes b.x what was
+ * a.x. */
 static const char *former_name(struct blktap_mason *m, struct bt_scope *scope,
 			       const struct bt_inst *inst, const char *name)
 {
@@ -61,6 +65,7 @@ static const char *former_name(struct blktap_mason *m, struct bt_scope *scope,
 	return NULL;
 }
 
+/* Two nodes cannot go on as the same one. */
 static void claim_former_name(struct blktap_mason *m,
 			      const struct bt_mason_node *node,
 			      struct bt_pos pos)
@@ -78,6 +83,8 @@ static void claim_former_name(struct blktap_mason *m,
 	bt_mason_note(m, diag, other->pos, "the other one");
 }
 
+/* Past the bound nothing is made any more, and the walk ends; it is told once,
+ * at the end. */
 static bool add_node(struct blktap_mason *m, struct bt_mason_node *node)
 {
 	struct bt_mason_graph *g = &m->graph;
@@ -120,12 +127,16 @@ static void make_node(struct blktap_mason *m, struct bt_scope *scope,
 		return;
 	if (node->was)
 		claim_former_name(m, node, inst->was ? inst->was_pos : pos);
+	/* in the graph first: blktap_mason_destroy frees its arguments by that
+	 */
 	bt_mason_args(m, scope, inst, node);
 	item->node = node;
 }
 
 /* ---- defs ------------------------------------------------------------------ */
 
+/* By the full name, so a def's argument is "a.size" and hides none of the
+ * file's. One that was set by -D stays. */
 static bool set_var(struct blktap_mason *m, struct bt_scope *scope,
 		    const char *name, struct bt_pos pos, struct bt_value *value)
 {
@@ -182,6 +193,8 @@ static void bad_def_arg(struct blktap_mason *m, struct bt_scope *outer,
 	bt_scope_notes(m, diag, outer);
 }
 
+/* Values are looked up in the scope outside: $x there and $x in the def are
+ * two. */
 static bool bind_args(struct blktap_mason *m, struct bt_scope *outer,
 		      struct bt_scope *inner, const struct bt_stmt *def,
 		      const struct bt_inst *inst)
@@ -217,6 +230,8 @@ static bool bind_args(struct blktap_mason *m, struct bt_scope *outer,
 	return ok && !m->failed;
 }
 
+/* A def in itself has no end; the depth bounds long rows of
+ * them. */
 static bool may_unfold(struct blktap_mason *m, const struct bt_scope *scope,
 		       const struct bt_inst *inst)
 {
@@ -240,6 +255,9 @@ static bool may_unfold(struct blktap_mason *m, const struct bt_scope *scope,
 	return false;
 }
 
+/* The body is walked anew for each use, with names of its own. `wrong` is set
+ * until it is known that all went well, so that what depends on it is not told
+ * of again. */
 static void unfold(struct blktap_mason *m, struct bt_scope *scope,
 		   struct bt_inst *inst, const char *name,
 		   const struct bt_stmt *def, struct bt_item *item)
@@ -266,10 +284,14 @@ static void unfold(struct blktap_mason *m, struct bt_scope *scope,
 	walk(m, inner, def->body);
 	bt_mason_resolve(m, inner);
 	item->entry = inner->in;
+	/* without an "in" there is nothing to link to, which is said where
+	 * somebody does */
 	item->wrong = inner->has_in || m->errors != before;
 }
 
-/* An instance under a name, or without one. */
+/* An instance under a name, or without one. The name is known before what it
+ * stands for is made, and stays known when that fails: so its uses are no
+ * further mistakes. */
 static struct bt_item *instance(struct blktap_mason *m, struct bt_scope *scope,
 				struct bt_inst *inst, const char *name,
 				struct bt_pos pos)
@@ -322,6 +344,8 @@ static void add_wire(struct blktap_mason *m, struct bt_scope *scope,
 	scope->wires_end = &wire->next;
 }
 
+/* An instance is made where it stands in a chain; a name is looked up when the
+ * scope ends. */
 static void make_end(struct blktap_mason *m, struct bt_scope *scope,
 		     const struct bt_hop *hop, struct bt_end *end)
 {
@@ -379,6 +403,7 @@ static void walk_chain(struct blktap_mason *m, struct bt_scope *scope,
 		struct bt_end end;
 
 		if (!check_in(m, hop, is_first && !above)) {
+			/* its port is open because of this mistake */
 			if (last.item && last.item->node)
 				last.item->node->wrong_link = true;
 			return;
@@ -393,6 +418,7 @@ static void walk_chain(struct blktap_mason *m, struct bt_scope *scope,
 		last.port = hop->lower;
 		is_in = hop->is_in;
 	}
+	/* each branch goes to the next slot of the array */
 	for (branch = chain->branches; branch; branch = branch->next)
 		walk_chain(m, scope, branch, &last, is_in, i++, chain->fat);
 	hop = chain->hops;
@@ -404,6 +430,8 @@ static void walk_chain(struct blktap_mason *m, struct bt_scope *scope,
 
 /* ---- statements ------------------------------------------------------------ */
 
+/* Values are looked up once; what they are compared with is known only when the
+ * graph runs. */
 static void add_assert(struct blktap_mason *m, struct bt_scope *scope,
 		       const struct bt_stmt *stmt)
 {
@@ -465,7 +493,8 @@ static void walk(struct blktap_mason *m, struct bt_scope *scope,
 		walk_stmt(m, scope, stmts);
 }
 
-/* Defs may be used before they are declared, too. */
+/* Defs may be used before they are declared, too. Includes first come, first
+ * served: their defs belong to the file as its own do. */
 static void collect_defs(struct blktap_mason *m, const struct bt_stmt *stmts)
 {
 	struct bt_name *name;
@@ -495,7 +524,9 @@ static void collect_defs(struct blktap_mason *m, const struct bt_stmt *stmts)
 	}
 }
 
-/* What is never used is not unfolded, and so not checked: say so. */
+/* What is never used is not unfolded, and so not checked: say so. A let that
+ * nobody asked for is a mistake where -D set it: the name was mistyped, and the
+ * file's own value counted. */
 static void report_unused(struct blktap_mason *m)
 {
 	uint32_t i;

@@ -16,6 +16,7 @@ static const struct bt_mason_link *first_link(const struct bt_mason_node *node,
 	return link;
 }
 
+/* Slots have no gaps, as a class counts its edges from 0. */
 static void check_array(struct blktap_mason *m,
 			const struct bt_mason_node *node, uint32_t port)
 {
@@ -34,6 +35,7 @@ static void check_array(struct blktap_mason *m,
 		}
 }
 
+/* A wrong link excuses the whole node: it may have been for this port. */
 static void check_ports(struct blktap_mason *m,
 			const struct bt_mason_node *node)
 {
@@ -55,7 +57,8 @@ static void check_ports(struct blktap_mason *m,
 /* ---- loops ----------------------------------------------------------------- */
 
 /* Kahn's order from the top. What does not come out stands in a loop, or
- * below one. */
+ * below one. left[] counts edges above that are not yet passed. Each node and
+ * each link is looked at once. */
 static uint32_t sort_down(struct blktap_mason *m, uint32_t *left)
 {
 	struct bt_mason_graph *g = &m->graph;
@@ -80,7 +83,8 @@ struct step {
 	const struct bt_mason_link *link, *taken;
 };
 
-/* The loop is the end of the walk, from the place where node stands. */
+/* The loop is the end of the walk, from the place where node stands. The walk
+ * has the loop as its end; not more than eight steps are shown. */
 static void report_loop(struct blktap_mason *m, const struct step *walk,
 			uint32_t depth, const struct bt_mason_node *node)
 {
@@ -99,7 +103,9 @@ static void report_loop(struct blktap_mason *m, const struct step *walk,
 
 enum mark { MARK_NEW, MARK_ON_WALK, MARK_DONE };
 
-/* Depth first, with a stack of its own; a link back to the walk is a loop. */
+/* Depth first, with a stack of its own; a link back to the walk is a loop. A
+ * stack of nodes, not of calls, as a chain may be as long as there are nodes.
+ * It has room for all of them: none is on it twice. */
 static void find_loops(struct blktap_mason *m, struct bt_mason_node *start,
 		       uint32_t *marks, struct step *walk)
 {
@@ -129,6 +135,7 @@ static void find_loops(struct blktap_mason *m, struct bt_mason_node *start,
 	}
 }
 
+/* The sort is enough where there is none; the walk is for the message alone. */
 static bool check_loops(struct blktap_mason *m)
 {
 	struct bt_mason_graph *g = &m->graph;
@@ -169,6 +176,7 @@ static void check_reach(struct blktap_mason *m)
 		     link = link->next)
 			link->lower->reached = true;
 	}
+	/* what is not reached may be so because of a mistake */
 	if (m->errors)
 		return;
 	if (!any)
@@ -228,7 +236,8 @@ bool bt_mason_check_shape(struct blktap_mason *m)
 /* ---- asserts --------------------------------------------------------------- */
 
 /* run.NODE.. speaks of the running graph, where any name may be; NODE.. of a
- * node of this one. */
+ * node of this one. A node of this file by its first name alone: a def's inside
+ * is not looked at here, but when the assert is. */
 static void check_cmp(struct blktap_mason *m, const struct bt_cmp *cmp)
 {
 	const char *dot = strchr(cmp->path, '.');

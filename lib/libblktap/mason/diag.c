@@ -16,6 +16,7 @@
 
 #define MAX_SHOWN_LINE 160u
 
+/* Counted when asked: a check without mistakes never counts a line. */
 const char *bt_mason_locate(const struct blktap_mason *m, struct bt_pos pos,
 			    uint32_t *line, uint32_t *column)
 {
@@ -47,6 +48,8 @@ static bool is_said(const struct blktap_mason *m, struct bt_pos pos,
 	return false;
 }
 
+/* What is too much is counted, so that a check with errors has errors whatever
+ * it shows. */
 static struct bt_diag *say(struct blktap_mason *m, struct bt_pos pos,
 			   bool warning, const char *hint, const char *text)
 {
@@ -132,6 +135,8 @@ void bt_mason_note(struct blktap_mason *m, struct bt_diag *diag,
 	diag->notes_end = &note->next;
 }
 
+/* With the text as the last word, so that the order does not depend on qsort.
+ */
 static int by_place(const void *a, const void *b)
 {
 	const struct bt_diag *x = *(struct bt_diag *const *)a;
@@ -153,6 +158,7 @@ static void add_include_notes(struct blktap_mason *m, struct bt_diag *diag)
 		bt_mason_note(m, diag, src->from, "included here");
 }
 
+/* Notes on includes come last, when all others are there. */
 void bt_mason_sort(struct blktap_mason *m)
 {
 	uint32_t i;
@@ -169,7 +175,9 @@ static bool is_continuation(char c)
 	return ((unsigned char)c & 0xc0) == 0x80;
 }
 
-/* The line, with what a terminal could take amiss replaced, and a caret. */
+/* The line, with what a terminal could take amiss replaced, and a caret.
+ * Columns are bytes; the caret stands right for UTF-8 as well, as bytes that go
+ * on a character take no column of a terminal. */
 static void render_line(const struct blktap_mason *m, struct bt_pos pos,
 			struct bt_strbuf *out)
 {

@@ -20,6 +20,7 @@ static void escaped(struct bt_strbuf *out, const char *text)
 	}
 }
 
+/* Secrets are references, so they can be shown. */
 static void draw_args(const struct bt_mason_node *node, struct bt_strbuf *out)
 {
 	const struct blktap_param *p;
@@ -55,6 +56,7 @@ static void draw_values(const struct bt_node *node, struct bt_strbuf *out)
 	}
 }
 
+/* A fingerprint only of what is read-only, as @expect takes no other. */
 static void draw_figures(const struct bt_node *node, struct bt_strbuf *out)
 {
 	const struct bt_node_stats *s = &node->stats;

@@ -7,6 +7,8 @@
 #include "mason/run.h"
 #include "util/strbuf.h"
 
+/* Names of defs and of nodes without one are not names of the language; the
+ * index keeps them apart. */
 static void put_name(struct bt_strbuf *out, const struct bt_mason_node *g)
 {
 	const char *at;
@@ -35,6 +37,7 @@ static void put_list(struct bt_strbuf *out, const char *text)
 	bt_strbuf_putc(out, ']');
 }
 
+/* All values but numbers in quotes, as texts may hold anything. */
 static void put_args(struct bt_strbuf *out, const struct blktap_class *cls,
 		     const struct bt_args *args, const char *prefix, bool *any)
 {

@@ -36,7 +36,9 @@ bool bt_mason_holds(const struct bt_mason_node *node, const char *condition)
 /* ---- writers --------------------------------------------------------------- */
 
 /* Whether both may write to what is below them. Of parts it is looked at later
- * where they lie, since not the first two alone may be over each other. */
+ * where they lie, since not the first two alone may be over each other. Two
+ * parts of one node, or two fronts that say so. Anything else that writes to
+ * one place by two ways would see its own data change. */
 static bool may_share(const struct bt_mason_node *a,
 		      const struct bt_mason_node *b)
 {
@@ -63,6 +65,7 @@ static void two_writers(struct blktap_mason *m,
 		      first->name);
 }
 
+/* The first writer is kept; each further one is compared with it. */
 static void add_writer(struct blktap_mason *m, struct state *states,
 		       const struct bt_mason_node *node,
 		       const struct bt_mason_link *link)
@@ -101,6 +104,7 @@ static int by_start(const void *a, const void *b)
 	return x->order < y->order ? -1 : 1;
 }
 
+/* Counts where parts is NULL. */
 static uint32_t list_parts(const struct bt_mason_graph *g, struct part *parts)
 {
 	const struct bt_mason_link *link;
@@ -157,7 +161,8 @@ static void check_parts(struct blktap_mason *m, struct state *states)
 }
 
 /* Whether writes go through an edge. What a node keeps in a store it writes although
- * nobody writes to the node. */
+ * nobody writes to the node. A node that is read-only, an edge that only reads
+ * and an upper port that only reads each end the way of writes. */
 static bool link_writes(struct blktap_mason *m,
 			const struct bt_mason_node *node,
 			const struct bt_mason_link *link)
@@ -177,6 +182,8 @@ static bool link_writes(struct blktap_mason *m,
 	return node->written || port->flags & BT_PORT_STORE;
 }
 
+/* All above has been seen, as nodes come in order: `written` and keeper of a
+ * node are final here. What must not change must not change below either. */
 static void pass_down(struct blktap_mason *m, struct state *states,
 		      const struct bt_mason_node *node,
 		      struct bt_mason_link *link)
@@ -238,7 +245,8 @@ static void check_writers(struct blktap_mason *m, struct state *states)
 
 /* ---- the same data under two nodes ----------------------------------------- */
 
-/* In a file's path, "//" and "/./" say nothing more than "/". */
+/* In a file's path, "//" and "/./" say nothing more than "/". Not resolved: the
+ * check opens nothing. Two names by links are found when the file is locked. */
 static char *plain_path(struct blktap_mason *m, const char *path)
 {
 	char *out = bt_mason_strndup(m, path, strlen(path)), *to = out;
@@ -296,6 +304,8 @@ struct storage_scan {
 	struct bt_mason_node *node;
 };
 
+/* By what a node stands on: the names table is used for it, with nodes' kind.
+ */
 static void add_storage(void *opaque, const char *what)
 {
 	struct storage_scan *scan = opaque;
@@ -322,6 +332,8 @@ static void add_storage(void *opaque, const char *what)
 		st->kept = scan->node;
 }
 
+/* Told at the second node. A reader beside a writer of the same file by another
+ * node sees blocks that the writer keeps in memory, or not. */
 static void judge_storage(void *opaque, const char *what)
 {
 	struct storage_scan *scan = opaque;
@@ -379,7 +391,8 @@ static void check_storage(struct blktap_mason *m, struct state *states)
 
 /* ---- clear text and ciphertext --------------------------------------------- */
 
-/* One node that is met on both ways holds what nobody can read. */
+/* One node that is met on both ways holds what nobody can read. brings[] is
+ * filled on the way down; a node below a mixed one is not told of again. */
 static void check_mixed(struct blktap_mason *m, struct state *states)
 {
 	struct bt_mason_graph *g = &m->graph;
@@ -425,7 +438,8 @@ static uint32_t text_of(const struct bt_mason_node *node,
 	return node->cls->flags & BT_CLASS_ENCRYPTS && below ? 2u : below;
 }
 
-/* The same data on one leaf clear and on another not: legal, seldom meant. */
+/* The same data on one leaf clear and on another not: legal, seldom meant. From
+ * the bottom up. A node whose own ways are mixed below is told of there. */
 static void check_leaks(struct blktap_mason *m, struct state *states)
 {
 	struct bt_mason_graph *g = &m->graph;
@@ -461,6 +475,7 @@ static void check_leaks(struct blktap_mason *m, struct state *states)
 
 /* ---- what outlives the process --------------------------------------------- */
 
+/* Data that is only read need not outlive anything. */
 static bool lower_volatile(const struct bt_mason_node *node)
 {
 	const struct bt_mason_link *link;

@@ -18,6 +18,7 @@ struct printer {
 	struct blktap_mason *m;
 	struct bt_lexer lx;
 	struct bt_token tok; /* the next one */
+	/* not of the arena: a file is one statement at worst */
 	struct bt_token *toks; /* of one statement */
 	uint32_t count, cap;
 	uint32_t indent;
@@ -77,6 +78,8 @@ static void take(struct printer *p)
 
 /* ---- one statement --------------------------------------------------------- */
 
+/* Between last and tok, in a statement. depth: of parentheses, where "=" stands
+ * close. */
 static bool is_spaced(const struct bt_token *last, const struct bt_token *tok,
 		      uint32_t depth)
 {
@@ -141,6 +144,8 @@ static bool is_flat(const struct printer *p)
 	return width <= WIDTH;
 }
 
+/* Breaks before arrows that are not inside of parentheses, and, behind a =>,
+ * after each comma. A comment that ends its line breaks anyway. */
 static void put_stmt(struct printer *p)
 {
 	bool flat = is_flat(p), fat = false, broken = true;
@@ -185,6 +190,7 @@ static void end_line(struct printer *p)
 	p->fresh = false;
 }
 
+/* The text parsed, so a statement ends with ';' or the '{' of a def. */
 static void print_stmt(struct printer *p)
 {
 	enum bt_tok end;

@@ -43,6 +43,8 @@ const struct blktap_class bt_mason_export_class = {
 	.legacy_type = -1,
 };
 
+/* The fronts, the caller's classes, and those of modules, in this order: so no
+ * module can take the name of a class that is there. */
 const struct blktap_class *bt_mason_next_class(
 	struct blktap_mason *m, const struct blktap_class *previous)
 {

@@ -8,7 +8,8 @@
 #include "core/error.h"
 #include "mason/private.h"
 
-/* name as seen from the file that includes it. */
+/* name as seen from the file that includes it. Beside the file that includes
+ * it, as with an include of C. */
 static char *resolve(struct blktap_mason *m, const char *name, uint32_t from)
 {
 	const char *base = m->sources[from].name;
@@ -20,7 +21,9 @@ static char *resolve(struct blktap_mason *m, const char *name, uint32_t from)
 			       name);
 }
 
-/* Whether the file is one of those that are being read; says so. */
+/* Whether the file is one of those that are being read; says so. Compared by
+ * the resolved name: a loop over links in the file system ends at the depth's
+ * bound. */
 static bool is_loop(struct blktap_mason *m, const char *path, struct bt_pos pos)
 {
 	const struct bt_source *src = &m->sources[pos.file];
@@ -36,6 +39,7 @@ static bool is_loop(struct blktap_mason *m, const char *path, struct bt_pos pos)
 	return true;
 }
 
+/* A file that two others include is read once, where it comes first. */
 static bool is_there(const struct blktap_mason *m, const char *path)
 {
 	uint32_t i;
@@ -46,6 +50,8 @@ static bool is_there(const struct blktap_mason *m, const char *path)
 	return false;
 }
 
+/* The text is the arena's; what the reader gave is freed. A length is checked
+ * before it is copied. */
 static struct bt_source *read_source(struct blktap_mason *m, const char *path,
 				     struct bt_pos pos)
 {

@@ -7,6 +7,8 @@
 
 #define MAX_NAME 64u
 
+/* -1 at the end, so no caller needs to know how long the text is; the source is
+ * never changed. */
 static int peek(const struct bt_lexer *lx, uint32_t ahead)
 {
 	const struct bt_source *src = &lx->m->sources[lx->file];
@@ -20,6 +22,8 @@ static struct bt_pos here(const struct bt_lexer *lx)
 	return (struct bt_pos){ lx->file, lx->at };
 }
 
+/* c < 0x80: isalpha may say yes to more in some locales, and the language is
+ * the same everywhere. */
 static bool is_name_start(int c)
 {
 	return c >= 0 && (isalpha(c) || c == '_') && c < 0x80;
@@ -57,6 +61,7 @@ static void take(struct bt_lexer *lx, struct bt_token *out, enum bt_tok kind,
 		out->kind = BT_TOK_END;
 }
 
+/* A name is bounded, since messages and full names ("a.b") are made of it. */
 static void lex_name(struct bt_lexer *lx, struct bt_token *out)
 {
 	while (is_name_part(lx))
@@ -97,6 +102,8 @@ static bool is_unit(const char *text, size_t len)
 	return false;
 }
 
+/* Digits and what is stuck to them: "5sec" is one token with a wrong unit, not
+ * two. */
 static void lex_number(struct bt_lexer *lx, struct bt_token *out)
 {
 	const char *text = lx->m->sources[lx->file].text;
@@ -137,6 +144,9 @@ static char escape(int c)
 				     : 0;
 }
 
+/* A string ends with its line, so that a quote that is missing costs one line
+ * and not the rest of the file. On a mistake the lexer goes on to the string's
+ * end. */
 static void lex_string(struct bt_lexer *lx, struct bt_token *out)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
@@ -216,7 +226,9 @@ static void pass_comment(struct bt_lexer *lx)
 	lx->m->syntax_errors = true;
 }
 
-/* Passes blanks, and comments where they are not asked for. */
+/* Passes blanks, and comments where they are not asked for. Whether a token is
+ * the first on its line tells the parser where a ';' is missing; empty lines
+ * are for fmt.c. */
 static void pass_blanks(struct bt_lexer *lx, struct bt_token *out)
 {
 	uint32_t newlines = 0;
@@ -253,6 +265,8 @@ static const struct {
 	{ ".", BT_TOK_DOT },
 };
 
+/* By strncmp against the source, which ends with a NUL: no mark reaches over
+ * it. */
 static void lex_mark(struct bt_lexer *lx, struct bt_token *out)
 {
 	const struct bt_source *src = &lx->m->sources[lx->file];
@@ -282,6 +296,7 @@ static void lex_mark(struct bt_lexer *lx, struct bt_token *out)
 	while (peek(lx, 0) >= 0x80);
 }
 
+/* With memory out every token is END, so that all loops over tokens end. */
 void bt_lex(struct bt_lexer *lx, struct bt_token *out)
 {
 	int c;

@@ -78,7 +78,8 @@ static struct bt_diag *no_port(struct blktap_mason *m,
 				      : bt_mason_printf(m, "%u", ref->number));
 }
 
-/* The first slot that nothing is linked to. */
+/* The first slot that nothing is linked to. Links are in order of port and
+ * slot, so the first gap is found in one pass. */
 static uint32_t free_slot(const struct bt_mason_node *node, uint32_t port)
 {
 	const struct bt_mason_link *link;
@@ -94,7 +95,8 @@ struct place {
 	uint32_t port, slot;
 };
 
-/* By number: the slot of an array, or the port in its order. */
+/* By number: the slot of an array, or the port in its order. A class has one
+ * array at the most. */
 static bool by_number(const struct bt_mason_node *node, uint32_t number,
 		      struct place *out)
 {
@@ -110,6 +112,8 @@ static bool by_number(const struct bt_mason_node *node, uint32_t number,
 	return number < port_count(node->cls->ports);
 }
 
+/* Without a name the first port, or for => the array; with a number a slot of
+ * the array, or a port by its order. */
 static struct bt_diag *find_lower(struct blktap_mason *m,
 				  const struct bt_mason_node *node,
 				  const struct bt_wire *wire, struct place *out)
@@ -196,6 +200,8 @@ static struct bt_mason_link **find_slot(struct bt_mason_node *node,
 	return at;
 }
 
+/* In its place in the list, which everybody relies on: by port, then by slot.
+ */
 static struct bt_diag *fill(struct blktap_mason *m, struct bt_mason_node *node,
 			    const struct place *place,
 			    struct bt_mason_node *lower, uint32_t upper,
@@ -226,6 +232,8 @@ static struct bt_diag *fill(struct blktap_mason *m, struct bt_mason_node *node,
 	return NULL;
 }
 
+/* Both ends are looked at before it is given up, so that both mistakes are
+ * told. */
 bool bt_mason_link(struct blktap_mason *m, const struct bt_scope *scope,
 		   const struct bt_wire *wire)
 {

@@ -15,7 +15,8 @@ static uint32_t hash(enum bt_name_kind kind, const char *text)
 	return h;
 }
 
-/* The slot that holds the name, or the free one where it would go. */
+/* The slot that holds the name, or the free one where it would go. There is
+ * always a free slot, as the table is at most half full. */
 static struct bt_name **probe(const struct bt_names *names,
 			      enum bt_name_kind kind, const char *text,
 			      uint32_t h)
@@ -37,6 +38,7 @@ struct bt_name *bt_names_find(const struct bt_names *names,
 	return names->cap ? *probe(names, kind, text, hash(kind, text)) : NULL;
 }
 
+/* The old table stays in the arena. */
 static bool rehash(struct blktap_mason *m, struct bt_names *names)
 {
 	struct bt_names bigger = { .cap = names->cap ? names->cap * 2 : 64 };

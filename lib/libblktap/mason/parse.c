@@ -25,6 +25,7 @@ static bool at_word(const struct bt_parser *p, const char *word)
 	return p->tok.kind == BT_TOK_NAME && !strcmp(p->tok.text, word);
 }
 
+/* last_end is where a message about something that is missing points to. */
 void bt_parse_next(struct bt_parser *p)
 {
 	p->last_end = (struct bt_pos){ p->lx.file, p->tok.pos.at + p->tok.len };
@@ -39,6 +40,7 @@ bool bt_parse_accept(struct bt_parser *p, enum bt_tok kind)
 	return true;
 }
 
+/* A token that is BAD has had its message. */
 bool bt_parse_expect(struct bt_parser *p, enum bt_tok kind, const char *what)
 {
 	if (bt_parse_accept(p, kind))
@@ -63,7 +65,9 @@ bool bt_parse_deeper(struct bt_parser *p)
 	return false;
 }
 
-/* Where a new line begins, the ';' is missing behind the old one. */
+/* Where a new line begins, the ';' is missing behind the old one. True where
+ * the ';' was forgotten: the statement is whole, and what follows is read as
+ * the next one. */
 static bool expect_end(struct bt_parser *p)
 {
 	if (p->tok.kind == BT_TOK_SEMICOLON ||
@@ -119,6 +123,8 @@ static bool parse_port(struct bt_parser *p, struct bt_port_ref **out)
 		char *end;
 
 		port->number = (uint32_t)strtoul(p->tok.text, &end, 10);
+		/* no port has such a number; the message comes when the class
+		 * is known */
 		if (*end || p->tok.len > 4)
 			port->number = UINT32_MAX;
 		bt_parse_next(p);
@@ -132,6 +138,7 @@ static bool parse_port(struct bt_parser *p, struct bt_port_ref **out)
 	return bt_parse_expect(p, BT_TOK_RBRACKET, "']'");
 }
 
+/* Words that mean something where a node's name may stand. */
 static bool check_name(struct bt_parser *p, const char *name, struct bt_pos pos)
 {
 	if (!is_keyword(name) && strcmp(name, "run") && strcmp(name, "in"))
@@ -160,6 +167,7 @@ static bool parse_node(struct bt_parser *p, struct bt_hop *hop,
 	}
 	if (!check_name(p, first->text, first->pos))
 		return false;
+	/* a name alone refers to a node, wherever that is declared */
 	hop->name = first->text;
 	if (!bt_parse_accept(p, BT_TOK_COLONS))
 		return true;
@@ -219,6 +227,8 @@ static struct bt_chain *parse_branch(struct bt_parser *p)
 	return chain;
 }
 
+/* Hops joined by ->, and branches behind a => at the end. A branch in
+ * parentheses is a chain again, whose depth is counted. */
 static struct bt_chain *parse_chain(struct bt_parser *p,
 				    const struct bt_token *first)
 {
@@ -344,6 +354,8 @@ static bool parse_def_params(struct bt_parser *p, struct bt_stmt *stmt)
 	return bt_parse_expect(p, BT_TOK_RPAREN, "',' or ')'");
 }
 
+/* A body that did not parse to its end leaves the def with the statements
+ * before; its names are known, so what uses it is not told of as unknown. */
 static bool parse_def(struct bt_parser *p, struct bt_stmt *stmt)
 {
 	struct bt_diag *diag;
@@ -377,6 +389,8 @@ static bool parse_def(struct bt_parser *p, struct bt_stmt *stmt)
 	return true;
 }
 
+/* The path is taken from the source as it stands, from the first name to the
+ * end of the last. */
 static struct bt_cmp *parse_cmp(struct bt_parser *p)
 {
 	struct bt_cmp *cmp = bt_mason_alloc(p->lx.m, sizeof(*cmp));
@@ -415,6 +429,8 @@ static bool parse_assert(struct bt_parser *p, struct bt_stmt *stmt)
 	return expect_end(p);
 }
 
+/* The file is parsed right here, with a parser of its own: its statements stand
+ * in this one's place. */
 static bool parse_include(struct bt_parser *p, struct bt_stmt *stmt)
 {
 	struct bt_token name = p->tok;
@@ -463,6 +479,7 @@ static struct bt_stmt *parse_stmts(struct bt_parser *p)
 		uint32_t before = p->tok.pos.at;
 
 		if (p->tok.kind == BT_TOK_RBRACE) {
+			/* the def's own end; a caller sees to it */
 			if (p->in_def)
 				break;
 			bt_parse_expect(p, BT_TOK_NAME, "a statement");
@@ -477,6 +494,7 @@ static struct bt_stmt *parse_stmts(struct bt_parser *p)
 			end = &stmt->next;
 		} else {
 			p->lx.m->syntax_errors = true;
+			/* what was left half way had gone deeper */
 			p->nesting = 0;
 			/* a keyword that was not moved past is the same one */
 			if (p->tok.pos.at == before)

@@ -58,7 +58,8 @@ static int open_text(const char *name, const char *text, size_t length,
 }
 
 /* "name=value" of the command line. It is a source of its own, so that messages
- * have a line to show. */
+ * have a line to show. Half of the files may be definitions, so that the other
+ * half is there for includes. */
 static void add_define(struct blktap_mason *m, const char *define)
 {
 	const char *equal = strchr(define, '=');
@@ -97,6 +98,9 @@ static void add_define(struct blktap_mason *m, const char *define)
 	name->fixed = true;
 }
 
+/* Each step needs what the one before made, and is left out where that is not
+ * there; mistakes of one step do not keep the next from its own unless it could
+ * only repeat them. */
 static void check(struct blktap_mason *m)
 {
 	const char *const *define = m->options.defines;
@@ -119,6 +123,7 @@ static void check(struct blktap_mason *m)
 		bt_mason_check_sizes(m);
 }
 
+/* An arena that is more than half full was the text's doing, most likely. */
 static int out_of_bounds(const struct blktap_mason *m,
 			 struct blktap_error **err)
 {
@@ -153,6 +158,7 @@ int blktap_mason_check(const char *name, const char *text, size_t length,
 	return 0;
 }
 
+/* Arguments are the only thing outside of the arena, besides the two texts. */
 void blktap_mason_destroy(struct blktap_mason *mason)
 {
 	uint32_t i;
@@ -189,6 +195,7 @@ const char *blktap_mason_get_report_json(const struct blktap_mason *mason)
 	return bt_strbuf_str(&mason->json);
 }
 
+/* As much as the caller's struct has room for. */
 int blktap_mason_get_diagnostic(const struct blktap_mason *mason,
 				uint32_t index,
 				struct blktap_mason_diagnostic *out)

@@ -20,7 +20,8 @@ const char *bt_mason_size_text(struct blktap_mason *m, uint64_t bytes)
 			       unit >= 0 ? units + unit : "");
 }
 
-/* A size among the arguments, whether the class calls it a number or a text. */
+/* A size among the arguments, whether the class calls it a number or a text.
+ * "block_size" of one class is a number, of another an enum. */
 static uint64_t size_arg(const struct bt_mason_node *node, const char *name)
 {
 	const char *text = bt_args_string(node->args, name);
@@ -29,6 +30,8 @@ static uint64_t size_arg(const struct bt_mason_node *node, const char *name)
 	return text && !bt_parse_size(text, &out) ? out : 0;
 }
 
+/* From the bottom up, so what is below is known, as far as it can be. Block
+ * sizes: the largest of those below. */
 static void set_size(struct blktap_mason *m, struct bt_mason_node *node)
 {
 	const struct bt_mason_link *link;
@@ -71,7 +74,8 @@ static void check_part(struct blktap_mason *m, const struct bt_mason_node *node)
 }
 
 /* Legs that stand for the same data are of one size, and should be of one block
- * size: the largest becomes that of the disk. */
+ * size: the largest becomes that of the disk. 0 is not known, and differs from
+ * nothing. */
 static void check_legs(struct blktap_mason *m, const struct bt_mason_node *node)
 {
 	const struct bt_mason_link *link, *sized = NULL, *blocked = NULL;
@@ -135,6 +139,8 @@ static const char *memory_text(struct blktap_mason *m, uint64_t bytes)
 			       tenths % 10, units[i]);
 }
 
+/* What is not known counts with what the class takes at least. The sum ends at
+ * the largest number instead of running over. */
 static void check_memory(struct blktap_mason *m)
 {
 	struct bt_mason_graph *g = &m->graph;

@@ -5,6 +5,7 @@
 
 #include "mason/private.h"
 
+/* The text is the token's, which is the arena's. */
 static struct bt_value *make(struct bt_parser *p, enum bt_value_kind kind)
 {
 	struct bt_value *value = bt_mason_alloc(p->lx.m, sizeof(*value));
@@ -53,6 +54,8 @@ static void expected(struct bt_parser *p, const char *what)
 			       bt_token_describe(p->lx.m, &p->tok));
 }
 
+/* Only kinds that carry a text are values; anything else is told of here, and
+ * its token stays for whoever recovers. */
 struct bt_value *bt_parse_value(struct bt_parser *p)
 {
 	static const enum bt_value_kind kinds[] = {
@@ -75,6 +78,8 @@ struct bt_value *bt_parse_value(struct bt_parser *p)
 	return value;
 }
 
+/* "name" alone is a value (an enum's word), "name =" an argument's name: one
+ * token ahead tells. */
 static struct bt_arg *parse_arg(struct bt_parser *p)
 {
 	struct bt_arg *arg = bt_mason_alloc(p->lx.m, sizeof(*arg));
@@ -151,6 +156,8 @@ static bool parse_was(struct bt_parser *p, struct bt_inst *inst)
 	return bt_parse_expect(p, BT_TOK_NAME, "the former name");
 }
 
+/* A wrong argument is left out and the others are kept, so that they are
+ * checked, too; what makes the list's end unknown ends the instance. */
 struct bt_inst *bt_parse_inst(struct bt_parser *p, const char *name,
 			      struct bt_pos pos)
 {

@@ -29,7 +29,9 @@ static void unknown_node(struct blktap_mason *m, const struct bt_scope *scope,
 	bt_scope_notes(m, diag, scope);
 }
 
-/* Looks the name up; false where it stands for nothing, which has been said. */
+/* Looks the name up; false where it stands for nothing, which has been said.
+ * Only names of this scope: a def does not see outside, and nobody sees into
+ * it. */
 static bool resolve_end(struct blktap_mason *m, const struct bt_scope *scope,
 			struct bt_end *end)
 {
@@ -49,7 +51,8 @@ static bool resolve_end(struct blktap_mason *m, const struct bt_scope *scope,
 	return true;
 }
 
-/* A def stands for what its "in" goes to. */
+/* A def stands for what its "in" goes to. `entry` was resolved when the def's
+ * scope ended, so it is a node's already, however many defs are in between. */
 static bool enter_def(struct blktap_mason *m, const struct bt_scope *scope,
 		      struct bt_end *end)
 {
@@ -75,6 +78,7 @@ static bool enter_def(struct blktap_mason *m, const struct bt_scope *scope,
 	return end->item->node;
 }
 
+/* One way in: what the def stands for as a lower end is that node and port. */
 static void resolve_in(struct blktap_mason *m, struct bt_scope *scope,
 		       struct bt_wire *wire)
 {
