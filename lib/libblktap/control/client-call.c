@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "util/strbuf.h"
 
+/* Parameters go as texts, each with its NUL. */
 static int put_request(struct bt_message *msg, int minor, const char *verb,
 		       const char *const *params, struct bt_strbuf *out,
 		       struct blktap_error **err)

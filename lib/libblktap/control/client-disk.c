@@ -84,6 +84,7 @@ void blktap_control_open_options_init_sized(
 	bt_options_fill(options, size, &all, sizeof(all));
 }
 
+/* A path that is too long is refused here: cut, it would name another file. */
 static int put_text(char out[BT_WIRE_PATH], const char *text,
 		    struct blktap_error **err)
 {
@@ -156,7 +157,8 @@ static int send_params(const struct blktap_control *control, pid_t pid,
 	return rc;
 }
 
-/* OPEN and RESUME, which carry the same. */
+/* OPEN and RESUME, which carry the same. The trailer may hold a key, so it is
+ * wiped. */
 static int open_or_resume(struct blktap_control *control, pid_t pid, int minor,
 			  const char *spec,
 			  const struct blktap_control_open_options *options,
@@ -266,7 +268,9 @@ int blktap_control_stop(struct blktap_control *control, pid_t pid, int minor,
 	return rc;
 }
 
-/* Leaves nothing of a start that failed; its own error is the one to tell. */
+/* Leaves nothing of a start that failed; its own error is the one to tell. A
+ * tapdisk that was attached ends by the detach of its last minor, one that was
+ * not by EXIT. */
 static void undo_start(struct blktap_control *control, pid_t pid, int minor,
 		       bool attached)
 {
@@ -281,6 +285,8 @@ static void undo_start(struct blktap_control *control, pid_t pid, int minor,
 	blktap_control_free(control, minor, NULL);
 }
 
+/* Each step undoes what came before where it fails, so that nothing is left of
+ * a start that did not succeed. */
 int blktap_control_start(struct blktap_control *control, const char *spec,
 			 const struct blktap_control_open_options *options,
 			 pid_t *pid, int *minor, struct blktap_error **err)

@@ -31,6 +31,8 @@ struct listing {
 	struct blktap_error **err;
 };
 
+/* A filter that is not given passes everything; type and path are of TYPE:PATH.
+ */
 static bool passes(const struct blktap_control_filter *filter,
 		   const struct blktap_control_row *row)
 {
@@ -49,6 +51,7 @@ static bool passes(const struct blktap_control_filter *filter,
 	return !filter->path || !strcmp(filter->path, colon + 1);
 }
 
+/* Seen even where the filter does not pass it: it is no orphan. */
 static void put_row(struct listing *l, pid_t pid, int minor, uint32_t state,
 		    const char *spec)
 {
@@ -96,6 +99,7 @@ static int read_rows(struct listing *l, struct bt_session *session,
 	return 0;
 }
 
+/* One that does not answer fails the list, but only behind all the others. */
 static int list_tapdisk(void *opaque, int pid)
 {
 	struct listing *l = opaque;

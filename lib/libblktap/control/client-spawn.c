@@ -24,6 +24,8 @@ struct child {
 	size_t length[2];
 };
 
+/* O_CLOEXEC, as the caller may start others meanwhile; dup2 in the child takes
+ * it off. */
 static int open_pipes(struct child *child)
 {
 	int i;
@@ -76,7 +78,9 @@ static int set_actions(posix_spawn_file_actions_t *actions,
 	return rc;
 }
 
-/* argv[0] is what others look for in the list of processes. */
+/* argv[0] is what others look for in the list of processes. Nothing of ours is
+ * inherited but the two pipes: no descriptor from 3 on, no signal mask, and the
+ * environment that the caller gave. */
 static int start(const struct blktap_control *control, struct child *child)
 {
 	char *argv[] = { (char *)"tapdisk", (char *)"--rundir",
@@ -119,7 +123,8 @@ static bool take_text(struct child *child, int i)
 	return n > 0 || (n < 0 && (errno == EINTR || errno == EAGAIN));
 }
 
-/* Reads both to their ends. */
+/* Reads both to their ends. The end of both pipes is the end of the start: the
+ * daemon closes them when it listens, or it has ended. */
 static int collect(struct child *child)
 {
 	uint64_t deadline =
@@ -145,7 +150,8 @@ static int collect(struct child *child)
 	return 0;
 }
 
-/* The pid at the end of "/run/blktap-control/ctl4711\n". */
+/* The pid at the end of "/run/blktap-control/ctl4711\n". Of the last "/ctl":
+ * the directory's name may have one, too. */
 static pid_t parse_pid(const char *text)
 {
 	const char *p = NULL;
@@ -192,6 +198,8 @@ static int fail_start(struct child *child, const char *tapdisk, int status,
 		       tapdisk, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
+/* Our ends of the writing sides are closed first, or the pipes would never end.
+ */
 static int finish(const struct blktap_control *control, struct child *child,
 		  pid_t *pid, struct blktap_error **err)
 {

@@ -104,6 +104,9 @@ static int open_again(struct blktap_control *control, pid_t pid, int minor,
 	return rc;
 }
 
+/* The new tapdisk is started before the old one lets go: where it cannot be,
+ * nothing has changed. From the hand-over on the device waits; if the rest
+ * fails, its requests wait on, and calling this again goes on from there. */
 int blktap_control_upgrade(struct blktap_control *control, int minor,
 			   pid_t *pid, struct blktap_error **err)
 {

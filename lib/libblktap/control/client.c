@@ -140,6 +140,7 @@ int bt_session_open(struct bt_session *session,
 			   : 0;
 	bt_rundir_control_path(&control->dir, pid, path);
 	rc = pid > 0 ? bt_socket_connect(path, &session->fd) : -ENOENT;
+	/* a name that a dead tapdisk left behind */
 	if (rc == -ECONNREFUSED)
 		rc = -ENOENT;
 	if (!rc)
@@ -188,7 +189,8 @@ static int wait_for(struct bt_session *session, short events)
 	return rc ? 0 : -ETIMEDOUT;
 }
 
-/* One of read and write. */
+/* One of read and write. The socket does not block; the deadline is looked at
+ * before each step. */
 static int transfer(struct bt_session *session, void *buf, size_t length,
 		    short events, struct blktap_error **err)
 {
@@ -231,6 +233,8 @@ int bt_session_send(struct bt_session *session, const struct bt_message *msg,
 	return rc;
 }
 
+/* A length is another program's word: it is bounded before memory is taken for
+ * it. */
 int bt_session_text(struct bt_session *session, uint64_t length, char **out,
 		    struct blktap_error **err)
 {
@@ -252,7 +256,8 @@ int bt_session_text(struct bt_session *session, uint64_t length, char **out,
 	return rc;
 }
 
-/* "message\nhint" of a server of ours, or the short text of another. */
+/* "message\nhint" of a server of ours, or the short text of another. The number
+ * is checked, too: it becomes an errno of ours. */
 static int take_error(struct bt_session *session,
 		      const struct bt_wire_response *response,
 		      struct blktap_error **err)

@@ -17,6 +17,8 @@ struct command {
 	void (*fn)(struct bt_conn *conn, struct bt_tap *tap);
 	enum about about;
 	bool exclusive; /* not while its tap is busy */
+	/* in such a function the loop may turn: other commands run, and conn
+	 * may get `gone` */
 	bool waits; /* runs behind the turn */
 };
 
@@ -76,6 +78,8 @@ static void detach(struct bt_conn *conn, struct bt_tap *tap)
 			     "minor %d: %s is open: %s", tap->minor,
 			     blktap_disk_get_spec(tap->disk), STRERROR(-EBUSY));
 	else
+		/* the mark stays, and so the minor: it can be attached again,
+		 * or freed */
 		bt_tap_detach(server, tap, false);
 	/* Before the answer: who has it does not find us any more. */
 	if (!rc && bt_list_empty(&server->taps))
@@ -83,6 +87,8 @@ static void detach(struct bt_conn *conn, struct bt_tap *tap)
 	answer(conn, BT_WIRE_DETACH_RSP, rc, err);
 }
 
+/* 512 stands for a sector in the old messages, whatever the disk's blocks are.
+ */
 static void put_image(struct bt_conn *conn, uint16_t type, struct bt_tap *tap)
 {
 	struct blktap_disk_info info = { .size = sizeof(info) };
@@ -127,6 +133,8 @@ static void end_close(struct bt_conn *conn, struct bt_tap *tap)
 	answer(conn, BT_WIRE_CLOSE_RSP, rc, err);
 }
 
+/* From a callback of the loop: the close itself waits, and so runs behind the
+ * turn. */
 static void close_behind_turn(struct bt_tap *tap)
 {
 	struct bt_conn *conn = tap->pauser;
@@ -166,7 +174,8 @@ static void close_image(struct bt_conn *conn, struct bt_tap *tap)
 		bt_tap_leave(tap, close_behind_turn); /* it stands still */
 }
 
-/* The disk is paused, or is running as before. */
+/* The disk is paused, or is running as before. The client may have left (gone)
+ * while it was waited for. */
 static void on_paused(void *opaque, int error, const char *message)
 {
 	struct bt_tap *tap = opaque;
@@ -211,6 +220,7 @@ static void pause_disk(struct bt_conn *conn, struct bt_tap *tap)
 			return;
 		tap->pauser = NULL;
 		tap->busy = false;
+		/* as before: the answer goes out now */
 		conn->state = BT_CONN_QUEUED;
 		bt_fail(&err, rc, NULL, "minor %d cannot be paused: %s",
 			tap->minor, STRERROR(rc));
@@ -229,6 +239,7 @@ static void resume_disk(struct bt_conn *conn, struct bt_tap *tap)
 	answer(conn, BT_WIRE_RESUME_RSP, rc, err);
 }
 
+/* Each row counts down to the one that names no disk, as toolstacks expect. */
 static void list(struct bt_conn *conn, struct bt_tap *unused)
 {
 	struct bt_message msg = { .type = BT_WIRE_LIST_RSP,
@@ -255,7 +266,8 @@ static void list(struct bt_conn *conn, struct bt_tap *unused)
 	bt_conn_reply(conn, &msg, NULL, 0);
 }
 
-/* A disk's object, or the array of all. */
+/* A disk's object, or the array of all. The whole answer is made at once, in
+ * memory. */
 static int collect_stats(struct bt_conn *conn, struct bt_strbuf *out,
 			 struct blktap_error **err)
 {
@@ -312,6 +324,7 @@ static void no_xen(struct bt_conn *conn, struct bt_tap *tap)
 	bt_conn_error(conn, rc, err);
 }
 
+/* It waits for a tap that is busy, and goes on from there. */
 static void end_all(struct bt_conn *conn, struct bt_tap *unused)
 {
 	struct blktap_control_server *server = conn->server;
@@ -359,7 +372,8 @@ static const struct command commands[] = {
 	[BT_WIRE_EXIT] = { end_all, NO_TAP, false, true },
 };
 
-/* Fills *out; false where an error was answered. */
+/* Fills *out; false where an error was answered. Types of answers have no
+ * function, so they are no requests. */
 static bool find_command(struct bt_conn *conn, struct command *out)
 {
 	uint16_t type = conn->msg.type;
@@ -389,7 +403,8 @@ static bool find_command(struct bt_conn *conn, struct command *out)
 	return true;
 }
 
-/* False where an error was answered. */
+/* False where an error was answered. Looked up again each time that the command
+ * is about to run: the tap may have gone while it waited. */
 static bool find_tap(struct bt_conn *conn, enum about about,
 		     struct bt_tap **out)
 {
@@ -430,7 +445,9 @@ static void run_waiting(struct bt_conn *conn, const struct command *command,
 		bt_conn_answer(conn);
 }
 
-/* outside: behind the turn. */
+/* outside: behind the turn. Called when the request is whole, and again
+ * whenever it was queued. A command that waits is run behind the turn only; one
+ * that does not may run inside. */
 static void run(struct bt_conn *conn, bool outside)
 {
 	struct blktap_control_server *server = conn->server;
@@ -460,6 +477,8 @@ void bt_command_start(struct bt_conn *conn)
 	run(conn, false);
 }
 
+/* All of them: each looks again whether the tap is busy, and waits on in the
+ * order of coming. */
 void bt_command_wake(struct blktap_control_server *server, struct bt_tap *tap)
 {
 	if (bt_list_empty(&tap->waiting))

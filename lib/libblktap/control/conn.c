@@ -13,6 +13,8 @@
 static void on_event(struct bt_watch *watch, uint32_t events);
 static void on_timeout(struct bt_timer *timer);
 
+/* One time for all of the request, and one for all of the answer: a byte now
+ * and then does not put it off. */
 static int start_clock(struct bt_conn *conn)
 {
 	struct bt_loop *loop = conn->server->loop;
@@ -21,6 +23,8 @@ static int start_clock(struct bt_conn *conn)
 			    bt_loop_refresh(loop) + conn->server->idle_ns);
 }
 
+/* A full message's room at once; a trailer's is made when its length is known.
+ */
 void bt_conn_create(struct blktap_control_server *server, int fd)
 {
 	struct bt_conn *conn = calloc(1, sizeof(*conn));
@@ -42,6 +46,7 @@ void bt_conn_create(struct blktap_control_server *server, int fd)
 		bt_conn_destroy(conn);
 }
 
+/* From any state but RUNNING, whose command refers to it. */
 void bt_conn_destroy(struct bt_conn *conn)
 {
 	bt_watch_del(&conn->watch);
@@ -106,6 +111,8 @@ static void put_words(struct bt_strbuf *text, const struct blktap_error *err)
 	bt_strbuf_printf(text, "\n%s", hint);
 }
 
+/* Old clients read the fixed field and stop there; ours read all that follows.
+ */
 void bt_conn_error(struct bt_conn *conn, int rc, struct blktap_error *err)
 {
 	struct bt_message msg = { .type = BT_WIRE_ERROR,
@@ -132,7 +139,8 @@ void bt_conn_error(struct bt_conn *conn, int rc, struct blktap_error *err)
 	blktap_error_destroy(err);
 }
 
-/* True when all of it is out, or no more of it will be. */
+/* True when all of it is out, or no more of it will be. MSG_NOSIGNAL: a client
+ * that left is an error here, not a signal. */
 static bool send_some(struct bt_conn *conn)
 {
 	ssize_t n;
@@ -150,6 +158,8 @@ static bool send_some(struct bt_conn *conn)
 	return true;
 }
 
+/* Tried at once: most answers fit into the socket, and then the connection ends
+ * right here. */
 void bt_conn_answer(struct bt_conn *conn)
 {
 	conn->state = BT_CONN_WRITE;
@@ -160,6 +170,7 @@ void bt_conn_answer(struct bt_conn *conn)
 
 /* ---- requests ------------------------------------------------------------- */
 
+/* The type is checked before anything else is believed. */
 static int decode(struct bt_conn *conn, struct blktap_error **err)
 {
 	int rc = bt_wire_decode(conn->in, &conn->msg);
@@ -211,9 +222,12 @@ static void take(struct bt_conn *conn)
 		rc = decode(conn, &err);
 	if (!rc)
 		rc = grow(conn, &err);
+	/* a key's length stands in the trailer: it may grow again */
 	if (!rc && conn->have < conn->need)
 		return;
 	bt_timer_cancel(&conn->timer);
+	/* no events from here on but the client's leaving, which epoll always
+	 * tells */
 	if (!rc && !bt_watch_set_events(&conn->watch, 0)) {
 		bt_command_start(conn);
 		return;
@@ -222,7 +236,9 @@ static void take(struct bt_conn *conn)
 	bt_conn_answer(conn);
 }
 
-/* One read at a time, so that nobody gets more than his share of a turn. */
+/* One read at a time, so that nobody gets more than his share of a turn. 0
+ * bytes: it left before its request was whole, so nobody waits for an answer.
+ */
 static void receive(struct bt_conn *conn)
 {
 	ssize_t n = recv(conn->watch.fd, conn->in + conn->have,

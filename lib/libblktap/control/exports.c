@@ -25,7 +25,8 @@ static struct bt_tap_export *entry(struct bt_list *pos)
 	return bt_list_entry(pos, struct bt_tap_export, link);
 }
 
-/* Its clients lose their connections. */
+/* Its clients lose their connections. The server first, whose clients' requests
+ * are the disk's. */
 static void close_one(struct bt_tap_export *export)
 {
 	bt_list_del(&export->link);
@@ -78,6 +79,8 @@ static int make_path(const struct blktap_control_server *server,
 	return rc;
 }
 
+/* The disk is opened by its name in the graph that the tap's disk has, so both
+ * have the nodes in common. */
 static int serve_one(const struct blktap_control_server *server,
 		     struct bt_tap *tap, const char *name,
 		     struct blktap_error **err)
@@ -121,6 +124,8 @@ static void drop_gone(struct bt_tap *tap)
 			close_one(entry(pos));
 }
 
+/* All are tried; the first error is the one that is returned, and each is
+ * logged. */
 int bt_exports_serve(struct blktap_control_server *server, struct bt_tap *tap,
 		     struct blktap_error **err)
 {

@@ -36,6 +36,8 @@ static int read_kind(const struct bt_conn *conn, enum blktap_job_kind *kind,
 		       "verb 'job': '%s' is no kind", text ? text : "");
 }
 
+/* The tap has one job, the last one: it is kept when it has ended, so that its
+ * end can be asked for. */
 static int start(struct bt_conn *conn, struct bt_tap *tap,
 		 struct blktap_error **err)
 {
@@ -60,6 +62,7 @@ static int start(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
+/* None of these waits: what they ask for shows in the job's state later. */
 static int change(struct bt_conn *conn, struct bt_tap *tap, const char *verb,
 		  struct blktap_error **err)
 {

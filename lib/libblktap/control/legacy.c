@@ -84,7 +84,9 @@ static int set_text(char **to, const char *text, size_t max,
 	return *to ? 0 : bt_fail(err, -ENOMEM, NULL, "out of memory");
 }
 
-/* The key behind the trailer's log: its length, then its bytes. */
+/* The key behind the trailer's log: its length, then its bytes. In memory of
+ * the kernel, and not of ours: the key is read from there each time that the
+ * image is opened, and goes with the last descriptor. */
 static int take_key(struct bt_legacy *l, const uint8_t *p, size_t length,
 		    struct blktap_error **err)
 {
@@ -105,6 +107,8 @@ struct search {
 	char path[BT_SUN_PATH];
 };
 
+/* Whoever answers at the name has the disk; several tapdisks cannot have one
+ * minor. */
 static int is_server(void *opaque, int pid)
 {
 	struct search *s = opaque;
@@ -127,6 +131,7 @@ static void put_uri(struct bt_strbuf *out, const char *path)
 			bt_strbuf_printf(out, "%%%02X", (unsigned char)*path);
 }
 
+/* A disk does not stand on itself. */
 static int find_parent(struct bt_legacy *l, const struct bt_rundir *dir,
 		       int own, int minor, struct blktap_error **err)
 {
@@ -160,6 +165,7 @@ static int take(struct bt_legacy *l, const struct bt_wire_params *params,
 	return rc;
 }
 
+/* On failure nothing is left, neither file nor key. */
 int bt_legacy_open(struct bt_legacy *l, const struct bt_rundir *dir, int minor,
 		   const struct bt_wire_params *params, const uint8_t *trailer,
 		   size_t length, struct blktap_error **err)
@@ -189,6 +195,9 @@ static int copy_text(char **to, const char *from)
 	return from && !*to ? -ENOMEM : 0;
 }
 
+/* What is not given anew stays as it was; "null" takes it away. The key's
+ * descriptor is lent: who of the two is given up must not close it
+ * (bt_legacy_drop). */
 int bt_legacy_resume(struct bt_legacy *l, const struct bt_legacy *old,
 		     const char *image, const struct bt_wire_params *params,
 		     const uint8_t *trailer, bool *changed,
@@ -228,7 +237,8 @@ static void put_quoted(struct bt_strbuf *out, const char *text)
 	bt_strbuf_quote(out, text, strlen(text));
 }
 
-/* What an nbd: of the old kind is called by its URI. */
+/* What an nbd: of the old kind is called by its URI. Toolstacks write nbd:/path
+ * and nbd:host:port; the class takes URIs. */
 static void put_nbd(struct bt_strbuf *out, const char *rest)
 {
 	struct bt_strbuf uri = BT_STRBUF_INIT;
@@ -254,6 +264,7 @@ static bool has_key(const struct blktap_class *cls)
 	return false;
 }
 
+/* Only drivers: what is itself a graph cannot be a node of ours. */
 static int find_type(const char *spec, size_t length,
 		     const struct blktap_class **cls, struct blktap_error **err)
 {
@@ -329,7 +340,9 @@ static int put_image(struct bt_strbuf *out, const char *spec, const char *key,
 	return rc;
 }
 
-/* Guests do not wait for a mirror's server to come back. */
+/* Guests do not wait for a mirror's server to come back. reconnect=0s: a server
+ * that is gone fails its writes at once, which ends the mirroring and not the
+ * guest's writes. */
 static int put_secondary(struct bt_strbuf *out, const char *spec,
 			 struct blktap_error **err)
 {
@@ -392,6 +405,8 @@ static void remove_file(const char *file)
 	free(state);
 }
 
+/* "wx": a file that is there already, put by somebody else, is not written to.
+ * It is ours, and so removed before. */
 static int write_file(struct bt_legacy *l, const struct bt_rundir *dir,
 		      int minor, const char *text, struct blktap_error **err)
 {
@@ -412,6 +427,7 @@ static int write_file(struct bt_legacy *l, const struct bt_rundir *dir,
 	return rc ? bt_fail(err, rc, NULL, "%s: %s", l->file, STRERROR(rc)) : 0;
 }
 
+/* Without any option the image is what is opened, without a graph. */
 int bt_legacy_make(struct bt_legacy *l, const struct bt_rundir *dir, int minor,
 		   char **spec, struct blktap_error **err)
 {

@@ -22,7 +22,8 @@ static int set_text(char **to, const char *value)
 	return *to ? 0 : -ENOMEM;
 }
 
-/* Line is "key=value" without its newline. */
+/* Line is "key=value" without its newline. A key that is not known is of a
+ * newer version and skipped. */
 static int take_line(struct bt_mark *mark, char *line)
 {
 	char *value = strchr(line, '=');
@@ -43,6 +44,8 @@ static int take_line(struct bt_mark *mark, char *line)
 	return 0;
 }
 
+/* Read in one go: who writes holds the minor's lock, but who reads for a list
+ * does not. */
 int bt_mark_read(int fd, struct bt_mark *mark)
 {
 	char text[MARK_MAX + 1], *line, *rest = text;
@@ -71,6 +74,8 @@ static void put_text(struct bt_strbuf *sb, const char *key, const char *value)
 		bt_strbuf_printf(sb, "%s=%s\n", key, value);
 }
 
+/* spec is last of the lines, so that one which was not written to its end has
+ * no image rather than a part of its name. */
 int bt_mark_write(int fd, const struct bt_mark *mark)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;

@@ -23,6 +23,8 @@ char *bt_rundir_minor_path(const struct bt_rundir *dir, int minor)
 	return bt_strbuf_steal(&sb);
 }
 
+/* flock is of the open file: it goes with the last descriptor of it, however a
+ * process ends. */
 static int lock_file(int fd, int how)
 {
 	while (flock(fd, how))
@@ -78,7 +80,9 @@ static int lowest_free(const unsigned char *used, int from)
 	return from;
 }
 
-/* The lowest number that is free here and, with ring, in the kernel. */
+/* The lowest number that is free here and, with ring, in the kernel. The
+ * numbers of this directory, under its lock; those of other directories are
+ * seen by the kernel's refusal. */
 static int find_lowest(const struct bt_rundir *dir, bool ring, int *minor,
 		       struct blktap_error **err)
 {
@@ -109,6 +113,7 @@ static int find_lowest(const struct bt_rundir *dir, bool ring, int *minor,
 	return rc;
 }
 
+/* O_EXCL though we have the lock: a name that is there is somebody's. */
 static int make_mark(const struct bt_rundir *dir, int dirfd, int minor,
 		     bool ring, struct blktap_error **err)
 {
@@ -135,6 +140,8 @@ static int make_mark(const struct bt_rundir *dir, int dirfd, int minor,
 		       STRERROR(rc));
 }
 
+/* The kernel's minor before the mark, and given back where there is no mark: a
+ * minor without one would be nobody's. */
 int bt_minor_allocate(const struct bt_rundir *dir, bool ring, int *minor,
 		      struct blktap_error **err)
 {
@@ -165,7 +172,9 @@ static int check_minor(int minor, struct blktap_error **err)
 		       BLKTAP_MINOR_MAX - 1);
 }
 
-/* The kernel's part of a minor; one that is gone is no error. */
+/* The kernel's part of a minor; one that is gone is no error. What the mark
+ * says, not what was asked for: a mark without "ring" has nothing in the
+ * kernel. */
 static int free_ring(int fd, int minor, struct blktap_error **err)
 {
 	struct blktap_error *cause = NULL;
@@ -187,6 +196,8 @@ static int free_ring(int fd, int minor, struct blktap_error **err)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* Under both locks: of the directory, so that nobody makes it anew in between,
+ * and of the mark, so that no tapdisk has it. */
 int bt_minor_free(const struct bt_rundir *dir, int minor,
 		  struct blktap_error **err)
 {
@@ -236,6 +247,8 @@ int bt_minor_get_mark(const struct bt_rundir *dir, int minor,
 	return rc;
 }
 
+/* The link count is looked at under the lock: who freed the minor removed the
+ * name, and a lock on what has none is worth nothing. */
 int bt_minor_lock(const struct bt_rundir *dir, int minor, int *fd,
 		  struct blktap_error **err)
 {

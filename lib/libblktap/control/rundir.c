@@ -53,6 +53,7 @@ static char *absolute(const char *path)
 int bt_rundir_init(struct bt_rundir *dir, const char *path,
 		   struct blktap_error **err)
 {
+	/* of the largest pid and minor there can be */
 	static const char longest[] = "/nbd4194304.16383";
 
 	if (!path)
@@ -101,6 +102,7 @@ static char *sub_path(const struct bt_rundir *dir, const char *sub)
 	return bt_strbuf_steal(&sb);
 }
 
+/* stat, not lstat: the directory may be a link that its owner made. */
 static int make_one(const char *path, struct blktap_error **err)
 {
 	struct stat st;
@@ -149,7 +151,8 @@ int bt_rundir_make(const struct bt_rundir *dir, struct blktap_error **err)
 	return rc;
 }
 
-/* -1 where text is not a plain number. */
+/* -1 where text is not a plain number. Without leading zeroes, so each number
+ * has one name. */
 static int parse_number(const char *text)
 {
 	char *end;
@@ -169,6 +172,7 @@ static int compare_ints(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Collected before fn is called, which may add and remove entries. */
 static int collect(DIR *d, const char *prefix, int **numbers, size_t *count)
 {
 	size_t len = strlen(prefix), cap = 0;
@@ -221,7 +225,8 @@ int bt_rundir_each(const struct bt_rundir *dir, const char *sub,
 
 /* A name without a listener behind it is dead: a control socket appears when it
  * listens, not before. Its pid says nothing, which may be of another namespace,
- * or in use again. */
+ * or in use again. Only a refused connection says so; any other error may pass.
+ */
 static bool is_dead(const struct bt_rundir *dir, int pid)
 {
 	char path[BT_SUN_PATH];
@@ -234,7 +239,8 @@ static bool is_dead(const struct bt_rundir *dir, int pid)
 	return rc == -ECONNREFUSED;
 }
 
-/* And the files of graphs, see legacy.c. */
+/* And the files of graphs, see legacy.c. By the prefix with its dot, so 12 does
+ * not remove what is 123's. */
 static void remove_nbd_sockets(const struct bt_rundir *dir, int pid)
 {
 	static const char *const kinds[] = { "nbd", "graph", "export" };
@@ -260,6 +266,8 @@ static void remove_nbd_sockets(const struct bt_rundir *dir, int pid)
 		closedir(d);
 }
 
+/* The control socket goes last: where this is interrupted, the next sweep finds
+ * it and goes on. */
 static int sweep_one(void *opaque, int pid)
 {
 	const struct bt_rundir *dir = opaque;

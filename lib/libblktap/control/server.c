@@ -46,6 +46,8 @@ bool bt_server_make_room(struct blktap_control_server *server)
 	return false;
 }
 
+/* The listener stays; connections wait in its backlog, and a timer looks again,
+ * as nothing tells when there is room. */
 static void pause_accepting(struct blktap_control_server *server)
 {
 	bt_watch_set_events(&server->watch, 0);
@@ -62,6 +64,8 @@ static void on_accept_again(struct bt_timer *timer)
 		bt_watch_set_events(&server->watch, EPOLLIN);
 }
 
+/* A batch a turn, so that clients which come faster than they go do not keep
+ * the disks from theirs. */
 static void on_connect(struct bt_watch *watch, uint32_t events)
 {
 	struct blktap_control_server *server =
@@ -107,6 +111,8 @@ static int start_listening(struct blktap_control_server *server,
 	int fd, rc;
 
 	bt_rundir_control_path(&server->dir, server->pid, server->path);
+	/* a name of our pid at which somebody answers: a tapdisk of another pid
+	 * namespace in the same directory */
 	rc = bt_socket_connect(server->path, &fd);
 	if (!rc) {
 		close(fd);
@@ -184,6 +190,8 @@ int blktap_control_server_create(
 	return 0;
 }
 
+/* A pause cannot be called back; its callback would find neither tap nor
+ * connection. */
 static bool no_pause_is_pending(void *opaque)
 {
 	struct blktap_control_server *server = opaque;
@@ -195,6 +203,9 @@ static bool no_pause_is_pending(void *opaque)
 	return true;
 }
 
+/* In this order: nobody comes in, nothing is under way, clients are cut off
+ * without an answer, disks are closed with force, so that it ends. 0, or what
+ * the first flush that failed said. */
 int blktap_control_server_destroy(struct blktap_control_server *server)
 {
 	int rc, first = 0;
@@ -232,6 +243,7 @@ const char *blktap_control_server_get_path(
 	return server->path;
 }
 
+/* Who has not sent a request is owed nothing. */
 bool blktap_control_server_is_finished(
 	const struct blktap_control_server *server)
 {

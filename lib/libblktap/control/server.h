@@ -38,10 +38,18 @@ struct bt_tap {
 	struct bt_list link; /* in server->taps, newest first */
 	int minor;
 	int lock_fd; /* on its mark */
+	/* what is to be in the mark of the minor; written with each change
+	 * where the kernel has the minor, too */
 	struct bt_mark mark;
+	/* so that `list` can tell one that was closed from one that never was
+	 * open */
 	bool was_open;
 	bool busy; /* a command is at work on it */
+	/* its request has state RUNNING, so it is not freed while it stands
+	 * here */
 	struct bt_conn *pauser; /* of these, the one that drains it */
+	/* by queue_link; they go to server->ready when the tap is not busy any
+	 * more */
 	struct bt_list waiting; /* connections, oldest first */
 	struct blktap_disk *disk; /* NULL: no image is open */
 	struct blktap_nbd_server *nbd;
@@ -84,6 +92,7 @@ enum bt_conn_state {
 
 struct bt_conn {
 	struct bt_list link; /* in server->conns */
+	/* QUEUED: on server->ready or on a tap's waiting; else on none */
 	struct bt_list queue_link;
 	struct blktap_control_server *server;
 	struct bt_watch watch;
@@ -92,10 +101,12 @@ struct bt_conn {
 	bool gone; /* the client left */
 	enum bt_next next; /* what to do when server->ready comes to it */
 
+	/* need bytes, of which have are there; wiped before it is freed */
 	uint8_t *in; /* the message, then its trailer */
 	size_t have, need;
 	struct bt_message msg;
 
+	/* the whole answer, of which sent bytes are out */
 	struct bt_strbuf out;
 	size_t sent;
 };
@@ -144,6 +155,7 @@ struct bt_verb {
 	 * the request names no minor. */
 	int (*fn)(struct bt_conn *conn, struct bt_tap *tap,
 		  struct bt_strbuf *json, struct blktap_error **err);
+	/* else it may name none, and answers for the whole tapdisk */
 	bool needs_tap;
 	bool waits; /* runs behind the turn */
 	const char *help;

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A control socket's name is made by rename: it appears when it can be
+ * connected to, and takes the place of a dead one in one step. Where nobody
+ * listens at a name that is there, connecting is refused, by which the dead are
+ * known. */
 #include "control/socket.h"
 
 #include <errno.h>

@@ -24,6 +24,8 @@ struct bt_tap *bt_tap_find(struct blktap_control_server *server, int minor)
 	return NULL;
 }
 
+/* The lock is held as long as the tap is attached; the mark under it may be of
+ * a tapdisk that died, whose device we are to go on with. */
 int bt_tap_attach(struct blktap_control_server *server, int minor,
 		  struct blktap_error **err)
 {
@@ -69,7 +71,8 @@ void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
 
 /* ---- opening -------------------------------------------------------------- */
 
-/* Any export name is accepted: each toolstack asks for one of its own. */
+/* Any export name is accepted: each toolstack asks for one of its own. At a
+ * path that follows from pid and minor, so it need not be told. */
 static int serve_unix(struct blktap_control_server *server, struct bt_tap *tap,
 		      struct blktap_error **err)
 {
@@ -168,6 +171,7 @@ static int serve_ring(struct bt_tap *tap, struct blktap_error **err)
 	return blktap_ring_create(tap->disk, &options, &tap->ring, err);
 }
 
+/* Back to before: the image is closed, so its locks are gone. */
 static void undo_open(struct bt_tap *tap)
 {
 	bt_exports_close(tap);
@@ -195,6 +199,7 @@ static int open_disk(struct blktap_control_server *server, struct bt_tap *tap,
 	if (params->flags & BT_WIRE_NO_O_DIRECT)
 		options.flags |= BLKTAP_OPEN_BUFFERED;
 	options.deadline_ms = params->req_timeout * 1000u;
+	/* a killed user's locks live as long as its last I/O */
 	options.busy_ms = BUSY_MS;
 	rc = bt_legacy_open(&tap->legacy, &server->dir, tap->minor, params,
 			    trailer, length, err);
@@ -216,6 +221,8 @@ static int open_disk(struct blktap_control_server *server, struct bt_tap *tap,
 	return rc;
 }
 
+/* In an order in which each step can be undone by those before it. The ring
+ * comes last: from then on a device is there that outlives us. */
 int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 		const struct bt_wire_params *params, const uint8_t *trailer,
 		size_t length, struct blktap_error **err)
@@ -317,6 +324,8 @@ static void on_left(void *opaque)
 void bt_tap_leave(struct bt_tap *tap, void (*left)(struct bt_tap *tap))
 {
 	tap->left = left;
+	/* one for this function, so that `left` is not called from inside of
+	 * the first server's leave */
 	tap->leaving = 1 + !!tap->nbd + !!tap->tcp;
 	/* Requests that wait at the gate of a paused disk would never end. */
 	if (is_paused(tap))
@@ -328,6 +337,7 @@ void bt_tap_leave(struct bt_tap *tap, void (*left)(struct bt_tap *tap))
 	on_left(tap);
 }
 
+/* Servers before the disk: their clients' requests are the disk's. */
 static int close_disk(struct bt_tap *tap, struct blktap_error **err)
 {
 	int rc;
@@ -352,6 +362,8 @@ static int close_disk(struct bt_tap *tap, struct blktap_error **err)
 	return 0;
 }
 
+/* The device first, as it may be in use and everything then stays as it is. Its
+ * mark is emptied before the disk is closed: nothing is left to go on with. */
 int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
 {
 	bool paused = is_paused(tap);
@@ -379,6 +391,9 @@ int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
 	return close_disk(tap, err);
 }
 
+/* The disk is closed only when no request is out; those that come meanwhile
+ * wait in the kernel's ring. The mark stays as it is: it is what the next
+ * tapdisk reads. */
 int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 {
 	const char *node;
@@ -418,7 +433,9 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 }
 
 /* Another image, or another graph. The old one's file is put back where the new
- * one does not open. */
+ * one does not open. The new graph's file has the old one's name, so the old
+ * one is written again where it fails: the disk stays paused, and can be
+ * resumed as it was. */
 static int resume_as(struct blktap_control_server *server, struct bt_tap *tap,
 		     struct bt_legacy *next, struct blktap_error **err)
 {

@@ -47,7 +47,7 @@ static int check_disk(const struct bt_tap *tap, struct blktap_error **err)
 		       STRERROR(-ENODEV));
 }
 
-/* define0, define1, .. */
+/* define0, define1, .. Up to the first that is missing. */
 static void get_defines(const struct bt_conn *conn, const char **out)
 {
 	char key[24];
@@ -62,6 +62,7 @@ static void get_defines(const struct bt_conn *conn, const char **out)
 	out[i] = NULL;
 }
 
+/* Flags are there or not; their value does not count. */
 static int get_change(const struct bt_conn *conn, struct bt_tap *tap,
 		      struct blktap_mason_change *change,
 		      struct blktap_error **err)

@@ -11,6 +11,7 @@
 #include "util/json.h"
 #include "vbd/vbd.h"
 
+/* A text inside of the trailer, which lives as long as the request. */
 const char *bt_verb_param(const struct bt_conn *conn, const char *key)
 {
 	size_t length;
@@ -19,6 +20,7 @@ const char *bt_verb_param(const struct bt_conn *conn, const char *key)
 	return bt_wire_params_get((const char *)data, length, key);
 }
 
+/* What a person would call the bits of BLKTAP_STATE_*. */
 static void put_state(struct bt_json *json, const struct bt_tap *tap)
 {
 	uint32_t state = bt_tap_get_state(tap);
@@ -159,7 +161,7 @@ static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
-/* timeout is in seconds. */
+/* timeout is in seconds. As much as the old message has room for. */
 static int read_timeout(const struct bt_conn *conn, uint32_t *ms,
 			struct blktap_error **err)
 {
@@ -202,7 +204,9 @@ static int verb_snapshot(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
-/* The minor is free for another tapdisk once this is answered. */
+/* The minor is free for another tapdisk once this is answered. tap is gone when
+ * its disk was closed, even where that failed: the device is the next tapdisk's
+ * then. */
 static int verb_handover(struct bt_conn *conn, struct bt_tap *tap,
 			 struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -307,6 +311,7 @@ const struct bt_verb *bt_verb_find(const char *name)
 	return NULL;
 }
 
+/* The parameters are checked here, so a verb may take them as they are. */
 void bt_verb_run(struct bt_conn *conn, const struct bt_verb *verb,
 		 struct bt_tap *tap)
 {

@@ -161,6 +161,7 @@ const char *bt_wire_type_name(uint16_t type)
 	return type_is_known(type) ? types[type].name : "?";
 }
 
+/* Of a text one byte less than its field, so that a NUL is behind it. */
 static void put_field(const struct field *f, const void *member, uint8_t *out)
 {
 	switch (f->width) {
@@ -188,6 +189,8 @@ void bt_wire_encode(const struct bt_message *msg, uint8_t out[BT_WIRE_SIZE])
 			  out + UNION_AT + f->at);
 }
 
+/* Only numbers are at most 8 bytes wide; memory behind a text is zero already.
+ */
 static int get_field(const struct field *f, const uint8_t *in, void *member)
 {
 	bool is_text = f->width > 8;
@@ -218,7 +221,9 @@ int bt_wire_decode(const uint8_t in[BT_WIRE_SIZE], struct bt_message *msg)
 	return 0;
 }
 
-/* A log's path, then the length of a key, then the key. */
+/* A log's path, then the length of a key, then the key. The key's length is one
+ * byte of the trailer itself: until it is there, what is needed is known up to
+ * it. */
 static int params_trailer(const struct bt_wire_params *params,
 			  const uint8_t *got, size_t have, size_t *need)
 {
@@ -254,6 +259,7 @@ int bt_wire_trailer(const struct bt_message *msg, const uint8_t *got,
 	}
 }
 
+/* The last byte is a NUL, so strlen and strchr of what follows end within. */
 int bt_wire_params_check(const char *data, size_t length)
 {
 	const char *end = data + length;
@@ -266,6 +272,7 @@ int bt_wire_params_check(const char *data, size_t length)
 	return 0;
 }
 
+/* The first of several of one key. */
 const char *bt_wire_params_get(const char *data, size_t length, const char *key)
 {
 	const char *end = data + length;
