@@ -35,6 +35,8 @@ static void buffer_free(void *buffer, uint32_t shift)
 		munmap(buffer, (size_t)1 << shift);
 }
 
+/* No buffer taken since the last look: then all that is kept goes, and the
+ * timer ends until one is given back. */
 static void trim(struct bt_timer *timer)
 {
 	struct bt_nbd_cache *cache =
@@ -65,6 +67,7 @@ void bt_nbd_cache_fini(struct bt_nbd_cache *cache)
 	bt_nbd_cache_drop(cache);
 }
 
+/* Buffers that are in use stay: they are on no list. */
 void bt_nbd_cache_drop(struct bt_nbd_cache *cache)
 {
 	uint32_t i;
@@ -117,6 +120,8 @@ void *bt_nbd_buffer_take(struct bt_nbd_cache *cache, uint32_t shift)
 	return buffer;
 }
 
+/* Its first bytes hold the list's next: who gives a buffer back must be done
+ * with what was in it. */
 void bt_nbd_buffer_give(struct bt_nbd_cache *cache, void *buffer,
 			uint32_t shift)
 {

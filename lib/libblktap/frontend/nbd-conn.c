@@ -77,7 +77,8 @@ void bt_nbd_conn_kill(struct bt_nbd_conn *conn, const char *why)
 }
 
 /* Closing a socket with unread input makes the peer see an error instead of the
- * last replies. */
+ * last replies. A few reads, and no more: a client that goes on sending must
+ * not hold us. */
 static void close_gently(struct bt_nbd_conn *conn)
 {
 	uint8_t dump[4096];
@@ -93,6 +94,8 @@ static void close_gently(struct bt_nbd_conn *conn)
 	close(conn->fd);
 }
 
+/* Nothing is in flight, so requests hold neither pool nor arena. Others may
+ * have waited for this one's place. */
 static void conn_free(struct bt_nbd_conn *conn)
 {
 	struct blktap_nbd_server *server = conn->server;
@@ -119,6 +122,7 @@ static void conn_free(struct bt_nbd_conn *conn)
 
 /* ---- memory --------------------------------------------------------------- */
 
+/* It has something of ours and neither takes nor sends. */
 static bool is_stuck(const struct bt_nbd_conn *conn, uint64_t now)
 {
 	return (conn->blocked || conn->filling) &&
@@ -170,11 +174,15 @@ static void starve(struct bt_nbd_conn *conn)
 		     bt_loop_now(server->loop) + STARVE_NS);
 }
 
-/* A client's first request is always taken, or it would wait for ever. */
+/* A client's first request is always taken, or it would wait for ever. Twice:
+ * against the client's own allowance, and against that of all clients, of which
+ * SHARE_MIN is certain to each. */
 bool bt_nbd_charge(struct bt_nbd_conn *conn, uint64_t bytes)
 {
 	const struct blktap_nbd_server *server = conn->server;
 
+	/* one request of its own may wait for nothing, and so must not be
+	 * refused */
 	if (conn->held > 1 && conn->memory + bytes > server->client_memory)
 		return false;
 	if (conn->memory + bytes > SHARE_MIN &&
@@ -203,7 +211,8 @@ void bt_nbd_discharge(struct bt_nbd_conn *conn, uint64_t bytes)
 
 /* ---- events --------------------------------------------------------------- */
 
-/* Sends, and goes on with what had to wait for the memory of replies. */
+/* Sends, and goes on with what had to wait for the memory of replies. The
+ * stages differ; who calls settles afterwards. */
 static void step(struct bt_nbd_conn *conn)
 {
 	if (conn->stage == BT_NBD_HAGGLE) {
@@ -248,6 +257,8 @@ static void on_work(struct bt_work *work)
 	bt_nbd_conn_settle(conn);
 }
 
+/* HAGGLE: the clock of the handshake. Later: that of the last replies, which is
+ * wound again as long as some go out. */
 static void on_timer(struct bt_timer *timer)
 {
 	struct bt_nbd_conn *conn =
@@ -305,6 +316,8 @@ static int watch_wanted(struct bt_nbd_conn *conn)
 	return 0;
 }
 
+/* The only place that frees: every event ends here. Requests in flight keep the
+ * connection, whatever became of the socket. */
 void bt_nbd_conn_settle(struct bt_nbd_conn *conn)
 {
 	if (conn->stage != BT_NBD_DEAD && watch_wanted(conn))
@@ -351,6 +364,7 @@ void bt_nbd_conn_create(struct blktap_nbd_server *server, int fd, bool is_tcp)
 	bt_list_init(&conn->starving);
 	bt_work_init(&conn->work, on_work);
 	bt_timer_init(&conn->timer, on_timer);
+	/* from here on settle may free it */
 	bt_list_add_tail(&server->conns, &conn->link);
 	server->conn_count++;
 	if (bt_nbd_haggle_create(conn) ||

@@ -80,6 +80,7 @@ void bt_nbd_option_error(struct bt_nbd_conn *conn, uint32_t type,
 
 /* ---- parts of the handshake, in order ------------------------------------- */
 
+/* What the next part is, and how many bytes it has. */
 static void expect(struct bt_nbd_haggle *haggle, int part, size_t need)
 {
 	haggle->part = part;
@@ -87,6 +88,7 @@ static void expect(struct bt_nbd_haggle *haggle, int part, size_t need)
 	haggle->need = need;
 }
 
+/* Bits that we did not offer mean a protocol that we do not speak. */
 static void on_flags(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_haggle *haggle = conn->haggle;
@@ -106,6 +108,7 @@ static void on_option(struct bt_nbd_conn *conn)
 	struct bt_nbd_haggle *haggle = conn->haggle;
 
 	bt_nbd_option(conn, haggle->buf, haggle->length);
+	/* an option may have ended the connection */
 	if (conn->stage == BT_NBD_HAGGLE)
 		expect(haggle, BT_NBD_HEADER, NBD_OPTION_LEN);
 }
@@ -124,6 +127,8 @@ static bool grow(struct bt_nbd_haggle *haggle, size_t need)
 	return true;
 }
 
+/* A length is compared with OPTION_MAX before memory is taken for it; what is
+ * longer is dropped in pieces. */
 static void on_header(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_haggle *haggle = conn->haggle;
@@ -150,6 +155,7 @@ static void on_header(struct bt_nbd_conn *conn)
 	}
 }
 
+/* EXPORT_NAME has no answer that could say so. */
 static void on_skipped(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_haggle *haggle = conn->haggle;
@@ -220,7 +226,8 @@ static bool flush(struct bt_nbd_conn *conn)
 	return true;
 }
 
-/* True where the part is complete. */
+/* True where the part is complete. No more than the part: what follows belongs
+ * to the next one, or to the transmission. */
 static bool fill(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_haggle *haggle = conn->haggle;
@@ -237,6 +244,8 @@ static bool fill(struct bt_nbd_conn *conn)
 	return false;
 }
 
+/* Answers out, then the next part. A client that sends options without end gets
+ * its turn again by the watch. */
 void bt_nbd_haggle_run(struct bt_nbd_conn *conn)
 {
 	int parts;

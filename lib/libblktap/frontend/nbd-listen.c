@@ -29,6 +29,7 @@ static void add_listener(struct blktap_nbd_server *server, int fd)
 
 /* ---- accepting ------------------------------------------------------------ */
 
+/* Connections wait in the backlog, or are refused when it is full. */
 void bt_nbd_accept_stop(struct blktap_nbd_server *server)
 {
 	uint32_t i;
@@ -58,6 +59,7 @@ static bool is_shortage(int error)
 	       error == ENOMEM;
 }
 
+/* The listener of the unix socket is the first, which tells it from TCP. */
 static void on_client(struct bt_watch *watch, uint32_t events)
 {
 	struct bt_nbd_listener *listener =
@@ -85,6 +87,7 @@ static void on_client(struct bt_watch *watch, uint32_t events)
 	}
 }
 
+/* Called whenever a client has left; harmless where nothing was stopped. */
 void bt_nbd_accept_resume(struct blktap_nbd_server *server)
 {
 	uint32_t i;
@@ -107,7 +110,9 @@ void bt_nbd_accept_resume(struct blktap_nbd_server *server)
 
 /* ---- the unix socket ------------------------------------------------------ */
 
-/* 0: nobody answers there, and it is a socket. */
+/* 0: nobody answers there, and it is a socket. A name that another server
+ * listens at must not be taken from it; one that is no socket is somebody's
+ * file. */
 static int probe_stale(const struct sockaddr_un *addr,
 		       struct blktap_error **err)
 {
@@ -133,6 +138,8 @@ static int probe_stale(const struct sockaddr_un *addr,
 		       "%s: another server listens there", path);
 }
 
+/* Between the probe and the unlink another server may bind there: then its
+ * socket is lost by name. */
 static int bind_unix(int fd, const struct sockaddr_un *addr,
 		     struct blktap_error **err)
 {
@@ -153,6 +160,8 @@ static int bind_unix(int fd, const struct sockaddr_un *addr,
 								      : 0;
 }
 
+/* Device and inode are kept, to know at the end whether the file is still ours.
+ */
 static int start_unix(struct blktap_nbd_server *server, int fd,
 		      const struct sockaddr_un *addr, struct blktap_error **err)
 {
@@ -213,7 +222,8 @@ static uint16_t *port_of(struct sockaddr_storage *addr)
 }
 
 /* Port 0 stands for any free one, and all addresses share it: *port is that of
- * the first, in network order. */
+ * the first, in network order. IPV6_V6ONLY: the IPv4 address has a socket of
+ * its own, which would find the port taken. */
 static int listen_address(struct blktap_nbd_server *server,
 			  const struct addrinfo *ai, uint16_t *port)
 {
@@ -266,6 +276,8 @@ static const char *tcp_hint(int rc)
 	}
 }
 
+/* getaddrinfo may ask a name server, and blocks: it is called when a server is
+ * made, not while it serves. */
 static int listen_tcp(struct blktap_nbd_server *server, const char *host,
 		      const char *port, uint16_t *bound,
 		      struct blktap_error **err)
@@ -320,6 +332,7 @@ static void add_escaped(struct bt_strbuf *sb, const char *text)
 	}
 }
 
+/* What a client is to be given; of several addresses the first. */
 static int make_uri(struct blktap_nbd_server *server, const char *host,
 		    uint16_t port)
 {

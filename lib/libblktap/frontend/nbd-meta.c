@@ -32,7 +32,9 @@ static bool is_text(const char *query, uint32_t len, const char *text)
 	return len == strlen(text) && !memcmp(query, text, len);
 }
 
-/* LIST may ask for a whole namespace, SET only for a context by its name. */
+/* LIST may ask for a whole namespace, SET only for a context by its name. A
+ * query that means nothing to us is no error, says the protocol: it just brings
+ * no context. */
 static void want(const struct bt_nbd_conn *conn, const char *query,
 		 uint32_t len, bool listing, struct wanted *wanted)
 {
@@ -54,7 +56,8 @@ static void want(const struct bt_nbd_conn *conn, const char *query,
 	}
 }
 
-/* -EINVAL where the data is malformed. */
+/* -EINVAL where the data is malformed. No query is, in a LIST, a query for all
+ * there is; in a SET it takes the choice back. */
 static int scan_queries(const struct bt_nbd_conn *conn, struct cursor *c,
 			bool listing, struct wanted *wanted)
 {
@@ -73,6 +76,7 @@ static int scan_queries(const struct bt_nbd_conn *conn, struct cursor *c,
 	return c->left ? -EINVAL : 0;
 }
 
+/* By its bytes: a name may hold a NUL. */
 static bool keep_export(struct bt_nbd_conn *conn, const char *name,
 			uint32_t len)
 {
@@ -102,7 +106,9 @@ static void tell(struct bt_nbd_conn *conn, uint32_t id, const char *prefix,
 	bt_nbd_option_reply(conn, NBD_REP_META_CONTEXT, answer, 4 + a + b);
 }
 
-/* The id of the bitmap, from now on the client's; 0 where there is no room. */
+/* The id of the bitmap, from now on the client's; 0 where there is no room.
+ * Seven at most: each is a chunk of every reply, and has its room in the
+ * request's buffer. */
 static uint32_t choose(struct bt_nbd_conn *conn, const char *name)
 {
 	uint32_t n = conn->meta_bitmaps;
@@ -140,6 +146,8 @@ static void answer_all(struct bt_nbd_conn *conn, const struct wanted *wanted,
 	}
 }
 
+/* The order of checks is the protocol's: a SET that is refused leaves nothing
+ * chosen. */
 void bt_nbd_option_meta(struct bt_nbd_conn *conn, const uint8_t *data,
 			uint32_t len)
 {

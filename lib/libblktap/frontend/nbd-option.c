@@ -19,6 +19,7 @@ static void ack(struct bt_nbd_conn *conn)
 	bt_nbd_option_reply(conn, NBD_REP_ACK, NULL, 0);
 }
 
+/* any_name: toolstacks ask for names of their own making. */
 bool bt_nbd_is_export(const struct bt_nbd_conn *conn, const char *name,
 		      uint32_t len)
 {
@@ -35,6 +36,8 @@ static bool is_read_only(const struct bt_nbd_conn *conn)
 	       bt_vbd_get_limits(conn->server->disk)->read_only;
 }
 
+/* By what the disk can do now. FUA is offered without native FUA, too: the disk
+ * follows such a write with a flush. */
 uint16_t bt_nbd_flags(const struct bt_nbd_conn *conn)
 {
 	uint32_t ops = bt_vbd_get_limits(conn->server->disk)->operations;
@@ -68,6 +71,8 @@ static void go(struct bt_nbd_conn *conn, const char *name, uint32_t len)
 	haggle->go = true;
 }
 
+/* Size and flags go out without a header: the oldest form, in which nothing can
+ * be refused but by hanging up. */
 static void opt_export_name(struct bt_nbd_conn *conn, struct cursor c)
 {
 	uint8_t answer[10 + NBD_EXPORT_NAME_ZEROES] = { 0 };
@@ -91,6 +96,7 @@ static void opt_abort(struct bt_nbd_conn *conn, struct cursor c)
 	conn->haggle->bye = true;
 }
 
+/* There is one export, whatever else its name may be asked as. */
 static void opt_list(struct bt_nbd_conn *conn, struct cursor c)
 {
 	const struct blktap_nbd_server *server = conn->server;
@@ -151,6 +157,8 @@ static void info_text(struct bt_nbd_conn *conn, uint16_t type, const char *text)
 	bt_nbd_option_reply(conn, NBD_REP_INFO, info, 2 + len);
 }
 
+/* The smallest is 1, as the disk reads, changes and writes what is less than a
+ * block. */
 static void info_block_size(struct bt_nbd_conn *conn)
 {
 	const struct bt_limits *limits = bt_vbd_get_limits(conn->server->disk);

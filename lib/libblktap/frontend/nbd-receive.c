@@ -10,6 +10,8 @@
 
 #define ROOM_MIN 4096 /* a read into less is not worth the call */
 
+/* The connection's own reference, or one of a payload that is written; the last
+ * gives it back. */
 void bt_nbd_arena_unref(struct bt_nbd_conn *conn, struct bt_nbd_arena *arena)
 {
 	if (--arena->refs)
@@ -18,6 +20,8 @@ void bt_nbd_arena_unref(struct bt_nbd_conn *conn, struct bt_nbd_arena *arena)
 	bt_nbd_discharge(conn, 1u << BT_NBD_ARENA_SHIFT);
 }
 
+/* An idle connection holds no arena. One with a payload in it cannot be begun
+ * anew: it is left to that. */
 void bt_nbd_arena_rest(struct bt_nbd_conn *conn)
 {
 	if (!conn->arena || conn->head != conn->tail || conn->arena->refs > 1)
@@ -44,7 +48,9 @@ static struct bt_nbd_arena *arena_new(struct bt_nbd_conn *conn)
 }
 
 /* Makes the arena hold the whole message that begins at its head, and space to
- * read into. What lies in it is at most the beginning of one message. */
+ * read into. What lies in it is at most the beginning of one message. A payload
+ * that is being written lies in the old arena, which is not touched then: the
+ * rest moves to a new one. */
 static bool make_room(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_arena *old = conn->arena, *arena = old;
@@ -71,6 +77,7 @@ static bool make_room(struct bt_nbd_conn *conn)
 static void received(struct bt_nbd_conn *conn, size_t n)
 {
 	conn->progress_ns = bt_loop_now(conn->server->loop);
+	/* the large payload comes first in the vector, the arena behind it */
 	if (conn->filling) {
 		size_t part = (size_t)bt_min_u64(n, conn->filling->length -
 							    conn->filled);
@@ -86,6 +93,8 @@ static void received(struct bt_nbd_conn *conn, size_t n)
 	bt_nbd_arena_rest(conn);
 }
 
+/* One read an event: what is left makes the descriptor ready again, behind the
+ * others' turn. */
 void bt_nbd_receive(struct bt_nbd_conn *conn)
 {
 	struct iovec iov[2];

@@ -18,6 +18,7 @@
 
 /* ---- the parts of a reply ------------------------------------------------- */
 
+/* A part that lies in the item or its buffer, until the reply is out. */
 static void out(struct bt_nbd_request *item, const void *base, size_t len)
 {
 	struct iovec *iov = &item->out[item->out_count++];
@@ -35,6 +36,7 @@ static void out_simple(struct bt_nbd_request *item, uint32_t error)
 	out(item, item->head, NBD_SIMPLE_REPLY_LEN);
 }
 
+/* The head of a structured reply: 20 bytes, big-endian. */
 static void chunk(struct bt_nbd_request *item, uint8_t *head, uint16_t flags,
 		  uint16_t type, size_t len)
 {
@@ -77,7 +79,8 @@ uint32_t bt_nbd_errno(int error, uint16_t cmd_flags)
 	}
 }
 
-/* Which node failed and how, for the people at the other end. */
+/* Which node failed and how, for the people at the other end. TEXT_MAX with the
+ * chunk's fields fits into head. */
 static size_t describe(const struct bt_nbd_request *item, int error,
 		       const char *text, char *to)
 {
@@ -97,6 +100,8 @@ static size_t describe(const struct bt_nbd_request *item, int error,
 	return (size_t)n < TEXT_MAX ? (size_t)n : TEXT_MAX - 1;
 }
 
+/* ERROR_OFFSET only where a read reached the disk; the offset told is the
+ * request's own. */
 static void reply_error(struct bt_nbd_request *item, int error,
 			const char *text)
 {
@@ -125,6 +130,8 @@ static void reply_error(struct bt_nbd_request *item, int error,
 
 /* ---- reads ---------------------------------------------------------------- */
 
+/* The first bytes against zeroes, and each other one against one before it: one
+ * memcmp at the machine's speed. */
 static bool is_zero(const uint8_t *p, size_t len)
 {
 	static const uint8_t zeroes[16];
@@ -133,7 +140,8 @@ static bool is_zero(const uint8_t *p, size_t len)
 	return !memcmp(p, zeroes, lead) && !memcmp(p, p + lead, len - lead);
 }
 
-/* The run of pieces from pos on that are all zero or all data. */
+/* The run of pieces from pos on that are all zero or all data. A run ends at a
+ * piece of the other kind; pieces below HOLE_MIN are not worth a hole. */
 static size_t run_end(const struct bt_nbd_request *item, size_t pos, bool *zero)
 {
 	const uint8_t *data = item->buffer;
@@ -170,6 +178,8 @@ static uint8_t *out_content(struct bt_nbd_request *item, uint8_t *head,
 	return head + NBD_CHUNK_LEN + 8;
 }
 
+/* Chunks cover the read from its beginning to its end without a gap. Their
+ * number is bounded by the room for heads. */
 static void reply_chunks(struct bt_nbd_request *item)
 {
 	uint8_t *head = item->head;
@@ -210,7 +220,9 @@ static uint32_t state_flags(const struct blktap_extent *extent)
 }
 
 /* Rewrites the extents as descriptors, 8 bytes for 16, and joins neighbours that
- * look alike. Their sum stays within the request. Returns how many. */
+ * look alike. Their sum stays within the request. Returns how many. In place: a
+ * descriptor is half as long as an extent, so what is written never reaches
+ * what is not read yet. */
 static uint32_t descriptors(struct bt_nbd_request *item)
 {
 	const struct blktap_extent *extents = item->buffer;
@@ -238,7 +250,8 @@ static uint32_t descriptors(struct bt_nbd_request *item)
 	return n;
 }
 
-/* What a bitmap says of the range. */
+/* What a bitmap says of the range. As many as there is room for; the client
+ * asks again for the rest. */
 static uint32_t dirty_descriptors(const struct bt_nbd_request *item,
 				  const char *name, uint8_t *to)
 {
@@ -270,6 +283,8 @@ static void out_context(struct bt_nbd_request *item, uint8_t *head, uint32_t id,
 	out(item, bytes, 8 * (size_t)n);
 }
 
+/* Room for each context is fixed, so the heads and the bytes of several do not
+ * meet. */
 static void reply_status(struct bt_nbd_request *item)
 {
 	const struct bt_nbd_conn *conn = item->conn;
@@ -296,6 +311,8 @@ static void reply_status(struct bt_nbd_request *item)
 
 /* ---- the way out ---------------------------------------------------------- */
 
+/* As soon as it is not needed any more, not when the reply is out: others may
+ * wait for its memory. */
 static void drop_payload(struct bt_nbd_request *item)
 {
 	struct bt_nbd_conn *conn = item->conn;
@@ -319,6 +336,7 @@ void bt_nbd_release(struct bt_nbd_request *item)
 	bt_pool_give(&item->req);
 }
 
+/* It goes out with all the others of this turn. */
 static void queue(struct bt_nbd_request *item)
 {
 	bt_list_add_tail(&item->conn->replies, &item->req.link);
@@ -340,6 +358,8 @@ static bool is_unknown_status(const struct bt_nbd_request *item)
 	       item->req.error == -ENOTSUP;
 }
 
+/* Called in any order, and in any stage. In DEAD nobody is there to answer, and
+ * the last one brings the connection's end. */
 void bt_nbd_done(struct bt_request *req)
 {
 	struct bt_nbd_request *item = (struct bt_nbd_request *)req;

@@ -56,6 +56,8 @@ static struct refusal refuse(int error, const char *text)
 	return r;
 }
 
+/* READ and WRITE are always there; a client must not use what was not told to
+ * it. */
 static bool is_offered(const struct bt_nbd_conn *conn, uint16_t type,
 		       uint32_t operations)
 {
@@ -88,6 +90,8 @@ static struct refusal check_range(const struct bt_nbd_conn *conn,
 	return refuse(0, NULL);
 }
 
+/* Nothing of the disk's state but its limits, which a change may have made
+ * others since the handshake. */
 static struct refusal check(const struct bt_nbd_conn *conn,
 			    const struct header *h)
 {
@@ -115,7 +119,8 @@ static struct refusal check(const struct bt_nbd_conn *conn,
 
 /* ---- what a request needs ------------------------------------------------- */
 
-/* A client that has few requests at once never costs more than the small pool. */
+/* A client that has few requests at once never costs more than the small pool.
+ * The second pool stays until the connection ends. */
 static struct bt_nbd_request *take(struct bt_nbd_conn *conn)
 {
 	struct bt_request *req = bt_pool_take(conn->pools[0]);
@@ -155,6 +160,7 @@ static int take_buffer(struct bt_nbd_request *item, uint64_t length)
 	return 0;
 }
 
+/* One piece, whichever memory it is in. */
 static void set_data(struct bt_nbd_request *item, void *base)
 {
 	item->iov.iov_base = base;
@@ -337,6 +343,8 @@ static bool accept_request(struct bt_nbd_conn *conn, const struct header *h)
 		item->req.flags = request_flags(h);
 		rc = prepare(item);
 		if (rc == -EAGAIN) {
+			/* as if it had not come: its header stays at the head
+			 * of the arena, and is parsed again */
 			bt_nbd_release(item);
 			conn->stalled = true;
 			return false;
@@ -344,6 +352,8 @@ static bool accept_request(struct bt_nbd_conn *conn, const struct header *h)
 		if (rc)
 			why = refuse(rc, "out of memory");
 	}
+	/* prepare has moved it past the payload; both together are the message
+	 */
 	conn->head += NBD_REQUEST_LEN;
 	if (why.text)
 		skip_payload(item, why);
@@ -352,6 +362,8 @@ static bool accept_request(struct bt_nbd_conn *conn, const struct header *h)
 	return true;
 }
 
+/* Without its magic the stream is out of step, and no byte behind it can be
+ * trusted. */
 static bool parse_header(struct bt_nbd_conn *conn)
 {
 	const uint8_t *at;
@@ -373,6 +385,7 @@ static bool parse_header(struct bt_nbd_conn *conn)
 	return false;
 }
 
+/* The rest of it is being received straight into its buffer. */
 static bool finish_filling(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_request *item = conn->filling;
@@ -384,6 +397,8 @@ static bool finish_filling(struct bt_nbd_conn *conn)
 	return true;
 }
 
+/* The payload of a request that was refused, as it comes; only behind it does
+ * the answer go out. */
 static bool finish_skipping(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_request *item = conn->skipping;

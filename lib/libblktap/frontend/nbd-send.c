@@ -27,6 +27,7 @@ static uint32_t add_reply(const struct bt_nbd_request *item, size_t skip,
 	return n;
 }
 
+/* The first reply may be out in part. */
 static uint32_t collect(const struct bt_nbd_conn *conn, struct iovec *iov)
 {
 	size_t skip = conn->sent;
@@ -45,7 +46,9 @@ static uint32_t collect(const struct bt_nbd_conn *conn, struct iovec *iov)
 	return n;
 }
 
-/* Gives back the replies that are out, and says how many they were. */
+/* Gives back the replies that are out, and says how many they were. Replies
+ * that are out whole give back what they hold; one that is out in part stays
+ * first. */
 static uint32_t sent(struct bt_nbd_conn *conn, size_t n)
 {
 	uint32_t count = 0;
@@ -82,6 +85,7 @@ void bt_nbd_send(struct bt_nbd_conn *conn)
 		if (n >= 0) {
 			count += sent(conn, (size_t)n);
 		} else if (errno == EAGAIN) {
+			/* the time at which it began to be stuck */
 			if (!conn->blocked)
 				conn->progress_ns = conn->whole_ns =
 					bt_loop_now(conn->server->loop);

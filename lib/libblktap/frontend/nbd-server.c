@@ -121,7 +121,9 @@ static bool has_no_clients(void *opaque)
 	return !server->conn_count;
 }
 
-/* Nobody resumes the disk while its server is being destroyed. */
+/* Nobody resumes the disk while its server is being destroyed. Requests at the
+ * gate of a paused disk come back with ESHUTDOWN; those in the image are waited
+ * for. */
 static void cancel_held(struct bt_nbd_conn *conn)
 {
 	struct blktap_disk *disk = conn->server->disk;
@@ -132,7 +134,8 @@ static void cancel_held(struct bt_nbd_conn *conn)
 			bt_vbd_cancel(disk, conn->pools[i], -ESHUTDOWN);
 }
 
-/* Nobody comes in, and clients in transmission get the answers they wait for. */
+/* Nobody comes in, and clients in transmission get the answers they wait for.
+ * Harmless twice: leave and destroy both do it. */
 static void say_goodbye(struct blktap_nbd_server *server)
 {
 	struct bt_list *pos, *tmp;
@@ -160,7 +163,10 @@ static void drop_clients(struct blktap_nbd_server *server)
 				 "the server ends");
 }
 
-/* Ends the connections of clients, whether or not they take their answers. */
+/* Ends the connections of clients, whether or not they take their answers.
+ * GOODBYE_MS for those who take their answers; who does not is dropped, and
+ * what the disk has of his is waited for without a limit, since its memory is
+ * in use. */
 static int end_clients(struct blktap_nbd_server *server)
 {
 	int rc;
@@ -181,6 +187,7 @@ static void on_goodbye(struct bt_timer *timer)
 	drop_clients(bt_container_of(timer, struct blktap_nbd_server, goodbye));
 }
 
+/* left may destroy the server: nothing of it is touched behind that. */
 static void tell_left(struct bt_work *work)
 {
 	struct blktap_nbd_server *server =
@@ -218,12 +225,15 @@ static void forget_leave(struct blktap_nbd_server *server)
 
 /* ---- its life --------------------------------------------------------------- */
 
+/* The disk is closed before its server is: the server must not go on. */
 static void on_shutdown(struct bt_vbd_client *client)
 {
 	blktap_nbd_server_destroy(
 		bt_container_of(client, struct blktap_nbd_server, client));
 }
 
+/* The disk is told of the server last: until then nothing of it can be reached.
+ */
 int blktap_nbd_server_create(struct blktap_disk *disk,
 			     const struct blktap_nbd_options *options,
 			     struct blktap_nbd_server **out,

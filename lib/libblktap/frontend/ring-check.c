@@ -30,7 +30,8 @@ static const char *check_disk(const struct blktap_info *i)
 	return NULL;
 }
 
-/* One part of a queue lies within the queue's stride. */
+/* One part of a queue lies within the queue's stride. count and size are small,
+ * so their product fits 64 bits. */
 static bool fits(const struct blktap_info *i, uint32_t offset, uint64_t count,
 		 uint64_t size, uint64_t align)
 {
@@ -39,6 +40,8 @@ static bool fits(const struct blktap_info *i, uint32_t offset, uint64_t count,
 	       bt_range_within(offset, count * size, i->queue_stride);
 }
 
+/* Parts of a queue may overlap each other for all that is checked here: a
+ * module that has them so harms its own answers, not our memory. */
 static const char *check_queues(const struct blktap_info *i)
 {
 	if (!bt_is_pow2(i->sq_entries) || i->sq_entries < i->depth ||
@@ -97,6 +100,7 @@ static uint16_t flags_of(uint8_t op)
 	}
 }
 
+/* Only where is_plain says no: which rule it was. */
 static const char *explain(const struct blktap_info *info,
 			   const struct blktap_desc *desc, uint32_t tag,
 			   uint64_t slot)

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "frontend/ring.h"
 
+/* The minor's device: this open file is what the module knows us by. */
 static int system_open(void *opaque, uint32_t minor)
 {
 	char path[64];
@@ -72,6 +73,7 @@ int bt_ring_remove(struct blktap_ring *ring, uint32_t flags)
 
 /* ---- minors --------------------------------------------------------------- */
 
+/* ENXIO, ENODEV: a node that is left without its module. */
 static int open_control(struct blktap_error **err)
 {
 	int fd = open(BT_RING_DIR "/control", O_RDWR | O_CLOEXEC), rc;
@@ -99,6 +101,8 @@ static int control(unsigned long cmd, void *arg, struct blktap_error **err)
 	return rc;
 }
 
+/* What it needs of a module: the version, and that a device outlives its
+ * daemon. */
 int blktap_ring_probe(struct blktap_error **err)
 {
 	struct blktap_version v = { .size = sizeof(v) };
@@ -142,6 +146,7 @@ int blktap_ring_allocate(int wanted, int *minor, struct blktap_error **err)
 	return rc;
 }
 
+/* EBUSY while anybody has the disk open. */
 int blktap_ring_free(int minor, struct blktap_error **err)
 {
 	struct blktap_free arg = { .size = sizeof(arg),

@@ -54,6 +54,8 @@ static int32_t result_of(const struct bt_ring_request *item)
 	return error < 0 && error >= -4095 ? error : -EIO;
 }
 
+/* There is always room: no more answers than tags, and cq has as many places.
+ * The tail is stored by commit, behind all of them. */
 static void answer(struct blktap_ring *ring, struct bt_ring_queue *q,
 		   uint32_t tag, uint32_t gen, int32_t result)
 {
@@ -71,6 +73,7 @@ static bool is_for_us(const struct blktap_ring *ring,
 	       (ring->stage == BT_RING_HOLD && req->error != -ESHUTDOWN);
 }
 
+/* The tag is the module's again with the answer, so busy is cleared before. */
 static void done(struct bt_request *req)
 {
 	struct bt_ring_request *item = (struct bt_ring_request *)req;
@@ -107,6 +110,7 @@ bool bt_ring_commit(struct blktap_ring *ring)
 		return false;
 	ring->answered = 0;
 	for (i = 0; i < ring->info.queues; i++)
+		/* RELEASE: entries before their tail */
 		__atomic_store_n(&ring->queues[i].shared->cq_tail,
 				 ring->queues[i].cq_tail, __ATOMIC_RELEASE);
 	ring->enters++;
@@ -142,6 +146,7 @@ int bt_ring_wait(struct bt_waiter *waiter, int loop_fd, int timeout_ms)
 	rc = bt_ring_call(ring, BLKTAP_RING_ENTER, &enter);
 	if (rc >= 0 || rc == -EINTR)
 		return rc > 0 ? 1 : rc;
+	/* it waits by epoll from now on */
 	ring->can_wait = false;
 	bt_loop_drop_waiter(ring->loop, waiter);
 	return 0;
@@ -197,6 +202,8 @@ static void submit(struct blktap_ring *ring, struct bt_ring_queue *q,
 	bt_vbd_submit(ring->disk, req);
 }
 
+/* The tag is read once and bounded before it is used; so is the descriptor, as
+ * a copy. */
 static bool take_one(struct blktap_ring *ring, struct bt_ring_queue *q)
 {
 	uint32_t at = q->sq_head++ & (ring->info.sq_entries - 1);
@@ -231,6 +238,7 @@ static bool take_one(struct blktap_ring *ring, struct bt_ring_queue *q)
  * it is asked to wait, so that an older one costs a wake-up at most. */
 static bool take_queue(struct blktap_ring *ring, struct bt_ring_queue *q)
 {
+	/* ACQUIRE: the entries that the tail tells of are there */
 	uint32_t tail = __atomic_load_n(&q->shared->sq_tail, __ATOMIC_ACQUIRE);
 	uint32_t n = tail - q->sq_head;
 
