@@ -273,13 +273,29 @@ static void remove_file(const char *file)
 		unlink(file);
 }
 
+/* Whoever found this map dead may have removed its state, and then another map
+ * may have taken the name, and with it the file. The descriptor keeps the inode,
+ * so its number is not another's meanwhile. */
+static bool has_name(struct map_dir *dir, const struct map *map,
+		     const char *file)
+{
+	struct stat own, named;
+
+	return !fstat(map->fd, &own) &&
+	       !fstatat(dir->fd, file, &named, AT_SYMLINK_NOFOLLOW) &&
+	       own.st_ino == named.st_ino && own.st_dev == named.st_dev;
+}
+
+/* The state goes last: as long as it is there, somebody can clean up. */
 void map_remove(struct map_dir *dir, const struct map *map)
 {
 	char file[MAP_NAME_MAX + sizeof(SUFFIX)];
 
+	snprintf(file, sizeof(file), "%s" SUFFIX, map->name);
+	if (!has_name(dir, map, file))
+		return;
 	if (map->made_file && map->file && !map_is_mounted(map->file))
 		remove_file(map->file);
-	snprintf(file, sizeof(file), "%s" SUFFIX, map->name);
 	unlinkat(dir->fd, file, 0);
 }
 

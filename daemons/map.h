@@ -85,7 +85,8 @@ int map_read(struct map_dir *dir, const char *name, struct map *out);
 /* What the daemon left as its result; with its lock gone. */
 void map_read_again(struct map *map);
 void map_fini(struct map *map);
-/* Removes its files. With the directory locked. */
+/* Removes its files, unless its name is another's by now. With the directory
+ * locked. */
 void map_remove(struct map_dir *dir, const struct map *map);
 /* Calls fn for each, in the order of names, until it returns other than 0. With
  * the directory locked. */

@@ -3,7 +3,7 @@
 # tap-ctl map makes a disk a file: its bytes, size, holes and flushes are the
 # disk's, and unmap leaves nothing.
 . "${srcdir:-.}/tests/shell/functions.sh"
-requires fuse fallocate qemu-img
+requires fuse fallocate flock qemu-img
 . "$srcdir/tests/shell/map-functions.sh"
 
 make_image a.raw 8000000
@@ -110,6 +110,19 @@ nothing_left
 tap-ctl map a.raw >/dev/null
 umount "$file" 2>/dev/null || fusermount3 -u "$file"
 wait_for is_gone a.raw
+nothing_left
+
+# What it takes away at its end is its own, even where its name is another's by
+# then.
+state=$BLKTAP_RUNDIR/map/a.raw.state
+tap-ctl map a.raw >/dev/null
+mv "$state" "$BLKTAP_RUNDIR/own"
+echo image=raw:another >"$state"
+umount "$file" 2>/dev/null || fusermount3 -u "$file"
+wait_for flock -n "$BLKTAP_RUNDIR/own" true
+equal "$(cat "$state")" image=raw:another
+[ -e "$file" ] || fail "the file of another is gone"
+rm "$state" "$file" "$BLKTAP_RUNDIR/own"
 nothing_left
 
 # Read-only holds.
