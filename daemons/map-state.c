@@ -54,6 +54,37 @@ static int find_rundir(const struct args *args, char **out)
 	return *out ? 0 : map_fail(args, -ENOMEM, NULL, "anything");
 }
 
+/* The kernel names mounts and backing files without links, and the daemon leaves
+ * the directory that a relative path begins in. */
+static int resolve(char **path)
+{
+	char *real = realpath(*path, NULL);
+
+	if (!real)
+		return errno == ENOENT ? 0 : -errno;
+	free(*path);
+	*path = real;
+	return 0;
+}
+
+/* Makes them where make says so; sets dir's paths. */
+static int find_paths(struct map_dir *dir, bool make)
+{
+	int rc = make ? make_private(dir->rundir) : 0;
+
+	if (!rc)
+		rc = resolve(&dir->rundir);
+	if (rc)
+		return rc;
+	if (asprintf(&dir->path, "%s/map", dir->rundir) < 0) {
+		dir->path = NULL;
+		return -ENOMEM;
+	}
+	if (make)
+		rc = make_private(dir->path);
+	return rc ? rc : resolve(&dir->path);
+}
+
 int map_dir_open(const struct args *args, bool make, struct map_dir *dir)
 {
 	int rc = find_rundir(args, &dir->rundir);
@@ -62,14 +93,7 @@ int map_dir_open(const struct args *args, bool make, struct map_dir *dir)
 	dir->fd = -1;
 	if (rc)
 		return rc;
-	if (asprintf(&dir->path, "%s/map", dir->rundir) < 0) {
-		dir->path = NULL;
-		rc = -ENOMEM;
-	}
-	if (!rc && make)
-		rc = make_private(dir->rundir);
-	if (!rc && make)
-		rc = make_private(dir->path);
+	rc = find_paths(dir, make);
 	if (!rc) {
 		dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		rc = dir->fd < 0 && (make || errno != ENOENT) ? -errno : 0;

@@ -125,6 +125,15 @@ equal "$(cat "$state")" image=raw:another
 rm "$state" "$file" "$BLKTAP_RUNDIR/own"
 nothing_left
 
+# A runtime directory that is named by a link is the one it names.
+ln -s "$BLKTAP_RUNDIR" link
+(
+	BLKTAP_RUNDIR=$PWD/link
+	tap-ctl map a.raw >/dev/null
+	tap-ctl unmap -t 5 a.raw
+)
+nothing_left
+
 # Read-only holds.
 tap-ctl map -R a.raw >/dev/null
 equal "$(stat -c %a "$file")" 400
