@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Requests one after the other: each is submitted, and the loop runs until it
+ * has ended. For tools that do nothing else meanwhile. */
 #include "chain.h"
 
 #include <errno.h>
@@ -6,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Where it fails nothing is left to close. */
 int chain_open(struct chain *chain, const char *path, uint32_t flags,
 	       struct blktap_error **err)
 {
@@ -37,6 +40,7 @@ int chain_close(struct chain *chain)
 	return rc;
 }
 
+/* 1 stands for "ended well": 0 means that it has not ended. */
 static void moved(void *opaque, int error)
 {
 	*(int *)opaque = error ? error : 1;

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A copy from beginning to end: both disks are opened, the engine copies, and
+ * the target gets its name. Until then it is called TARGET.part-PID and goes
+ * with any failure; only kill -9 or a crash leaves it. */
 #include "convert.h"
 
 #include <errno.h>
@@ -36,6 +39,7 @@ struct job {
 	char message[300];
 };
 
+/* 1 is the exit status; who needs the errno gets it by convert->error. */
 static int failed(struct job *job, int rc)
 {
 	if (job->convert->error)
@@ -89,6 +93,7 @@ static bool is_cached(const char *path)
 	return cached > SAMPLES / 2;
 }
 
+/* As the library reads a string of a spec. */
 static void put_quoted(FILE *out, const char *text)
 {
 	putc('"', out);
@@ -100,7 +105,8 @@ static void put_quoted(FILE *out, const char *text)
 	putc('"', out);
 }
 
-/* NULL where there is no memory. */
+/* NULL where there is no memory. With a key the spec has parameters, and the
+ * path must be quoted. */
 static char *make_spec(const char *format, const char *path, const char *key)
 {
 	char *spec = NULL;
@@ -159,7 +165,9 @@ static bool is_same(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* 0 where the target may be made, and whether it is a device. */
+/* 0 where the target may be made, and whether it is a device. Looked at before
+ * anything is made. A file that appears later is seen by put_in_place, which
+ * then refuses. */
 static int look_at_target(struct job *job, bool *is_device)
 {
 	const struct convert *c = job->convert;
@@ -191,6 +199,8 @@ static int look_at_target(struct job *job, bool *is_device)
 					  : "choose another name");
 }
 
+/* What is copied must fit: the new image is as large as the source where no
+ * length is given. */
 static int create_target(struct job *job)
 {
 	const struct convert *c = job->convert;
@@ -220,6 +230,7 @@ static int create_target(struct job *job)
 	return say(job, c->target, rc, err);
 }
 
+/* The source comes first: a mistake in its name must not leave a target. */
 static int open_all(struct job *job, bool *is_device)
 {
 	const struct convert *c = job->convert;
@@ -246,6 +257,8 @@ static int open_all(struct job *job, bool *is_device)
 
 /* ---- progress ------------------------------------------------------------- */
 
+/* No word: a bar where people look. "--progress" with a descriptor: lines
+ * there. */
 static int open_progress(struct job *job)
 {
 	const char *to = job->convert->progress;
@@ -267,6 +280,8 @@ static int open_progress(struct job *job)
 		      to);
 }
 
+/* Said when the number changes, at the end, and when somebody asked (SIGUSR1).
+ */
 static void show(struct job *job, bool last)
 {
 	struct blktap_copy_progress p = { .size = sizeof(p) };
@@ -297,6 +312,8 @@ static void show(struct job *job, bool last)
 
 /* ---- the copy ------------------------------------------------------------- */
 
+/* Called in the loop. Only marks are left: the copy is destroyed by
+ * convert_run, which still reads its progress. */
 static void copied(void *opaque, int error, const char *message)
 {
 	struct job *job = opaque;
@@ -318,6 +335,7 @@ static int copy(struct job *job, bool is_device)
 		options.depth = CACHED_DEPTH;
 	}
 	if (!is_device)
+		/* a new image reads as zeroes; a device has what was on it */
 		options.flags = BLKTAP_COPY_TARGET_IS_ZERO;
 	rc = blktap_copy_start(job->source, job->target, &options, copied, job,
 			       &job->copy, &err);
@@ -340,7 +358,9 @@ static int copy(struct job *job, bool is_device)
 	return failed(job, job->error);
 }
 
-/* The whole image gets its name, on disk. */
+/* The whole image gets its name, on disk. The target was closed, and so
+ * flushed, before: the name never stands for half an image after a crash.
+ * Without --force a file that came meanwhile is not replaced. */
 static int put_in_place(struct job *job)
 {
 	const char *target = job->convert->target;
@@ -366,6 +386,8 @@ static int put_in_place(struct job *job)
 	return rc ? say(job, target, rc, NULL) : 0;
 }
 
+/* The order matters: what the close of the target finds wrong decides whether
+ * the target gets its name. */
 static int close_all(struct job *job, int status)
 {
 	int rc;

@@ -45,6 +45,10 @@ static void log_to_syslog(void *opaque, enum blktap_log_level level,
 
 /* ---- the end -------------------------------------------------------------- */
 
+/* Called in the loop. The helper is not waited for: what it does needs our
+ * answers. Without --lazy it would fail while somebody has the file open. Where
+ * it cannot be started, we stop, and unmap ourselves when we no longer answer.
+ */
 static void end(struct state *state)
 {
 	const char *const argv[] = { "blktap-map",
@@ -62,6 +66,7 @@ static void end(struct state *state)
 	if (state->ending)
 		return;
 	state->ending = true;
+	/* ours are blocked for the signalfd, and a child would inherit that */
 	sigemptyset(&none);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
@@ -72,6 +77,7 @@ static void end(struct state *state)
 	posix_spawnattr_destroy(&attr);
 }
 
+/* SIGTERM and SIGINT that came together are two: the second ends us at once. */
 static void take_signal(struct state *state)
 {
 	struct signalfd_siginfo info;
@@ -82,6 +88,8 @@ static void take_signal(struct state *state)
 
 /* ---- the start ------------------------------------------------------------ */
 
+/* Up to here messages went to our parent's stderr. Whoever waits for its output
+ * to end must not wait for us. */
 static void detach(struct state *state)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -97,7 +105,8 @@ static void detach(struct state *state)
 	close(null);
 }
 
-/* The parent's word that all went well, or its silence. */
+/* The parent's word that all went well, or its silence. Called whenever the
+ * connection says something: a byte, its end, or an error of it. */
 static void hear_parent(struct state *state)
 {
 	char byte;
@@ -113,6 +122,8 @@ static void hear_parent(struct state *state)
 		end(state);
 }
 
+/* The pid stands in the state before the parent knows of it, so that whoever
+ * reads its answer can ask for it. */
 static int tell_parent(struct state *state)
 {
 	struct blktap_disk_info info = { .size = sizeof(info) };
@@ -148,6 +159,8 @@ static int take_signals(struct state *state)
 	return state->signals < 0 ? -errno : 0;
 }
 
+/* The disk is opened here and not by the parent: a context belongs to the
+ * process that made it. */
 static int open_disk(struct state *state)
 {
 	struct map_daemon *daemon = state->daemon;
@@ -169,6 +182,8 @@ static int open_disk(struct state *state)
 	return rc ? map_report(daemon->args, daemon->map->image, rc, err) : 0;
 }
 
+/* From here on the kernel sends requests; the parent's first one may come
+ * before serve. */
 static int mount_disk(struct state *state)
 {
 	const struct args *args = state->daemon->args;
@@ -212,7 +227,8 @@ static void turn(struct state *state)
 }
 
 /* Writing the cache of a block device on us must not wait for memory that only
- * writing it would free. */
+ * writing it would free. Children are not waited for: the one that unmaps us is
+ * nobody's concern. The directory we were started in can be unmounted. */
 static void serve(struct state *state)
 {
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
@@ -223,7 +239,8 @@ static void serve(struct state *state)
 		turn(state);
 }
 
-/* Leaves how it went; where it went well, nothing else. */
+/* Leaves how it went; where it went well, nothing else. The lock on the state
+ * goes with the process, so whoever waits for that finds the result written. */
 static void leave(struct state *state, int rc)
 {
 	struct map_daemon *daemon = state->daemon;
@@ -241,6 +258,8 @@ static void leave(struct state *state, int rc)
 	map_dir_unlock(daemon->dir);
 }
 
+/* The disk is closed, and so flushed, before the result is left; the session
+ * goes after it, since requests under way still have to be answered. */
 int map_daemon_run(struct map_daemon *daemon)
 {
 	struct state state = { .daemon = daemon, .signals = -1 };

@@ -66,7 +66,9 @@ bool map_fuse_is_over(const struct map_fuse *fuse)
 	return fuse_session_exited(fuse->session);
 }
 
-/* An operation that needs its slot for longer takes it from fuse->current. */
+/* An operation that needs its slot for longer takes it from fuse->current. The
+ * request is read into a free slot, so that a write's data needs no copy. Where
+ * the operation did not take the slot, it is free again when it returns. */
 static bool receive_one(struct map_fuse *fuse)
 {
 	struct slot *slot = fuse->free;
@@ -84,6 +86,8 @@ static bool receive_one(struct map_fuse *fuse)
 	return rc > 0;
 }
 
+/* A bound: completions of the disk would wait for an endless stream of
+ * requests. Where no slot is free the rest stays in the kernel. */
 void map_fuse_receive(struct map_fuse *fuse)
 {
 	int n = 0;
@@ -133,6 +137,8 @@ static int mount_file(struct map_fuse *fuse, const struct map *map)
 		fuse->session = NULL;
 	}
 	if (!rc)
+		/* the loop looks until nothing is there; it must not block in
+		 * that look */
 		fcntl(map_fuse_get_fd(fuse), F_SETFL, O_NONBLOCK);
 	return rc;
 }
@@ -160,6 +166,8 @@ int map_fuse_create(const struct map *map, struct blktap_disk *disk,
 	return 0;
 }
 
+/* No request is under way: closing the disk has ended them, and their answers
+ * were sent. */
 void map_fuse_destroy(struct map_fuse *fuse)
 {
 	if (!fuse)

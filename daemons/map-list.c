@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* What is mapped, a line or an object each. Dead maps are shown as well, until
+ * somebody takes them away: a list changes nothing. */
 #include <errno.h>
 
 #include "map.h"

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A loop device on the mounted file. Its own flags and its backing file are all
+ * that is known of it later: no descriptor is kept (see map.h). */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -13,11 +15,15 @@
 /* Somebody else may take the free device that the kernel named first. */
 #define ATTACH_TRIES 64
 
+/* 10 ms */
 static void doze(void)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = 10 * 1000 * 1000 }, NULL);
 }
 
+/* The kernel names a free device, but does not reserve it: LOOP_CONFIGURE is
+ * what takes it, in one step with all settings, and fails with EBUSY where
+ * another was faster. */
 static int configure(int control, struct loop_config *config, char **device)
 {
 	int n = ioctl(control, LOOP_CTL_GET_FREE), fd, rc;
@@ -38,7 +44,8 @@ static int configure(int control, struct loop_config *config, char **device)
 }
 
 /* Direct I/O: the disk is cached once, in the page cache of the loop device, and
- * what the file system on it writes is under way at once. */
+ * what the file system on it writes is under way at once. The descriptors may
+ * be closed after: the device has the file open by itself. */
 int map_loop_attach(const char *file, uint32_t block_size, bool read_only,
 		    char **device)
 {
@@ -66,7 +73,8 @@ int map_loop_attach(const char *file, uint32_t block_size, bool read_only,
 	return rc;
 }
 
-/* The device's number may long be another's. */
+/* The device's number may long be another's. The kernel shows the file's path
+ * without links, as it stands in the state. */
 static bool is_on(const char *device, const char *file)
 {
 	const char *name = strrchr(device, '/');
@@ -100,8 +108,11 @@ int map_loop_detach(const char *device, const char *file, bool lazy,
 	fd = open(device, O_RDONLY | O_CLOEXEC | (lazy ? 0 : O_EXCL));
 	if (fd < 0)
 		return -errno;
+	/* an error of the cache is seen here, or by nobody: detaching drops it
+	 */
 	if (fsync(fd) && !lazy)
 		rc = -errno;
+	/* ENXIO: another was faster */
 	if (!rc && ioctl(fd, LOOP_CLR_FD) && errno != ENXIO)
 		rc = -errno;
 	close(fd);

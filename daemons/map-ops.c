@@ -18,6 +18,8 @@
 #define MAX_WRITE (1u << 20)
 #define FOREVER_S 3600.0 /* neither size nor mode ever change */
 
+/* The size of a request ends at what a slot holds: MAX_WRITE here, MAX_PAGES
+ * there. Background requests are those that slots are for. */
 static void init(void *opaque, struct fuse_conn_info *conn)
 {
 	conn->max_write = MAX_WRITE;
@@ -66,7 +68,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 	reply_attr(req);
 }
 
-/* As on a block device, times may be set and are not kept. Its size stays. */
+/* As on a block device, times may be set and are not kept. Its size stays.
+ * O_TRUNC comes here as size 0. */
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		       int to_set, struct fuse_file_info *fi)
 {
@@ -99,7 +102,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void end_seek(struct slot *slot);
 
-/* The end of each. */
+/* The end of each. Called by the disk, in the loop, once for each that was
+ * taken. */
 static void finished(void *opaque, int error)
 {
 	struct slot *slot = opaque;
@@ -119,6 +123,7 @@ static void finished(void *opaque, int error)
 	map_slot_put(slot);
 }
 
+/* Only behind all checks: the slot is the request's until map_slot_put. */
 static struct slot *take(fuse_req_t req, enum blktap_op op)
 {
 	struct map_fuse *fuse = get_fuse(req);
@@ -130,6 +135,8 @@ static struct slot *take(fuse_req_t req, enum blktap_op op)
 	return slot;
 }
 
+/* An operation that fails at once is answered here; finished is then not
+ * called. */
 static void submit(struct slot *slot, uint32_t flags, uint64_t offset,
 		   uint64_t length)
 {
@@ -159,7 +166,8 @@ static void submit(struct slot *slot, uint32_t flags, uint64_t offset,
 	}
 }
 
-/* How much of length at offset lies on the disk. */
+/* How much of length at offset lies on the disk. A request over its end is
+ * cut, as on a block device. */
 static uint64_t clamp(fuse_req_t req, off_t offset, uint64_t length)
 {
 	uint64_t size = get_fuse(req)->info.length;
@@ -186,6 +194,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	submit(slot, 0, (uint64_t)offset, slot->iov.iov_len);
 }
 
+/* The data is in the slot's own memory, to which the request was received. A
+ * short count for a write over the end, as a device gives. */
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data,
 		     size_t size, off_t offset, struct fuse_file_info *fi)
 {
@@ -214,7 +224,8 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 
 /* A punched hole reads as zeroes, which a discarded block need not: so both are
  * WRITE_ZEROES, and only a hole may give its space back. Plain allocation is
- * refused, since no disk here can promise it; callers then write. */
+ * refused, since no disk here can promise it; callers then write. Without
+ * KEEP_SIZE the call would make the file longer, which cannot be. */
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 			 off_t length, struct fuse_file_info *fi)
 {
@@ -234,6 +245,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 
 /* ---- lseek: data and holes ------------------------------------------------ */
 
+/* From slot->at on; end_seek moves that. Each answer covers at most MAP_EXTENTS
+ * runs, so a long disk takes several. */
 static void seek_on(struct slot *slot)
 {
 	uint64_t size = slot->fuse->info.length;
@@ -249,6 +262,7 @@ static void seek_on(struct slot *slot)
 	map_slot_put(slot);
 }
 
+/* An answer without any run would be asked for again for ever: an error. */
 static void end_seek(struct slot *slot)
 {
 	uint64_t from = slot->at;

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Shared by blktap-map, which parses them, and tap-ctl, which has to know them
+ * for its help and writes them out again. */
 #include "map-options.h"
 
 const struct opt map_options[] = {

@@ -38,6 +38,8 @@ static bool is_spec(const char *text)
 	return n && (text[n] == ':' || text[n] == '(');
 }
 
+/* A relative path would be looked up in the daemon's directory, and shown to
+ * others who are elsewhere. */
 static int make_spec(const char *text, char **out)
 {
 	size_t at = is_spec(text) ? path_in_spec(text) : 0;
@@ -87,6 +89,8 @@ static int look_at_image(struct plan *plan)
 		  : 0;
 }
 
+/* Called behind the sweep, which may have taken away a dead mount that stat(2)
+ * would fail on. */
 static int look_at_file(struct plan *plan)
 {
 	const char *file = arg_text(plan->args, "file");
@@ -123,6 +127,8 @@ static int look_at_file(struct plan *plan)
 	return rc;
 }
 
+/* Asked before anything is made, since these errors have a remedy that the
+ * failing calls would not name. */
 static int look_at_machine(const struct args *args)
 {
 	bool block = arg_is_set(args, "block");
@@ -141,6 +147,8 @@ static int look_at_machine(const struct args *args)
 
 /* ---- claiming a name ------------------------------------------------------ */
 
+/* O_EXCL: what is there already is mounted on and stays; what we make is
+ * removed at the end. */
 static int make_file(struct plan *plan)
 {
 	int fd = open(plan->file,
@@ -177,6 +185,7 @@ static int describe(struct plan *plan)
 	return rc;
 }
 
+/* With the directory locked. */
 static int claim(struct plan *plan)
 {
 	const char *wanted = arg_text(plan->args, "name");
@@ -200,6 +209,9 @@ static int claim(struct plan *plan)
 
 /* ---- daemon and device ---------------------------------------------------- */
 
+/* By fork, since the daemon needs the locked descriptor and the arguments.
+ * Nothing has made threads, a context or a disk so far. What stdio holds would
+ * be written twice. */
 static pid_t start_daemon(struct plan *plan, int *connection)
 {
 	struct map_daemon daemon = { .args = plan->args,
@@ -239,6 +251,9 @@ static int wait_for(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : MAP_FAILURE;
 }
 
+/* In this process, whose opening of the file and ioctl the daemon answers. A
+ * crash before the device stands in the state leaves a loop device that only
+ * `losetup -d` takes away. */
 static int make_device(struct plan *plan, const struct map_ready *ready)
 {
 	struct map *map = &plan->map;
@@ -258,7 +273,9 @@ static int make_device(struct plan *plan, const struct map_ready *ready)
 		  : 0;
 }
 
-/* The daemon has said why where it failed. */
+/* The daemon has said why where it failed. Output comes before the last byte: a
+ * name that nobody could be told is not worth a map. Without that byte the
+ * daemon ends. */
 static int finish(struct plan *plan, pid_t pid, int connection)
 {
 	struct map_ready ready;
@@ -285,7 +302,8 @@ static int finish(struct plan *plan, pid_t pid, int connection)
 	return 0;
 }
 
-/* Where it fails, nothing is left. */
+/* Where it fails, nothing is left. The daemon still answers while its loop
+ * device and mount are taken away; its end is not waited for. */
 static int start(struct plan *plan)
 {
 	int connection = -1, rc;
@@ -305,6 +323,8 @@ static int start(struct plan *plan)
 	return rc;
 }
 
+/* The lock is not held while the daemon starts: opening a disk may take long,
+ * and the state says that the name is taken. */
 static int run(struct plan *plan)
 {
 	int rc = look_at_image(plan);

@@ -37,6 +37,7 @@ static int make_private(const char *path)
 	return 0;
 }
 
+/* The control library knows the default; it makes nothing. */
 static int find_rundir(const struct args *args, char **out)
 {
 	struct blktap_control_options options;
@@ -85,6 +86,8 @@ static int find_paths(struct map_dir *dir, bool make)
 	return rc ? rc : resolve(&dir->path);
 }
 
+/* Who only looks (make is false) gets a directory with fd -1 where there is
+ * none, in which nothing is found. */
 int map_dir_open(const struct args *args, bool make, struct map_dir *dir)
 {
 	int rc = find_rundir(args, &dir->rundir);
@@ -117,6 +120,8 @@ void map_dir_close(struct map_dir *dir)
 	dir->rundir = NULL;
 }
 
+/* Not held over anything that waits for a daemon, but for a clean-up: a daemon
+ * at its end waits for it. */
 void map_dir_lock(struct map_dir *dir)
 {
 	while (dir->fd >= 0 && flock(dir->fd, LOCK_EX) && errno == EINTR)
@@ -136,6 +141,8 @@ static bool is_plain(char c)
 	return isalnum((unsigned char)c) || c == '-' || c == '_' || c == '.';
 }
 
+/* It becomes the name of a file and a word of a line, and must not be mistaken
+ * for an option or for a state. */
 static bool is_name(const char *text)
 {
 	size_t n = strlen(text), end = strlen(SUFFIX), i;
@@ -155,6 +162,7 @@ static void make_name(const char *image, char name[MAP_NAME_MAX + 1])
 	const char *from = slash ? slash + 1 : colon ? colon + 1 : image;
 	size_t n = 0;
 
+	/* room for "-2" to "-999" */
 	for (; *from && n < MAP_NAME_MAX - 4; from++)
 		if (is_plain(*from) && (n || isalnum((unsigned char)*from)))
 			name[n++] = *from;
@@ -165,6 +173,7 @@ static void make_name(const char *image, char name[MAP_NAME_MAX + 1])
 
 /* ---- a state file --------------------------------------------------------- */
 
+/* O_APPEND: parent and daemon both add lines, and none overwrites another's. */
 static int open_state(struct map_dir *dir, const char *name, int flags)
 {
 	char file[MAP_NAME_MAX + sizeof(SUFFIX)];
@@ -178,6 +187,8 @@ static int open_state(struct map_dir *dir, const char *name, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+/* The descriptor goes to the daemon by fork, and the lock with it: the map is
+ * alive until both have closed it. */
 static int take_name(struct map_dir *dir, const char *name, struct map *out)
 {
 	int fd = open_state(dir, name, O_CREAT | O_EXCL);
@@ -191,6 +202,8 @@ static int take_name(struct map_dir *dir, const char *name, struct map *out)
 	return flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
 }
 
+/* Names that are taken are passed over only where the name is ours to choose.
+ */
 int map_claim(struct map_dir *dir, const char *wanted, const char *image,
 	      struct map *out)
 {
@@ -222,12 +235,14 @@ int map_put(const struct map *map, const char *key, const char *value)
 	return rc;
 }
 
+/* Without memory it is as if the line were not there. */
 static void set_text(char **to, const char *value)
 {
 	free(*to);
 	*to = strdup(value);
 }
 
+/* Later lines win. Keys of later versions are passed over. */
 static void take_line(struct map *map, const char *key, const char *value)
 {
 	if (!strcmp(key, "image"))
@@ -248,6 +263,7 @@ static void take_line(struct map *map, const char *key, const char *value)
 	}
 }
 
+/* Each line comes from one write(2). */
 void map_read_again(struct map *map)
 {
 	char text[STATE_MAX + 1], *line, *save, *equals;
@@ -264,6 +280,8 @@ void map_read_again(struct map *map)
 	}
 }
 
+/* A lock that we get is kept until map_fini: nobody lives behind it. Readers
+ * hold the directory, so none takes another's lock for life. */
 int map_read(struct map_dir *dir, const char *name, struct map *out)
 {
 	int fd = is_name(name) ? open_state(dir, name, 0) : -ENOENT;

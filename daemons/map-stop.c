@@ -19,7 +19,8 @@
 
 /* ---- dead ones ------------------------------------------------------------ */
 
-/* Nobody answers behind it, so nothing can be flushed, and nothing waits. */
+/* Nobody answers behind it, so nothing can be flushed, and nothing waits. The
+ * state goes only where all else went: otherwise the next one tries again. */
 int map_clean_up(struct map_dir *dir, const struct map *map)
 {
 	int rc = 0, detached = 0;
@@ -35,6 +36,7 @@ int map_clean_up(struct map_dir *dir, const struct map *map)
 	return rc;
 }
 
+/* What cannot be taken away stays, and stays in the list. */
 static int sweep_one(void *opaque, struct map *map)
 {
 	/* One that left an error waits for the unmap that asks for it. */
@@ -48,6 +50,8 @@ void map_sweep(struct map_dir *dir)
 	map_each(dir, sweep_one, dir);
 }
 
+/* A daemon that died is told of, but is no failure: what was asked for is done.
+ */
 static int stop_dead(const struct args *args, struct map_dir *dir,
 		     const struct map *map)
 {
@@ -69,6 +73,9 @@ static int stop_dead(const struct args *args, struct map_dir *dir,
 
 /* ---- live ones ------------------------------------------------------------ */
 
+/* The loop device has written its cache by now; this is for what others wrote
+ * to the file. It fails here, where the map still stands and can be tried
+ * again. */
 static int flush(const char *file)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC), rc;
@@ -80,6 +87,8 @@ static int flush(const char *file)
 	return rc;
 }
 
+/* By the lock on the state, which any end of the daemon lets go of. Polled,
+ * since flock(2) cannot end after a time. */
 static int wait_for_end(struct map *map, int timeout_s)
 {
 	struct timespec doze = { .tv_nsec = 5 * 1000 * 1000 };
@@ -102,6 +111,8 @@ static int fail_stop(const struct args *args, const struct map *map, int rc,
 			map->name, what);
 }
 
+/* Waits for no user. The mount lives on for those who have the file open; the
+ * daemon sees it go. */
 static int stop_lazily(const struct args *args, struct map *map)
 {
 	int rc = 0;
@@ -115,7 +126,8 @@ static int stop_lazily(const struct args *args, struct map *map)
 }
 
 /* What the daemon says last. It removes the state itself where all went well,
- * but our descriptor outlives the name. */
+ * but our descriptor outlives the name. With our lock on the state, which
+ * wait_for_end got. */
 static int take_result(const struct args *args, struct map_dir *dir,
 		       struct map *map)
 {
@@ -130,6 +142,7 @@ static int take_result(const struct args *args, struct map_dir *dir,
 				   : "its daemon died before its last flush");
 }
 
+/* Each step leaves a map that works where it fails, until the mount is gone. */
 static int stop(const struct args *args, struct map_dir *dir, struct map *map)
 {
 	int timeout_s = arg_number(args, "timeout", TIMEOUT_S), rc = 0;
@@ -171,6 +184,8 @@ static int compare(void *opaque, struct map *map)
 	return 1;
 }
 
+/* By name, device or file, whichever fits first. Read again by its name, since
+ * map_each closes what it shows. */
 static int find(struct map_dir *dir, const char *what, struct map *map)
 {
 	struct search search = { .what = what, .file = map_absolute(what) };
@@ -194,6 +209,7 @@ int map_stop(const struct args *args)
 		show_usage(stderr, args->program, args->command);
 		return MAP_USAGE;
 	}
+	/* the directory is not made: nothing is mapped where there is none */
 	rc = map_dir_open(args, false, &dir);
 	if (rc)
 		return rc;
@@ -203,6 +219,7 @@ int map_stop(const struct args *args)
 		rc = stop_dead(args, &dir, &map);
 		map_dir_unlock(&dir);
 		map_fini(&map);
+		/* its name is claimed and not described yet: nothing to take away */
 	} else if (!rc && !map.file) {
 		map_dir_unlock(&dir);
 		rc = fail_stop(args, &map, -EAGAIN, "it is being mapped");

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Errors in the form all programs have, with the exit statuses of map and
+ * unmap; paths; programs. */
 #include <errno.h>
 #include <limits.h>
 #include <spawn.h>
@@ -10,6 +12,7 @@
 
 #include "map.h"
 
+/* What scripts tell apart: not there, to be tried again, and the rest. */
 static int status_of(int rc)
 {
 	switch (-rc) {
@@ -47,6 +50,8 @@ int map_report(const struct args *args, const char *object, int rc,
 	return status_of(rc);
 }
 
+/* The last part is not followed, as the file need not exist. One that names a
+ * directory (a slash at the end, "." or "..") has to. */
 char *map_absolute(const char *path)
 {
 	char *copy = strdup(path), *slash, *dir, *out = NULL;
@@ -77,6 +82,8 @@ char *map_absolute(const char *path)
 	return out;
 }
 
+/* Its output is ours. Where SIGCHLD is ignored, as in the daemon, how it went is
+ * lost (ECHILD); nobody there looks at it. */
 int map_run(const char *const argv[])
 {
 	int status, rc;

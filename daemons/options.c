@@ -18,12 +18,14 @@ const struct opt common_options[] = {
 	{ 0 },
 };
 
-/* Commands on image files alone have no runtime directory. */
+/* Commands on image files alone have no runtime directory. --rundir is the
+ * first of the common ones. */
 static const struct opt *get_common(const struct command *command)
 {
 	return common_options + command->files_only;
 }
 
+/* Before the table is asked, since it may stand in front of the command. */
 bool take_debug(int *argc, char **argv)
 {
 	bool found = false;
@@ -54,6 +56,8 @@ static const struct opt *get_opt(const struct command *command, int index)
 	return NULL;
 }
 
+/* An option is known by its index in the tables, one behind the other: the same
+ * that args->values and getopt_long's val use. */
 static int find_opt(const struct command *command, const char *name)
 {
 	const struct opt *o;
@@ -170,6 +174,8 @@ static int bad_option(const struct args *args, const char *text)
 		      text);
 }
 
+/* Given twice, the last one counts. strtol takes blanks and signs in front,
+ * which no number here may have. */
 static int set_value(struct args *args, int i, const char *text)
 {
 	const struct opt *o = get_opt(args->command, i);
@@ -187,7 +193,8 @@ static int set_value(struct args *args, int i, const char *text)
 		      o->name, text, o->max ? o->max : (long)INT_MAX);
 }
 
-/* The two tables of getopt_long. */
+/* The two tables of getopt_long. ":" first: getopt_long then tells a missing
+ * value from an unknown option. */
 static void make_tables(const struct command *command, char *letters,
 			struct option *table)
 {
@@ -222,6 +229,8 @@ static int index_of(const struct command *command, int c)
 	return -1;
 }
 
+/* getopt_long moves operands behind the options, where parse_operands finds
+ * them from optind on. */
 static int parse_options(struct args *args, int argc, char **argv)
 {
 	struct option table[OPT_MAX + 1] = { { 0 } };
@@ -265,6 +274,8 @@ static int operand_opt(const struct command *command, int n)
 	return find_opt(command, name);
 }
 
+/* An operand is another way to give an option, so the same cannot come by both.
+ */
 static int parse_operands(struct args *args, int argc, char **argv)
 {
 	int i, n, status = 0;
@@ -294,6 +305,7 @@ static int check_required(struct args *args)
 	return 0;
 }
 
+/* Help comes before what is required is asked for. */
 int run_command(const char *program, const struct command *command, int argc,
 		char **argv)
 {

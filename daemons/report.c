@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Errors in one form, and JSON: what every program writes, and what it reads of
+ * tapdisk's answers. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +60,9 @@ int report_as(const struct args *args, const char *object, int rc,
 	return -rc;
 }
 
-/* Edits that turn a into b, of those that fit in a row of bytes. */
+/* Edits that turn a into b, of those that fit in a row of bytes. Levenshtein's,
+ * with one row: row[j] is the distance of what was read of a from the first j
+ * bytes of b. */
 static size_t distance(const char *a, const char *b)
 {
 	size_t row[64], i, j, m = strlen(b), diagonal, above;
@@ -83,6 +87,7 @@ static size_t distance(const char *a, const char *b)
 	return row[m];
 }
 
+/* A third of the word may be wrong, and one edit more. */
 const char *suggest(const char *word, const char *const *names)
 {
 	size_t best = strlen(word) / 3 + 2, d;
@@ -98,6 +103,8 @@ const char *suggest(const char *word, const char *const *names)
 	return found;
 }
 
+/* Only "type:path": a spec with brackets says what is a path by its parameters,
+ * and must have absolute ones. */
 size_t path_in_spec(const char *spec)
 {
 	const char *colon = strchr(spec, ':');
@@ -146,6 +153,8 @@ static int character_length(const char *text)
 	return forms[i].length;
 }
 
+/* A byte that is not UTF-8 becomes U+FFFD, and the text is then not the name of
+ * the file any more: JSON has no other way. */
 void put_json_string(FILE *out, const char *text)
 {
 	int n;
@@ -193,6 +202,8 @@ static const char *put_character(FILE *out, const char *at)
 	return *at ? at + 1 : at;
 }
 
+/* Looks for the text of the key: enough for answers in which it is the first of
+ * its kind, and strings have their quotes escaped. */
 void print_member(FILE *out, const char *json, const char *key)
 {
 	char start[64];

@@ -14,7 +14,9 @@
 #include "tapdisk.h"
 
 /* The child says how its start went by its end of a pipe. Returns in the child,
- * with the descriptor to write to; the parent waits, and ends. */
+ * with the descriptor to write to; the parent waits, and ends. A byte means
+ * that it listens. The end of the pipe without one means that the child has
+ * ended or is about to, with its own exit status. */
 static int become_daemon(void)
 {
 	int fds[2], status;
@@ -40,7 +42,9 @@ static int become_daemon(void)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE);
 }
 
-/* fd -1: in the foreground. Returns an exit status. */
+/* fd -1: in the foreground. Returns an exit status. The streams are given up
+ * before the byte is written: whoever reads our output sees its end only after
+ * all of us have closed it. */
 static int tell_started(const char *path, int fd)
 {
 	int null, status;
@@ -73,6 +77,7 @@ static void serve_reclaim(void)
 	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 }
 
+/* Our name is told last: whoever reads it may connect at once. */
 static int serve(const struct args *args, struct blktap_context *context,
 		 int fd)
 {
@@ -100,6 +105,7 @@ static int serve(const struct args *args, struct blktap_context *context,
 	return rc && !status ? EXIT_FAILURE : status;
 }
 
+/* The fork comes before the context, whose engine belongs to one process. */
 int run_daemon(const struct args *args)
 {
 	bool foreground = arg_is_set(args, "foreground");

@@ -19,6 +19,7 @@
 static struct blktap_context *volatile woken;
 static volatile sig_atomic_t stop;
 
+/* A lock or a socket that our parent forgot would live as long as we do. */
 void close_inherited(void)
 {
 	close_range(3, ~0u, 0);
@@ -36,6 +37,8 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* Only what may be done in a handler: a mark, and a write that wakes the loop.
+ * SIGCHLD wakes it as well, for the command of --run. */
 static void on_signal(int sig)
 {
 	if (sig == SIGTERM || sig == SIGINT)
@@ -64,11 +67,14 @@ static void take_signals(struct blktap_context *context)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* A signal that comes later finds nothing to wake. */
 void release_signals(void)
 {
 	woken = NULL;
 }
 
+/* A signal between the look and the sleep has written to what the loop sleeps
+ * on, so it is not missed. */
 bool run_once(struct blktap_context *context)
 {
 	if (!stop)
@@ -158,6 +164,7 @@ static int find_poll(const struct args *args)
 
 static struct blktap_modules *modules;
 
+/* The modules go last: the context's disks may be of them. */
 void end_context(struct blktap_context *context)
 {
 	blktap_context_destroy(context);

@@ -23,7 +23,8 @@ struct serving {
 	char *host; /* of --tcp */
 };
 
-/* XDG_RUNTIME_DIR, or /tmp. */
+/* XDG_RUNTIME_DIR, or /tmp. 40: the whole path has to fit in the 108 bytes that
+ * a socket's address has, and in ours. */
 static const char *get_base(void)
 {
 	const char *base = getenv("XDG_RUNTIME_DIR");
@@ -139,7 +140,9 @@ static int start_command(struct serving *s, pid_t *pid)
 	return rc ? report(s->args, argv[2], -rc, NULL) : 0;
 }
 
-/* Its exit status, as a shell has it. */
+/* Its exit status, as a shell has it. SIGCHLD ends a turn of the loop, so the
+ * end of the command is seen at once. Confined only now: exec is refused after.
+ */
 static int run_command_until_end(struct serving *s)
 {
 	bool asked = false;
@@ -173,6 +176,8 @@ static const char *plan_socket(struct serving *s)
 	return s->own_socket ? get_base() : path;
 }
 
+/* Files are given up in two steps: what the user left out before the image is
+ * opened, the rest when all is open. */
 static int serve(struct serving *s)
 {
 	int status = confine_opening(s->args, plan_socket(s));
@@ -193,6 +198,8 @@ static int serve(struct serving *s)
 	return status;
 }
 
+/* The server first: it has requests on the disk. The disk's last flush decides
+ * the exit status where nothing else does. */
 int run_serve(const struct args *args)
 {
 	struct serving s = { .args = args };

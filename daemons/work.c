@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Signals leave a mark, which the work looks at between its steps; its own way
+ * out then tidies up. */
 #include "work.h"
 
 #include <errno.h>
@@ -18,6 +20,7 @@ static void on_signal(int sig)
 		interrupted = sig;
 }
 
+/* 0 to 65535, as descriptors are; "" is none. */
 static int open_progress(struct work *work, const char *to)
 {
 	char *end;
@@ -51,6 +54,7 @@ int work_begin(struct work *work, const struct args *args, bool show)
 
 	memset(work, 0, sizeof(*work));
 	work->args = args;
+	/* none yet, so that 0 is shown */
 	work->shown = 101;
 	work_catch_signals();
 	if (to)
@@ -60,6 +64,7 @@ int work_begin(struct work *work, const struct args *args, bool show)
 	return 0;
 }
 
+/* In double: done * 100 could overflow. What is not 0 ends the work. */
 int work_progress(void *opaque, uint64_t done, uint64_t total)
 {
 	struct work *work = opaque;
@@ -88,6 +93,7 @@ bool work_is_over(void)
 	return interrupted;
 }
 
+/* A signal between the two lines may be lost; the next one is not. */
 bool work_is_asked(void)
 {
 	bool was = asked;
@@ -96,6 +102,8 @@ bool work_is_asked(void)
 	return was;
 }
 
+/* As a shell reports a death by signal. Work that was done before the signal
+ * came in is done. */
 int work_status(int status)
 {
 	return status && interrupted ? 128 + interrupted : status;
