@@ -115,8 +115,6 @@ static void fan_send(struct bt_mirror_fan *fan, struct bt_pool *pool,
 		struct bt_request *req;
 		struct bt_mirror_child *child;
 
-		/* none left: fn is called with neither ok nor failed, which is
-		 * EIO */
 		if (m->legs[i].failed)
 			continue;
 		req = bt_pool_take(pool);
@@ -366,8 +364,6 @@ static void log_settled(struct bt_table_wait *wait, int error)
 	bt_request_complete(req, error ? error : frame->result);
 }
 
-/* A leg's losses count as of here: a loss that is seen later is the next
- * flush's. */
 static void flushed(struct bt_mirror_fan *fan)
 {
 	struct bt_mirror_frame *frame = frame_of(fan);
