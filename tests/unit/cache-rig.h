@@ -159,4 +159,21 @@ static inline int read_all(void)
 	return rig_read(&rig, 0, back, SIZE);
 }
 
+static inline void fill(unsigned char byte, uint64_t offset, uint64_t length)
+{
+	static unsigned char data[SIZE];
+
+	memset(data, byte, length);
+	ck_assert_int_eq(rig_write(&rig, offset, data, length), 0);
+}
+
+static inline void expect(unsigned char byte, uint64_t offset, uint64_t length)
+{
+	uint64_t i;
+
+	ck_assert_int_eq(rig_read(&rig, offset, back, length), 0);
+	for (i = 0; i < length; i++)
+		ck_assert_uint_eq(back[i], byte);
+}
+
 #endif

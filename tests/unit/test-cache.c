@@ -14,23 +14,6 @@ static uint64_t origin_reads(void)
 		->lower->stats.completed[BLKTAP_OP_READ];
 }
 
-static void fill(unsigned char byte, uint64_t offset, uint64_t length)
-{
-	static unsigned char data[SIZE];
-
-	memset(data, byte, length);
-	ck_assert_int_eq(rig_write(&rig, offset, data, length), 0);
-}
-
-static void expect(unsigned char byte, uint64_t offset, uint64_t length)
-{
-	uint64_t i;
-
-	ck_assert_int_eq(rig_read(&rig, offset, back, length), 0);
-	for (i = 0; i < length; i++)
-		ck_assert_uint_eq(back[i], byte);
-}
-
 START_TEST(what_is_written_is_read)
 {
 	const char *args = _i % 2 ? "mode=writeback bypass=0"
@@ -150,38 +133,6 @@ START_TEST(a_read_during_a_last_flush_leaves_no_slot_to_the_wrong_chunk)
 	for (i = 16; i-- > 0;)
 		expect((unsigned char)(i + 1), i * chunk, chunk);
 	close_cache();
-}
-END_TEST
-
-/* The page that was written last may be among those that it has lost. */
-START_TEST(what_was_written_back_while_a_flush_failed_is_dirty_again)
-{
-	struct bt_request *flush;
-	bool flushed;
-
-	must_open("mode=writeback dirty=100% bypass=4096");
-	fill(8, 0, 4096);
-	ck_assert_int_eq(rig_flush(&rig), 0);
-	/* something to flush that is in no slot */
-	fill(9, 512u << 10, 8192);
-	platters.hold = true;
-	platters.stuck = 1u << BLKTAP_OP_FLUSH;
-	flush = send(BLKTAP_OP_FLUSH, 0, 0, NULL, &flushed);
-	pass_time(2 * NS_PER_S);
-	ck_assert_uint_eq(value("dirty"), 0);
-	ck_assert(!flushed);
-	platters.fault = (struct platter_fault){
-		.op = BLKTAP_OP_FLUSH, .leaf = 0, .times = 1, .error = -EIO
-	};
-	memset(platters.bytes[0], 0, 4096);
-	platters.stuck = 0;
-	while (!flushed)
-		ck_assert(platter_turn() || bt_loop_turn(rig.env.loop, 0) >= 0);
-	ck_assert_int_eq(flush->error, -EIO);
-	bt_pool_give(flush);
-	ck_assert_uint_eq(value("dirty"), 4096);
-	close_cache();
-	ck_assert_int_eq(platters.bytes[0][0], 8);
 }
 END_TEST
 
@@ -352,128 +303,6 @@ START_TEST(zeroes_replace_and_a_discard_brings_nothing_back)
 }
 END_TEST
 
-/* The origin is a server that ends and is there again with what it had flushed. */
-static void lose_unflushed(void)
-{
-	static unsigned char left[SIZE];
-
-	platter_cut(0, platters.now, PLATTER_NOTHING, left);
-	memcpy(platters.bytes[0], left, SIZE);
-	bt_node_lose(bt_node_port(rig.root, 0, 0)->lower);
-}
-
-START_TEST(what_a_lost_server_had_not_flushed_is_written_back_again)
-{
-	must_open("mode=writeback dirty=100% bypass=0");
-	platter_begin();
-	fill(6, 0, 128u << 10);
-	if (_i & 1)
-		ck_assert_int_eq(rig_flush(&rig), 0);
-	pass_time(2 * NS_PER_S);
-	ck_assert_uint_eq(value("dirty"), 0);
-	lose_unflushed();
-	ck_assert_int_eq(platters.bytes[0][0], 0);
-	ck_assert_int_eq(rig_flush(&rig), 0);
-	if (_i & 2) {
-		close_cache();
-	} else {
-		drop_cache();
-		must_open("mode=writeback dirty=100% bypass=0");
-		expect(6, 0, 128u << 10);
-		close_cache();
-	}
-	ck_assert_int_eq(platters.bytes[0][0], 6);
-	ck_assert_int_eq(platters.bytes[0][(128u << 10) - 1], 6);
-}
-END_TEST
-
-START_TEST(what_is_written_back_keeps_its_slot_until_a_flush)
-{
-	uint32_t i;
-
-	must_open("mode=writeback dirty=100% bypass=0");
-	platter_begin();
-	fill(6, 0, SLOTS * (64u << 10));
-	pass_time(NS_PER_S);
-	pass_time(NS_PER_S);
-	ck_assert_uint_eq(value("dirty"), 0);
-	platters.fault = (struct platter_fault){
-		.op = BLKTAP_OP_FLUSH, .leaf = 0, .times = 1000, .error = -EIO
-	};
-	for (i = SLOTS; i < 16; i++)
-		expect(0, i * (64u << 10), 64u << 10);
-	settle();
-	lose_unflushed();
-	platters.fault.op = -1;
-	ck_assert_int_eq(rig_flush(&rig), 0);
-	expect(6, 0, SLOTS * (64u << 10));
-	close_cache();
-	ck_assert_int_eq(platters.bytes[0][(SLOTS << 16) - 1], 6);
-}
-END_TEST
-
-/* Each event of writing back, and of the flush, is a moment at which it goes. */
-START_TEST(a_server_lost_at_any_moment_loses_nothing_of_a_cache)
-{
-	bool done = false;
-	struct bt_request *req;
-	int i, turns = _i / 2;
-
-	if (getenv("BLKTAP_VALGRIND") && _i % 7)
-		return;
-	must_open("mode=writeback dirty=100% bypass=0");
-	platter_begin();
-	fill(6, 0, 8192);
-	fill(7, 16384, 8192);
-	fill(8, 64u << 10, 8192);
-	bt_loop_advance(rig.env.loop, NS_PER_S);
-	platters.hold = true;
-	while (bt_loop_turn(rig.env.loop, 0) > 0)
-		;
-	req = bt_pool_take(rig.pool);
-	req->op = BLKTAP_OP_FLUSH;
-	req->flags = _i & 1 ? BT_REQUEST_LAST : 0;
-	req->opaque = &done;
-	for (i = 0; i < turns && !done; i++) {
-		if (i == 3)
-			bt_port_submit(&rig.top, req);
-		platter_turn();
-		bt_loop_turn(rig.env.loop, 0);
-	}
-	lose_unflushed();
-	if (turns <= 3)
-		bt_port_submit(&rig.top, req);
-	guest_wait(&rig, &done);
-	ck_assert_int_eq(req->error, 0);
-	bt_pool_give(req);
-	drop_cache();
-	must_open("mode=writeback dirty=100% bypass=0");
-	expect(6, 0, 8192);
-	expect(7, 16384, 8192);
-	expect(8, 64u << 10, 8192);
-	close_cache();
-	ck_assert_int_eq(platters.bytes[0][64u << 10], 8);
-}
-END_TEST
-
-START_TEST(with_the_store_lost_as_well_a_flush_tells)
-{
-	must_open("mode=writeback dirty=100% bypass=0");
-	platter_begin();
-	fill(6, 0, 4096);
-	pass_time(NS_PER_S);
-	platters.fault = (struct platter_fault){
-		.op = BLKTAP_OP_READ, .leaf = 1, .times = 1, .error = -EIO
-	};
-	expect(6, 0, 4096); /* the origin has it */
-	ck_assert(has_state("lost"));
-	lose_unflushed();
-	ck_assert_int_eq(rig_flush(&rig), -EIO);
-	ck_assert_int_eq(rig_flush(&rig), 0);
-	close_cache();
-}
-END_TEST
-
 static struct blktap_extent ask(uint64_t offset, uint64_t length)
 {
 	struct blktap_extent extents[4] = { { 0 } };
@@ -640,8 +469,6 @@ int main(void)
 	tcase_add_test(
 		all,
 		a_read_during_a_last_flush_leaves_no_slot_to_the_wrong_chunk);
-	tcase_add_test(
-		all, what_was_written_back_while_a_flush_failed_is_dirty_again);
 	tcase_add_test(all, a_last_flush_leaves_an_origin_that_is_whole);
 	tcase_add_test(all, no_more_is_dirty_than_may_be);
 	tcase_add_test(all,
@@ -650,14 +477,6 @@ int main(void)
 	tcase_add_test(all, a_long_run_passes_by);
 	tcase_add_test(all,
 		       what_was_dirty_is_not_evicted_before_that_is_durable);
-	tcase_add_loop_test(
-		all, what_a_lost_server_had_not_flushed_is_written_back_again,
-		0, 4);
-	tcase_add_test(all, what_is_written_back_keeps_its_slot_until_a_flush);
-	tcase_add_loop_test(
-		all, a_server_lost_at_any_moment_loses_nothing_of_a_cache, 0,
-		24);
-	tcase_add_test(all, with_the_store_lost_as_well_a_flush_tells);
 	tcase_add_test(all, zeroes_replace_and_a_discard_brings_nothing_back);
 	tcase_add_test(all, what_is_dirty_is_data);
 	tcase_add_test(all, a_prefetch_makes_it_warm);
