@@ -25,7 +25,6 @@
 /* of a new log: 8 MiB of words. What a header claims may be 16 times as many.
  */
 #define MAX_REGIONS (1u << 22)
-#define APART_NS (60 * 1000000000ull)
 
 /* ---- records --------------------------------------------------------------- */
 
@@ -361,19 +360,12 @@ static void start_words(struct bt_mirror *m)
 
 /* ---- legs that were written to without the mirror --------------------------- */
 
-static uint64_t count_dirty_of(const struct bt_mirror *m, uint32_t leg)
+/* Somebody wrote to a leg, or put another file in its place. Which leg has the data is
+ * not for us to guess: a copy in the wrong direction would be the end of it. */
+static int check_changed(const struct bt_mirror *m, uint32_t new_legs,
+			 struct blktap_error **err)
 {
-	uint64_t r, n = 0;
-
-	for (r = 0; r < m->regions; r++)
-		n += bt_mirror_word(m, r) >> m->legs[leg].bit & 1u;
-	return n;
-}
-
-/* 1u << index of those that are not what they were when they were left. */
-static uint32_t find_changed(const struct bt_mirror *m, uint32_t new_legs)
-{
-	uint32_t i, changed = 0;
+	uint32_t i;
 
 	for (i = 0; i < m->leg_count; i++) {
 		uint64_t was = m->records[m->legs[i].bit].stamp, is;
@@ -382,81 +374,17 @@ static uint32_t find_changed(const struct bt_mirror *m, uint32_t new_legs)
 			continue;
 		is = bt_port_stamp(m->legs[i].port, NULL);
 		if (is && is != was)
-			changed |= 1u << i;
+			return bt_fail(
+				err, -ESTALE,
+				"where it is a new file, give the leg another "
+				"name; else clear the log's first 8 KiB, and "
+				"say which leg has the data: sync=background, "
+				"source=N",
+				"%s: '%s' was written to, or replaced, while "
+				"it was no leg of the mirror",
+				m->node->name, m->legs[i].port->lower->name);
 	}
-	return changed;
-}
-
-/* Of legs that a crash left, and that lack nothing as far as the log knows, the one
- * that was written to long after another. All get the same writes, so none is. */
-static uint32_t find_later(const struct bt_mirror *m, uint32_t new_legs)
-{
-	uint64_t latest = 0, earliest = UINT64_MAX, at;
-	uint32_t i, later = 0;
-
-	for (i = 0; i < m->leg_count; i++) {
-		if (new_legs >> i & 1u ||
-		    m->records[m->legs[i].bit].stamp != BT_MIRROR_RUNNING ||
-		    !bt_port_stamp(m->legs[i].port, &at))
-			continue;
-		if (at > latest)
-			later = 1u << i;
-		latest = bt_max_u64(latest, at);
-		if (!count_dirty_of(m, i))
-			earliest = bt_min_u64(earliest, at);
-	}
-	if (!later || count_dirty_of(m, (uint32_t)__builtin_ctz(later)) ||
-	    latest - earliest < APART_NS)
-		return 0;
-	return later;
-}
-
-/* What it was written is not in the log, and neither is what the others have. */
-static int believe(struct bt_mirror *m, uint32_t leg, struct blktap_error **err)
-{
-	const char *name = m->legs[leg].port->lower->name;
-	uint64_t r, lost = count_dirty_of(m, leg);
-	uint32_t i, others = m->absent;
-
-	if (lost)
-		return bt_fail(err, -ESTALE,
-			       "clear the log's first 8 KiB, and say which leg "
-			       "has the data: sync=background, source=N",
-			       "%s: '%s' was written to without the mirror, "
-			       "and %llu of its regions are good on other legs "
-			       "alone",
-			       m->node->name, name, (unsigned long long)lost);
-	for (i = 0; i < m->leg_count; i++) {
-		if (i == leg)
-			continue;
-		others |= 1u << m->legs[i].bit;
-		m->legs[i].fresh = true;
-	}
-	for (r = 0; r < m->regions; r++) {
-		bt_store_le16(m->words + 2 * r, (uint16_t)others);
-		bt_table_touch(&m->table, 2 * r);
-	}
-	if (others)
-		bt_log(m->node->env->log, BLKTAP_LOG_WARNING,
-		       "%s: '%s' was written to without the mirror: it is "
-		       "believed, and the other legs are copied anew",
-		       m->node->name, name);
 	return 0;
-}
-
-static int settle_changes(struct bt_mirror *m, uint32_t new_legs,
-			  struct blktap_error **err)
-{
-	uint32_t changed = find_changed(m, new_legs);
-
-	if (!changed)
-		changed = find_later(m, new_legs);
-	if (!changed)
-		return 0;
-	/* a copy has its direction */
-	if (changed >> m->source & 1u || m->copies)
-		return believe(m, (uint32_t)m->source, err);
-	return believe(m, (uint32_t)__builtin_ctz(changed), err);
 }
 
 static int load_words(struct bt_mirror *m, struct blktap_error **err)
@@ -467,7 +395,7 @@ static int load_words(struct bt_mirror *m, struct blktap_error **err)
 	if (rc < 0)
 		return rc;
 	new_legs = match_legs(m);
-	rc = settle_changes(m, new_legs, err);
+	rc = check_changed(m, new_legs, err);
 	if (rc < 0)
 		return rc;
 	for (i = 0; i < m->leg_count; i++)

@@ -57,10 +57,12 @@ static const struct bt_port_desc ports[] = {
 	  .flags = BT_PORT_STORE,
 	  .durable_when = "",
 	  .help = "which leg lacks what; without it that is known until the "
-		  "disk is closed. A leg that was written to while the mirror "
-		  "was not there is believed, and the others get a full copy: "
-		  "that is noticed of raw files, and of what stands on them "
-		  "alone, and not of other formats, devices and servers" },
+		  "disk is closed. Where a leg was written to, or "
+		  "replaced by another file, while it was no leg, the mirror "
+		  "does not open, since it cannot know who has the data: that "
+		  "is noticed of raw files, and of what stands on them alone, "
+		  "and not of other formats, devices and servers, nor after "
+		  "a crash. A new file for a leg needs a new name of the leg" },
 	{ .name = NULL },
 };
 

@@ -17,9 +17,9 @@
  *
  * The log has no say over what happens while it is not there. So a last flush puts
  * into it what each leg's file was then (a stamp), and the stamps go before the next
- * write. A leg that is another one at the next opening was written to without the
- * mirror: it is believed, and the others are dirty everywhere. After a crash there
- * are no stamps; then a leg that was written to a minute after another is believed. */
+ * write. Where a leg is another one at the next opening, somebody wrote to it or put
+ * another file in its place, and the mirror does not open: it cannot know who has the
+ * data. After a crash there are no stamps, and nothing of that is noticed. */
 #ifndef BT_MODULE_MIRROR_H
 #define BT_MODULE_MIRROR_H
 
