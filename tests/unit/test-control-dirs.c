@@ -206,7 +206,8 @@ static int open_mark(void)
 START_TEST(mark_tells_what_was_open)
 {
 	char spec[] = "qcow2:/a b=c:d", tcp[] = "[::1]:10809";
-	struct bt_mark mark = { true, 3, 120, spec, tcp }, back;
+	char secondary[] = "raw:/second=1", log[] = "/a log";
+	struct bt_mark mark = { true, 3, 120, spec, tcp, secondary, log }, back;
 	int fd = open_mark();
 
 	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
@@ -216,9 +217,11 @@ START_TEST(mark_tells_what_was_open)
 	ck_assert_uint_eq(back.timeout_s, 120);
 	ck_assert_str_eq(back.spec, spec);
 	ck_assert_str_eq(back.tcp, tcp);
+	ck_assert_str_eq(back.secondary, secondary);
+	ck_assert_str_eq(back.log, log);
 	bt_mark_fini(&back);
 	/* What is closed leaves no word of what it was. */
-	mark.spec = mark.tcp = NULL;
+	mark.spec = mark.tcp = mark.secondary = mark.log = NULL;
 	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
 	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
 	ck_assert(back.ring);
@@ -232,7 +235,7 @@ START_TEST(what_is_left_of_a_longer_mark_is_not_believed)
 {
 	char old_spec[] = "qcow2:/the/old/image", tcp[] = "[2001:db8::1]:10809";
 	char spec[] = "raw:/b", text[512];
-	struct bt_mark mark = { true, 3, 120, old_spec, tcp }, back;
+	struct bt_mark mark = { true, 3, 120, old_spec, tcp, NULL, NULL }, back;
 	int fd = open_mark();
 	ssize_t was, is;
 
@@ -256,8 +259,18 @@ END_TEST
 /* Else a mirror, say, would go on with one leg, and nobody would know. */
 START_TEST(upgrade_refuses_what_no_mark_holds)
 {
-	char spec[] = "raw:/a";
-	struct bt_mark mark = { true, BT_WIRE_SECONDARY, 120, spec, NULL };
+	static const struct {
+		uint32_t flags;
+		const char *says;
+	} cases[] = {
+		{ BT_WIRE_SECONDARY, "a name for -2 or -C" },
+		{ BT_WIRE_ADD_LOG, "a name for -2 or -C" },
+		{ BT_WIRE_REUSE_PRT, "-e or -E" },
+		{ BT_WIRE_OPEN_ENCRYPTED, "-e or -E" },
+	};
+	char spec[] = "raw:/a", unfit[] = "raw:/two\nlines";
+	struct bt_mark mark = { true, cases[_i].flags, 120,  spec,
+				NULL, unfit,	       unfit };
 	struct blktap_control_options options;
 	struct blktap_control *control;
 	struct blktap_error *err = NULL;
@@ -273,7 +286,8 @@ START_TEST(upgrade_refuses_what_no_mark_holds)
 	ck_assert_int_eq(blktap_control_create(&options, &control, NULL), 0);
 	ck_assert_int_eq(blktap_control_upgrade(control, 0, &pid, &err),
 			 -ENOTSUP);
-	ck_assert_ptr_nonnull(strstr(blktap_error_get_message(err), "-2"));
+	ck_assert_ptr_nonnull(
+		strstr(blktap_error_get_message(err), cases[_i].says));
 	blktap_error_destroy(err);
 	blktap_control_destroy(control);
 }
@@ -283,7 +297,7 @@ START_TEST(mark_that_is_cut_or_foreign_tells_nothing_wrong)
 {
 	static const char cut[] = "what\n=\nring=1\nargs=raw:/cu";
 	char spec[] = "raw:/two\nlines";
-	struct bt_mark mark = { true, 0, 0, spec, NULL }, back;
+	struct bt_mark mark = { true, 0, 0, spec, NULL, NULL, NULL }, back;
 	int fd = open_mark();
 
 	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
@@ -413,7 +427,7 @@ static Suite *make_suite(void)
 	tcase_add_test(minors, strange_files_among_the_marks_do_no_harm);
 	tcase_add_test(minors, mark_tells_what_was_open);
 	tcase_add_test(minors, what_is_left_of_a_longer_mark_is_not_believed);
-	tcase_add_test(minors, upgrade_refuses_what_no_mark_holds);
+	tcase_add_loop_test(minors, upgrade_refuses_what_no_mark_holds, 0, 4);
 	tcase_add_test(minors, mark_that_is_cut_or_foreign_tells_nothing_wrong);
 	suite_add_tcase(suite, minors);
 

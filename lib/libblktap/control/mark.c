@@ -41,6 +41,10 @@ static int take_line(struct bt_mark *mark, char *line)
 		return set_text(&mark->spec, value);
 	else if (!strcmp(line, "tcp"))
 		return set_text(&mark->tcp, value);
+	else if (!strcmp(line, "secondary"))
+		return set_text(&mark->secondary, value);
+	else if (!strcmp(line, "log"))
+		return set_text(&mark->log, value);
 	return 0;
 }
 
@@ -66,6 +70,14 @@ int bt_mark_read(int fd, struct bt_mark *mark)
 	return rc;
 }
 
+/* One of an older version has the flags alone. */
+bool bt_mark_is_whole(const struct bt_mark *mark)
+{
+	return !(mark->flags & BT_MARK_PARTIAL) &&
+	       (mark->secondary || !(mark->flags & BT_WIRE_SECONDARY)) &&
+	       (mark->log || !(mark->flags & BT_WIRE_ADD_LOG));
+}
+
 /* A name with a newline in it cannot stand in a line: it is left away, and who
  * goes on has to be told it. */
 static void put_text(struct bt_strbuf *sb, const char *key, const char *value)
@@ -88,6 +100,8 @@ int bt_mark_write(int fd, const struct bt_mark *mark)
 				 (unsigned int)mark->flags,
 				 (unsigned int)mark->timeout_s);
 	put_text(&sb, "tcp", mark->tcp);
+	put_text(&sb, "secondary", mark->secondary);
+	put_text(&sb, "log", mark->log);
 	put_text(&sb, "args", mark->spec);
 	if (sb.len)
 		bt_strbuf_puts(&sb, MARK_END "\n");
@@ -107,5 +121,7 @@ void bt_mark_fini(struct bt_mark *mark)
 {
 	free(mark->spec);
 	free(mark->tcp);
+	free(mark->secondary);
+	free(mark->log);
 	memset(mark, 0, sizeof(*mark));
 }

@@ -11,11 +11,13 @@
 
 #include "control/wire.h"
 
-/* Flags of an open that took a file or a key which no mark holds: nobody can
+/* Flags of an open that took a key or another tapdisk, which no mark holds: nobody can
  * repeat it but who knows them. */
-#define BT_MARK_PARTIAL                                            \
-	(BT_WIRE_ADD_LOG | BT_WIRE_REUSE_PRT | BT_WIRE_SECONDARY | \
-	 BT_WIRE_OPEN_ENCRYPTED)
+#define BT_MARK_PARTIAL (BT_WIRE_REUSE_PRT | BT_WIRE_OPEN_ENCRYPTED)
+/* Of one that took a file beside the image, whose name the mark holds; and of all that
+ * an image is not the same disk without. */
+#define BT_MARK_NAMED (BT_WIRE_ADD_LOG | BT_WIRE_SECONDARY)
+#define BT_MARK_BESIDE (BT_MARK_PARTIAL | BT_MARK_NAMED)
 
 struct bt_mark {
 	bool ring; /* the kernel module has it, too */
@@ -23,10 +25,15 @@ struct bt_mark {
 	uint32_t timeout_s;
 	char *spec; /* NULL: no image is open */
 	char *tcp; /* served there, too; or NULL */
+	/* as in an open; NULL: none, or a name that a line cannot hold */
+	char *secondary;
+	char *log;
 };
 
 /* 0 or a negative errno; mark is empty then. Unknown lines are skipped. */
 int bt_mark_read(int fd, struct bt_mark *mark);
+/* Whether an open can be repeated by what the mark holds. */
+bool bt_mark_is_whole(const struct bt_mark *mark);
 int bt_mark_write(int fd, const struct bt_mark *mark);
 void bt_mark_fini(struct bt_mark *mark);
 

@@ -88,22 +88,36 @@ static int serve_unix(struct blktap_control_server *server, struct bt_tap *tap,
 
 /* ---- the kernel's block device -------------------------------------------- */
 
+static int set_name(char **to, const char *from)
+{
+	char *copy = from ? strdup(from) : NULL;
+
+	free(*to);
+	*to = copy;
+	return from && !copy ? -ENOMEM : 0;
+}
+
 /* What is open now is what a device that outlives us was made for. NULL: none.
  */
 static int record(struct bt_tap *tap, const struct bt_wire_params *params,
 		  const char *spec, struct blktap_error **err)
 {
-	char *copy = spec ? strdup(spec) : NULL;
-	int rc = spec && !copy ? -ENOMEM : 0;
+	const struct bt_legacy *legacy = &tap->legacy;
+	int rc = set_name(&tap->mark.spec, spec);
 
-	free(tap->mark.spec);
-	tap->mark.spec = copy;
+	if (!rc)
+		rc = set_name(&tap->mark.secondary,
+			      spec ? legacy->secondary : NULL);
+	if (!rc)
+		rc = set_name(&tap->mark.log, spec ? legacy->log : NULL);
+	if (!spec)
+		set_name(&tap->mark.tcp, NULL);
 	if (params) {
 		tap->mark.flags = params->flags;
 		tap->mark.timeout_s = params->req_timeout;
 	}
-	tap->mark.flags &= ~BT_MARK_PARTIAL;
-	tap->mark.flags |= bt_legacy_flags(&tap->legacy);
+	tap->mark.flags &= ~(BT_MARK_BESIDE | BT_WIRE_ADD_LCACHE);
+	tap->mark.flags |= bt_legacy_flags(legacy);
 	if (tap->mark.ring && !rc)
 		rc = bt_mark_write(tap->lock_fd, &tap->mark);
 	return rc ? bt_fail(err, rc, NULL, "minor %d: its mark: %s", tap->minor,
@@ -135,7 +149,7 @@ static int check_heir(const struct bt_tap *tap,
 			       "open that again, or detach and free the minor",
 			       "minor %d: its tapdisk died with %s open",
 			       tap->minor, tap->mark.spec);
-	if ((tap->mark.flags ^ params->flags) & BT_MARK_PARTIAL)
+	if ((tap->mark.flags ^ params->flags) & BT_MARK_BESIDE)
 		return bt_fail(err, -EEXIST,
 			       "give the same options again, or detach and "
 			       "free the minor",
@@ -143,6 +157,22 @@ static int check_heir(const struct bt_tap *tap,
 			       "of -2, -C, -e and -E",
 			       tap->minor);
 	return 0;
+}
+
+/* The same for the names, which are known when the open's options were taken. */
+static int check_names(const struct bt_mark *was, const struct bt_legacy *is,
+		       int minor, struct blktap_error **err)
+{
+	bool log = was->log && is->log && strcmp(was->log, is->log) != 0;
+
+	if (!log && (!was->secondary || !is->secondary ||
+		     !strcmp(was->secondary, is->secondary)))
+		return 0;
+	return bt_fail(err, -EEXIST,
+		       "give the same again, or detach and free the minor",
+		       "minor %d: its tapdisk died with %s as its %s", minor,
+		       log ? was->log : was->secondary,
+		       log ? "log" : "secondary");
 }
 
 /* What the dead had in memory is gone with it. */
@@ -203,6 +233,8 @@ static int open_disk(struct blktap_control_server *server, struct bt_tap *tap,
 	options.busy_ms = BUSY_MS;
 	rc = bt_legacy_open(&tap->legacy, &server->dir, tap->minor, params,
 			    trailer, length, err);
+	if (!rc)
+		rc = check_names(&tap->mark, &tap->legacy, tap->minor, err);
 	if (!rc)
 		rc = bt_legacy_make(&tap->legacy, &server->dir, tap->minor,
 				    &spec, err);
@@ -294,8 +326,7 @@ int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 	rc = blktap_nbd_server_create(tap->disk, &options, &tap->tcp, err);
 	free(host);
 	if (!rc && tap->mark.ring) {
-		free(tap->mark.tcp);
-		tap->mark.tcp = strdup(whole);
+		set_name(&tap->mark.tcp, whole);
 		bt_mark_write(tap->lock_fd, &tap->mark);
 	}
 	return rc;
@@ -404,11 +435,17 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 			       "only the kernel's block devices outlive their "
 			       "tapdisk",
 			       "minor %d: has no block device", tap->minor);
-	if (tap->legacy.file || *tap->legacy.key)
+	if (!bt_mark_is_whole(&tap->mark))
 		return bt_fail(err, -ENOTSUP, "close it, and open it anew",
-			       "minor %d: was opened with -2, -C, -e or -E, of "
-			       "which the next tapdisk would not know",
+			       "minor %d: was opened with -e or -E, of which "
+			       "the next tapdisk would not know",
 			       tap->minor);
+	/* the next one would say that all is in it */
+	if (tap->legacy.secondary && bt_vbd_has_failed_copy(tap->disk))
+		return bt_fail(err, -ENOTSUP,
+			       "pause it, and unpause it without -2",
+			       "minor %d: its secondary %s has missed writes",
+			       tap->minor, tap->legacy.secondary);
 	if (is_paused(tap))
 		return bt_fail(err, -EBUSY, "tap-ctl unpause",
 			       "minor %d is paused", tap->minor);
