@@ -202,8 +202,8 @@ static void store(struct bt_io *io, int error)
 	bt_meta_store(f->img->meta, &f->commit);
 }
 
-/* Of a write that is to outlive the process: it is answered behind a commit of
- * the tables. */
+/* Of a write that is to outlive the process: it is answered when the tables are
+ * in the file, behind its data. */
 void bt_vhdimg_finish_kept(struct bt_vhdimg_frame *f)
 {
 	bt_vhdimg_restore_footer(f, store);
