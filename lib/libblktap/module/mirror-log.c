@@ -360,10 +360,10 @@ static void start_words(struct bt_mirror *m)
 
 /* ---- legs that were written to without the mirror --------------------------- */
 
-/* Somebody wrote to a leg, or put another file in its place. Which leg has the data is
- * not for us to guess: a copy in the wrong direction would be the end of it. */
-static int check_changed(const struct bt_mirror *m, uint32_t new_legs,
-			 struct blktap_error **err)
+/* Somebody wrote to a leg, or put another file in its place; or a power cut just after
+ * the last flush took the file's time back. Which of it, and which leg has the data then,
+ * is not for us to guess: a copy in the wrong direction would be the end of it. */
+static void warn_of_changed(const struct bt_mirror *m, uint32_t new_legs)
 {
 	uint32_t i;
 
@@ -374,17 +374,13 @@ static int check_changed(const struct bt_mirror *m, uint32_t new_legs,
 			continue;
 		is = bt_port_stamp(m->legs[i].port, NULL);
 		if (is && is != was)
-			return bt_fail(
-				err, -ESTALE,
-				"where it is a new file, give the leg another "
-				"name; else clear the log's first 8 KiB, and "
-				"say which leg has the data: sync=background, "
-				"source=N",
-				"%s: '%s' was written to, or replaced, while "
-				"it was no leg of the mirror",
-				m->node->name, m->legs[i].port->lower->name);
+			bt_log(m->node->env->log, BLKTAP_LOG_WARNING,
+			       "%s: the file of '%s' is not as the mirror left "
+			       "it: where it was written to, or replaced, give "
+			       "the leg that lacks data another name, and it "
+			       "gets a full copy",
+			       m->node->name, m->legs[i].port->lower->name);
 	}
-	return 0;
 }
 
 static int load_words(struct bt_mirror *m, struct blktap_error **err)
@@ -395,9 +391,7 @@ static int load_words(struct bt_mirror *m, struct blktap_error **err)
 	if (rc < 0)
 		return rc;
 	new_legs = match_legs(m);
-	rc = check_changed(m, new_legs, err);
-	if (rc < 0)
-		return rc;
+	warn_of_changed(m, new_legs);
 	for (i = 0; i < m->leg_count; i++)
 		if (new_legs >> i & 1u)
 			set_all_dirty(m, i);

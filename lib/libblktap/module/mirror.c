@@ -57,12 +57,12 @@ static const struct bt_port_desc ports[] = {
 	  .flags = BT_PORT_STORE,
 	  .durable_when = "",
 	  .help = "which leg lacks what; without it that is known until the "
-		  "disk is closed. Where a leg was written to, or "
-		  "replaced by another file, while it was no leg, the mirror "
-		  "does not open, since it cannot know who has the data: that "
-		  "is noticed of raw files, and of what stands on them alone, "
-		  "and not of other formats, devices and servers, nor after "
-		  "a crash. A new file for a leg needs a new name of the leg" },
+		  "disk is closed. A leg that was written to, or "
+		  "replaced by another file, while it was no leg, is believed "
+		  "to be as it was left: there is a warning in the log, of raw "
+		  "files and of what stands on them alone, and not after a "
+		  "crash. Give the leg that lacks data another name, and it "
+		  "gets a full copy" },
 	{ .name = NULL },
 };
 

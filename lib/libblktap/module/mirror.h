@@ -17,9 +17,10 @@
  *
  * The log has no say over what happens while it is not there. So a last flush puts
  * into it what each leg's file was then (a stamp), and the stamps go before the next
- * write. Where a leg is another one at the next opening, somebody wrote to it or put
- * another file in its place, and the mirror does not open: it cannot know who has the
- * data. After a crash there are no stamps, and nothing of that is noticed. */
+ * write. Where a leg's file is another one at the next opening, somebody may have
+ * written to it, or put another in its place: the mirror warns, and goes by its log all
+ * the same, since it cannot know which leg has the data. After a crash there are no
+ * stamps, and nothing of that is noticed. */
 #ifndef BT_MODULE_MIRROR_H
 #define BT_MODULE_MIRROR_H
 
