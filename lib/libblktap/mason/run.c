@@ -42,13 +42,29 @@ int bt_run_create(struct bt_env *env, const struct bt_run_ops *ops,
 	return 0;
 }
 
-/* No front, so no node of the graph is open; those of former graphs are waited
- * for. */
+/* From the top: a class closes while what is below it is open. */
+static void drop_nodes(struct bt_run *run)
+{
+	const struct bt_mason_graph *graph = run->file->graph;
+	uint32_t i;
+
+	for (i = 0; i < graph->count; i++) {
+		struct bt_node **node = &run->nodes[graph->order[i]->index];
+
+		bt_run_drop(*node);
+		*node = NULL;
+	}
+}
+
+/* No front is left. Nodes of former graphs are waited for; one of the graph is open
+ * still where one of those stood on it when the last front left. */
 void bt_run_destroy(struct bt_run *run)
 {
 	if (!run)
 		return;
 	bt_run_retire_all(run);
+	if (run->nodes)
+		drop_nodes(run);
 	bt_list_del(&run->link);
 	bt_mason_file_destroy(run->file);
 	free(run->dying);
