@@ -325,25 +325,14 @@ static void write_locked(struct bt_range *range)
 	send(m, frame);
 }
 
-void bt_mirror_start_write(struct bt_mirror *m, struct bt_request *req)
-{
-	struct bt_mirror_frame *frame = bt_request_frame(req);
-
-	if (bt_range_lock(&m->lock, &frame->range, req->offset, req->length,
-			  true, write_locked))
-		write_locked(&frame->range);
-}
-
 /* ---- flush ----------------------------------------------------------------- */
 
 static void marked_clean(struct bt_header_writer *writer, int error)
 {
 	struct bt_request *req = writer->opaque;
-	struct bt_mirror *m = mirror_of(req);
 
 	(void)error; /* the words are what counts */
 	bt_request_complete(req, 0);
-	bt_mirror_unstamp(m);
 }
 
 static void log_settled(struct bt_table_wait *wait, int error)
@@ -356,9 +345,10 @@ static void log_settled(struct bt_table_wait *wait, int error)
 	if (!error)
 		m->told = frame->losses;
 	if (!error && !frame->result && req->flags & BT_REQUEST_LAST &&
-	    bt_mirror_may_stamp(m)) {
+	    !m->writer.busy) {
+		bt_mirror_stamp(m, true);
 		m->writer.opaque = req;
-		bt_mirror_stamp(m, true, marked_clean);
+		bt_header_writer_go(&m->writer, marked_clean);
 		return;
 	}
 	bt_request_complete(req, error ? error : frame->result);
@@ -582,10 +572,9 @@ void bt_mirror_submit(struct bt_node *node, struct bt_request *req)
 	case BLKTAP_OP_WRITE_ZEROES:
 	case BLKTAP_OP_DISCARD:
 		bt_mirror_wake(m);
-		if (bt_likely(!m->stamped))
-			bt_mirror_start_write(m, req);
-		else
-			bt_list_add_tail(&m->held, &req->link);
+		if (bt_range_lock(&m->lock, &frame->range, req->offset,
+				  req->length, true, write_locked))
+			write_locked(&frame->range);
 		return;
 	case BLKTAP_OP_FLUSH:
 		flush(m, frame);

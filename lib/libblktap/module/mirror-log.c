@@ -150,7 +150,7 @@ static void put_header(struct bt_mirror *m)
 }
 
 /* Those of legs that are not linked stay. */
-static void set_stamps(struct bt_mirror *m, bool stamped)
+void bt_mirror_stamp(struct bt_mirror *m, bool stamped)
 {
 	uint32_t i;
 
@@ -165,47 +165,6 @@ static void set_stamps(struct bt_mirror *m, bool stamped)
 	}
 	m->header.clean = stamped;
 	put_header(m);
-}
-
-void bt_mirror_stamp(struct bt_mirror *m, bool stamped,
-		     void (*fn)(struct bt_header_writer *writer, int error))
-{
-	m->stamped = true; /* or it may be so, on disk */
-	set_stamps(m, stamped);
-	bt_header_writer_go(&m->writer, fn);
-}
-
-/* No write is under way, and none came since the flush. */
-bool bt_mirror_may_stamp(const struct bt_mirror *m)
-{
-	return m->resting && !m->writer.busy && bt_list_empty(&m->lock.ranges);
-}
-
-static void unstamped(struct bt_header_writer *writer, int error)
-{
-	struct bt_mirror *m = bt_container_of(writer, struct bt_mirror, writer);
-	struct bt_list held = BT_LIST_INIT(held), *at;
-
-	m->stamped = error != 0;
-	bt_list_splice_tail(&held, &m->held);
-	while ((at = bt_list_pop(&held))) {
-		struct bt_request *req =
-			bt_list_entry(at, struct bt_request, link);
-
-		if (error)
-			bt_request_complete(req, error);
-		else
-			bt_mirror_start_write(m, req);
-	}
-	bt_mirror_sync_kick(m);
-}
-
-/* Takes the stamps from the log, where it has them and something is to be written:
- * nothing is, between a last flush and the next write. */
-void bt_mirror_unstamp(struct bt_mirror *m)
-{
-	if (m->stamped && !m->resting && !m->writer.busy)
-		bt_mirror_stamp(m, false, unstamped);
 }
 
 static int take_header(struct bt_mirror *m, struct blktap_error **err)
@@ -409,7 +368,7 @@ static int write_log(struct bt_mirror *m, struct blktap_error **err)
 
 	if (!rc)
 		rc = bt_node_transfer(m->log, BLKTAP_OP_FLUSH, 0, NULL, 0);
-	set_stamps(m, false);
+	bt_mirror_stamp(m, false);
 	if (!rc)
 		rc = bt_header_write(m->log, &m->header);
 	return rc ? bt_fail(err, rc, NULL,

@@ -331,8 +331,7 @@ static bool begin_batch(struct bt_mirror *m)
 {
 	struct bt_mirror_sync *s = &m->sync;
 
-	if (!m->background || m->read_only || m->resting || m->stamped ||
-	    !pick_target(m))
+	if (!m->background || m->read_only || m->resting || !pick_target(m))
 		return false;
 	s->active = true;
 	s->spoiled = false;
@@ -397,7 +396,6 @@ void bt_mirror_wake(struct bt_mirror *m)
 	if (!m->resting)
 		return;
 	m->resting = false;
-	bt_mirror_unstamp(m);
 	if (m->intents)
 		bt_mirror_start_sweep(m);
 	go_on(m);

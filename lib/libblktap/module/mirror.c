@@ -205,7 +205,6 @@ int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
 	bt_rangelock_init(&m->lock);
 	bt_list_init(&m->starved);
 	bt_list_init(&m->lasts);
-	bt_list_init(&m->held);
 	bt_list_init(&m->tidy.link);
 	bt_timer_init(&m->sweep_timer, bt_mirror_sweep_fired);
 	rc = take_legs(node, source, err);

@@ -16,11 +16,11 @@
  * leg is believed and all others are dirty in that region.
  *
  * The log has no say over what happens while it is not there. So a last flush puts
- * into it what each leg's file was then (a stamp), and the stamps go before the next
- * write. Where a leg's file is another one at the next opening, somebody may have
- * written to it, or put another in its place: the mirror warns, and goes by its log all
- * the same, since it cannot know which leg has the data. After a crash there are no
- * stamps, and nothing of that is noticed. */
+ * into it what each leg's file was then (a stamp), and an opening takes that out. Where
+ * a leg's file is another one at the next opening, somebody may have written to it, or
+ * put another in its place: the mirror warns, and goes by its log all the same, since
+ * it cannot know which leg has the data. After a crash nothing of that is noticed, and
+ * where the node went on behind a last flush, a crash makes it warn for nothing. */
 #ifndef BT_MODULE_MIRROR_H
 #define BT_MODULE_MIRROR_H
 
@@ -191,9 +191,6 @@ struct bt_mirror {
 	/* It may be about to go: from a LAST flush to the next write it begins
 	 * nothing of its own, since another node may have its legs and log. */
 	bool resting;
-	/* The log has the legs' stamps: nothing writes to them before it has not. */
-	bool stamped;
-	struct bt_list held; /* writes that wait for that */
 	struct bt_list lasts; /* such flushes, until its own work is done */
 	/* arguments */
 	enum { BT_MIRROR_FIRST, BT_MIRROR_FASTEST, BT_MIRROR_SPREAD } read;
@@ -257,19 +254,15 @@ void bt_mirror_clear_intents(struct bt_mirror *m, bool all);
 int bt_mirror_open_words(struct bt_mirror *m, const struct bt_args *args,
 			 struct blktap_error **err);
 void bt_mirror_close_words(struct bt_mirror *m);
-bool bt_mirror_may_stamp(const struct bt_mirror *m);
-/* Something is to be written to the legs: their stamps leave the log before. */
-void bt_mirror_unstamp(struct bt_mirror *m);
-/* Writes the header, with the legs' stamps or without. */
-void bt_mirror_stamp(struct bt_mirror *m, bool stamped,
-		     void (*fn)(struct bt_header_writer *writer, int error));
+/* Puts what the legs' files are into the header that is written next, or that they are
+ * in use. */
+void bt_mirror_stamp(struct bt_mirror *m, bool stamped);
 
 /* ---- mirror-io.c ----------------------------------------------------------- */
 
 void bt_mirror_submit(struct bt_node *node, struct bt_request *req);
 void bt_mirror_complete(struct bt_node *node, struct bt_port *port,
 			struct bt_request *req);
-void bt_mirror_start_write(struct bt_mirror *m, struct bt_request *req);
 /* Its own work may be done: sends the flushes that wait for that. */
 void bt_mirror_rested(struct bt_mirror *m);
 /* Sends a FLUSH to every leg that has not failed. */
