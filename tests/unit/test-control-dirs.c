@@ -263,14 +263,14 @@ START_TEST(upgrade_refuses_what_no_mark_holds)
 		uint32_t flags;
 		const char *says;
 	} cases[] = {
-		{ BT_WIRE_SECONDARY, "a name for -2 or -C" },
-		{ BT_WIRE_ADD_LOG, "a name for -2 or -C" },
-		{ BT_WIRE_REUSE_PRT, "-e or -E" },
-		{ BT_WIRE_OPEN_ENCRYPTED, "-e or -E" },
+		{ BT_WIRE_SECONDARY, "-2, -e or -E" },
+		{ BT_WIRE_ADD_LOG, "a log whose name" },
+		{ BT_WIRE_REUSE_PRT, "-2, -e or -E" },
+		{ BT_WIRE_OPEN_ENCRYPTED, "-2, -e or -E" },
 	};
-	char spec[] = "raw:/a", unfit[] = "raw:/two\nlines";
-	struct bt_mark mark = { true, cases[_i].flags, 120,  spec,
-				NULL, unfit,	       unfit };
+	char spec[] = "raw:/a", second[] = "raw:/b", log[] = "/two\nlines";
+	struct bt_mark mark = { true, cases[_i].flags, 120, spec,
+				NULL, second,	       log };
 	struct blktap_control_options options;
 	struct blktap_control *control;
 	struct blktap_error *err = NULL;

@@ -51,8 +51,8 @@ static int read_mark(struct blktap_control *control, int minor,
 			     "tapdisk would not know",
 			     minor,
 			     mark->flags & BT_MARK_PARTIAL
-				     ? "-e or -E"
-				     : "a name for -2 or -C");
+				     ? "-2, -e or -E"
+				     : "a log whose name no mark holds");
 	if (rc)
 		bt_mark_fini(mark);
 	return rc;
@@ -94,7 +94,6 @@ static int open_again(struct blktap_control *control, pid_t pid, int minor,
 		o.flags |= BLKTAP_CONTROL_BUFFERED;
 	if (mark->flags & BT_WIRE_ADD_LCACHE)
 		o.flags |= BLKTAP_CONTROL_LEAF_CACHE;
-	o.secondary = mark->secondary;
 	o.log_path = mark->log;
 	rc = blktap_control_attach(control, pid, minor, err);
 	if (rc)
@@ -111,22 +110,6 @@ static int open_again(struct blktap_control *control, pid_t pid, int minor,
 	return rc;
 }
 
-/* Whether the secondary of a dead tapdisk had missed writes is written down nowhere, and
- * the next one would say that it has them all. */
-static int check_dead(const struct bt_mark *mark, int minor,
-		      struct blktap_error **err)
-{
-	if (!(mark->flags & BT_WIRE_SECONDARY))
-		return 0;
-	return bt_fail(
-		err, -ENOTSUP,
-		"tap-ctl spawn, attach, and open with the same; a copy to "
-		"the secondary has to begin anew",
-		"minor %d: its tapdisk died, and the secondary %s may "
-		"have missed writes",
-		minor, mark->secondary);
-}
-
 /* The new tapdisk is started before the old one lets go: where it cannot be,
  * nothing has changed. From the hand-over on the device waits; if the rest
  * fails, its requests wait on, and calling this again goes on from there. */
@@ -140,8 +123,6 @@ int blktap_control_upgrade(struct blktap_control *control, int minor,
 	if (rc)
 		return rc;
 	rc = find_tapdisk(control, minor, &old, err);
-	if (!rc && old < 0)
-		rc = check_dead(&mark, minor, err);
 	if (!rc)
 		rc = blktap_control_spawn(control, &new, err);
 	if (rc) {

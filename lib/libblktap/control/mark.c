@@ -74,7 +74,6 @@ int bt_mark_read(int fd, struct bt_mark *mark)
 bool bt_mark_is_whole(const struct bt_mark *mark)
 {
 	return !(mark->flags & BT_MARK_PARTIAL) &&
-	       (mark->secondary || !(mark->flags & BT_WIRE_SECONDARY)) &&
 	       (mark->log || !(mark->flags & BT_WIRE_ADD_LOG));
 }
 

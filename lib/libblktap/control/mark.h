@@ -11,13 +11,13 @@
 
 #include "control/wire.h"
 
-/* Flags of an open that took a key or another tapdisk, which no mark holds: nobody can
- * repeat it but who knows them. */
-#define BT_MARK_PARTIAL (BT_WIRE_REUSE_PRT | BT_WIRE_OPEN_ENCRYPTED)
-/* Of one that took a file beside the image, whose name the mark holds; and of all that
- * an image is not the same disk without. */
-#define BT_MARK_NAMED (BT_WIRE_ADD_LOG | BT_WIRE_SECONDARY)
-#define BT_MARK_BESIDE (BT_MARK_PARTIAL | BT_MARK_NAMED)
+/* Flags of an open that nobody can repeat by the mark: it took a key, or another
+ * tapdisk, or a secondary, of which only who died or left knew whether it has missed
+ * writes. */
+#define BT_MARK_PARTIAL \
+	(BT_WIRE_REUSE_PRT | BT_WIRE_OPEN_ENCRYPTED | BT_WIRE_SECONDARY)
+/* All that an image is not the same disk without. */
+#define BT_MARK_BESIDE (BT_MARK_PARTIAL | BT_WIRE_ADD_LOG)
 
 struct bt_mark {
 	bool ring; /* the kernel module has it, too */

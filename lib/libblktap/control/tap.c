@@ -437,15 +437,9 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 			       "minor %d: has no block device", tap->minor);
 	if (!bt_mark_is_whole(&tap->mark))
 		return bt_fail(err, -ENOTSUP, "close it, and open it anew",
-			       "minor %d: was opened with -e or -E, of which "
-			       "the next tapdisk would not know",
+			       "minor %d: was opened with -2, -e or -E, of "
+			       "which the next tapdisk would not know",
 			       tap->minor);
-	/* the next one would say that all is in it */
-	if (tap->legacy.secondary && bt_vbd_has_failed_copy(tap->disk))
-		return bt_fail(err, -ENOTSUP,
-			       "pause it, and unpause it without -2",
-			       "minor %d: its secondary %s has missed writes",
-			       tap->minor, tap->legacy.secondary);
 	if (is_paused(tap))
 		return bt_fail(err, -EBUSY, "tap-ctl unpause",
 			       "minor %d is paused", tap->minor);

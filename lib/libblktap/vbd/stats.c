@@ -94,7 +94,9 @@ static struct bt_node *below(const struct bt_node *node)
 	return node->port_count ? node->ports[0].lower : NULL;
 }
 
-bool bt_vbd_has_failed_copy(const struct blktap_disk *disk)
+/* Whether a node of the disk has lost one of those that it writes to, and says so
+ * by its value `failed`. */
+static bool has_failed_copy(const struct blktap_disk *disk)
 {
 	struct bt_node *node;
 	char text[16];
@@ -121,7 +123,7 @@ static void put_legacy(struct bt_json *json, const struct blktap_disk *disk)
 			put_legacy_image(json, node);
 	bt_json_array_end(json);
 	bt_json_u64(json, "FIXME_enospc_redirect_count", 0);
-	bt_json_u64(json, "nbd_mirror_failed", bt_vbd_has_failed_copy(disk));
+	bt_json_u64(json, "nbd_mirror_failed", has_failed_copy(disk));
 	bt_json_u64(json, "reqs_outstanding", s->outstanding);
 	bt_json_string(json, "read_caching", "false");
 }

@@ -65,10 +65,6 @@ uint64_t bt_vbd_get_dirty(const struct blktap_disk *disk, const char *name,
  * disk may be more than what who opened it calls it. -ENOMEM. */
 int bt_vbd_show_as(struct blktap_disk *disk, const char *spec);
 
-/* Whether a node of the disk has lost one of those that it writes to, and says so by
- * its value `failed`. */
-bool bt_vbd_has_failed_copy(const struct blktap_disk *disk);
-
 struct bt_env *bt_vbd_get_env(const struct blktap_disk *disk);
 const struct bt_log *bt_vbd_get_log(const struct blktap_disk *disk);
 
