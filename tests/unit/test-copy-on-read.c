@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* copy_on_read over a chain of a cow: `top` is the leaf, `base` what is slow. */
-#include "flat.h"
+#include "flat-cut.h"
 #include "seed.h"
 
 #include "core/log.h"
@@ -253,69 +253,32 @@ START_TEST(reads_that_fail_leave_what_was_there)
 }
 END_TEST
 
-struct cut {
-	struct flat *flat;
-	struct flat left; /* what may be there */
-	unsigned char *top;
-	struct rig *rig;
-	bool taken;
-};
-
-static void take_cut(struct rough_world *w)
+static void make_for_cut(struct rig *rig, const void *seed,
+			 const unsigned char *image)
 {
-	struct cut *cut = w->opaque;
+	uint64_t n = *(const uint64_t *)seed;
 
-	flat_cut(cut->flat, &cut->left);
-	rough_cut(top_of(cut->rig), cut->top);
-	cut->taken = true;
-}
-
-static void one_cut(uint64_t seed)
-{
-	struct cut cut = { .top = malloc(TOP_BYTES) };
-	const char *cow = seed & 1 ? "grain=512" : "";
-	struct rig rig, again;
-	struct flat flat;
-
-	world = (struct rough_world){ .random = seed * 77 + 1 };
-	/* what a top held before must never be seen */
-	memset(cut.top, 0xee, TOP_BYTES);
-	memset(cut.top, 0, 8192);
-	make(&rig, cow, units[seed % 4], cut.top);
-	flat_init(&flat, &rig, seed);
-	/* where one leaves the base's data, that is older than all writes */
-	flat.no_discard = true;
-	cut.flat = &flat;
-	cut.rig = &rig;
-	world.opaque = &cut;
-	world.on_cut = take_cut;
-	world.cut_at =
-		world.events + 1 + rough_random(&world, seed & 4 ? 900 : 90);
-	world.cut_at_flush = seed & 2;
-	flat_run(&flat, 500);
-	if (cut.taken) {
-		world.cut_at = 0;
-		make(&again, cow, units[seed % 4], cut.top);
-		cut.left.rig = &again;
-		flat_verify(&cut.left);
-		flat_run(&cut.left, 100);
-		flat_verify(&cut.left);
-		flat_fini(&cut.left);
-		rig_fini(&again);
-	}
-	flat_fini(&flat);
-	rig_fini(&rig);
-	free(cut.top);
+	make(rig, n & 1 ? "grain=512" : "", units[n % 4], image);
 }
 
 START_TEST(a_power_cut_leaves_what_was_flushed)
 {
 	const char *more = getenv("BLKTAP_TEST_LONG");
-	uint64_t i, first = seed_take() % 1000000;
-	uint64_t count = more && *more ? 20000 : seed_rounds(30);
+	uint64_t seed = seed_take() % 1000000;
+	uint64_t end = seed + (more && *more ? 20000 : seed_rounds(30));
+	struct flat_cut_story story = {
+		.world = &world,
+		.bytes = TOP_BYTES,
+		.steps = 500,
+		/* where one leaves the base's data, that is older than all writes */
+		.no_discard = true,
+		.make = make_for_cut,
+		.store_of = top_of,
+		.opaque = &seed,
+	};
 
-	for (i = 0; i < count; i++)
-		one_cut(first + i);
+	for (; seed < end; seed++)
+		flat_cut_run(&story, seed);
 }
 END_TEST
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "flat.h"
+#include "flat-cut.h"
 #include "seed.h"
 
 #define TOP_SIZE "size=3M"
@@ -21,7 +21,7 @@ static void make(struct rig *rig, const char *args, const unsigned char *top)
 	rig_top(rig, rig_node(rig, &bt_cow_class, "cow", args, lowers, 2));
 }
 
-static struct rough *top_of(struct rig *rig)
+static struct rough *top_of(const struct rig *rig)
 {
 	return rough_of(rig->root->ports[0].lower);
 }
@@ -164,65 +164,28 @@ END_TEST
 
 /* ---- power cuts ------------------------------------------------------------ */
 
-struct cut {
-	struct flat *flat;
-	struct flat left; /* what may be there */
-	unsigned char *top;
-	struct rig *rig;
-	bool taken;
-};
-
-static void take_cut(struct rough_world *w)
+static void make_for_cut(struct rig *rig, const void *args,
+			 const unsigned char *image)
 {
-	struct cut *cut = w->opaque;
-
-	flat_cut(cut->flat, &cut->left);
-	rough_cut(top_of(cut->rig), cut->top);
-	cut->taken = true;
-}
-
-static void one_cut(uint64_t seed, const char *args)
-{
-	struct cut cut = { .top = malloc(3u << 20) };
-	struct flat flat;
-	struct rig rig, again;
-
-	world = (struct rough_world){ .random = seed * 77 + 1 };
-	/* what a top held before must never be seen */
-	memset(cut.top, 0xee, 3u << 20);
-	memset(cut.top, 0, 8192);
-	make(&rig, args, cut.top);
-	flat_init(&flat, &rig, seed);
-	cut.flat = &flat;
-	cut.rig = &rig;
-	world.opaque = &cut;
-	world.on_cut = take_cut;
-	world.cut_at =
-		world.events + 1 + rough_random(&world, seed & 4 ? 900 : 90);
-	world.cut_at_flush = seed & 2;
-	flat_run(&flat, 700);
-	if (cut.taken) {
-		world.cut_at = 0;
-		make(&again, args, cut.top);
-		cut.left.rig = &again;
-		flat_verify(&cut.left);
-		flat_run(&cut.left, 100);
-		flat_verify(&cut.left);
-		flat_fini(&cut.left);
-		rig_fini(&again);
-	}
-	flat_fini(&flat);
-	rig_fini(&rig);
-	free(cut.top);
+	make(rig, args, image);
 }
 
 START_TEST(a_power_cut_leaves_what_was_flushed)
 {
 	const char *more = getenv("BLKTAP_TEST_LONG");
 	uint64_t seed, count = more && *more ? 20000 : seed_rounds(60);
+	struct flat_cut_story story = {
+		.world = &world,
+		.bytes = 3u << 20,
+		.steps = 700,
+		.make = make_for_cut,
+		.store_of = top_of,
+	};
 
-	for (seed = 1; seed <= count; seed++)
-		one_cut(seed, seed & 1 ? "grain=512" : "");
+	for (seed = 1; seed <= count; seed++) {
+		story.opaque = seed & 1 ? "grain=512" : "";
+		flat_cut_run(&story, seed);
+	}
 }
 END_TEST
 
