@@ -71,14 +71,14 @@ void bt_bitmap_fill_header(struct bt_bitmap *bm)
 			bt_store_le32(p + 64, crc_of(bm, mark->bits));
 	}
 	if (bm->header.clean)
-		bt_store_le64(p, bt_port_stamp(bm->lower, NULL));
+		bt_store_le64(p, bt_port_stamp(bm->lower));
 	bm->header.length = ENTRIES_AT + bm->count * ENTRY + STAMP;
 }
 
 /* Whether somebody wrote to the disk without us, as far as can be told. */
 static bool is_changed(const struct bt_bitmap *bm, uint32_t count)
 {
-	uint64_t is = bt_port_stamp(bm->lower, NULL), was;
+	uint64_t is = bt_port_stamp(bm->lower), was;
 
 	was = bt_load_le64(bm->header.payload + ENTRIES_AT + count * ENTRY);
 	return is && was && is != was;

@@ -84,9 +84,8 @@ void bt_cache_note_origin(struct bt_cache *cache)
 	unsigned char *p = cache->header.payload;
 
 	bt_store_le64(p + 24, name_origin(cache));
-	bt_store_le64(p + 32, cache->header.clean
-				      ? bt_port_stamp(cache->origin, NULL)
-				      : 0);
+	bt_store_le64(p + 32,
+		      cache->header.clean ? bt_port_stamp(cache->origin) : 0);
 }
 
 static bool has_length(const struct bt_cache *cache)
@@ -369,7 +368,7 @@ static void doubt_name(struct bt_cache *cache)
 static void doubt_origin(struct bt_cache *cache)
 {
 	uint64_t was = bt_load_le64(cache->header.payload + 32);
-	uint64_t is = bt_port_stamp(cache->origin, NULL);
+	uint64_t is = bt_port_stamp(cache->origin);
 
 	if (!was || !is || was == is)
 		return;

@@ -160,7 +160,7 @@ void bt_mirror_stamp(struct bt_mirror *m, bool stamped)
 
 		if (stamped)
 			stamp = leg->failed ? BT_MIRROR_UNKNOWN
-					    : bt_port_stamp(leg->port, NULL);
+					    : bt_port_stamp(leg->port);
 		m->records[leg->bit].stamp = stamp;
 	}
 	m->header.clean = stamped;
@@ -331,7 +331,7 @@ static void warn_of_changed(const struct bt_mirror *m, uint32_t new_legs)
 
 		if (new_legs >> i & 1u || was <= BT_MIRROR_RUNNING)
 			continue;
-		is = bt_port_stamp(m->legs[i].port, NULL);
+		is = bt_port_stamp(m->legs[i].port);
 		if (is && is != was)
 			bt_log(m->node->env->log, BLKTAP_LOG_WARNING,
 			       "%s: the file of '%s' is not as the mirror left "

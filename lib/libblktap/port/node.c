@@ -427,7 +427,7 @@ static uint64_t mix(uint64_t sum, uint64_t value)
 }
 
 static bool add_stamps(const struct bt_node *node, uint32_t entry,
-		       uint64_t *sum, uint64_t *newest_ns)
+		       uint64_t *sum)
 {
 	const struct blktap_class *cls = node->cls;
 	struct bt_stamp stamp;
@@ -438,7 +438,6 @@ static bool add_stamps(const struct bt_node *node, uint32_t entry,
 		    cls->get_stamp(node, &stamp) < 0 || !stamp.mtime_ns)
 			return false;
 		*sum = mix(mix(*sum, stamp.size), stamp.mtime_ns);
-		*newest_ns = bt_max_u64(*newest_ns, stamp.mtime_ns);
 		return true;
 	}
 	/* of a part, the file tells of others' parts as well */
@@ -452,7 +451,7 @@ static bool add_stamps(const struct bt_node *node, uint32_t entry,
 		/* a store is written to when its node opens */
 		if (cls->ports[port->desc].flags & BT_PORT_STORE)
 			return false;
-		if (!add_stamps(port->lower, port->entry, sum, newest_ns))
+		if (!add_stamps(port->lower, port->entry, sum))
 			return false;
 		if (cls->flags & BT_CLASS_SAME_BYTES && !entry)
 			break;
@@ -460,14 +459,12 @@ static bool add_stamps(const struct bt_node *node, uint32_t entry,
 	return true;
 }
 
-uint64_t bt_port_stamp(const struct bt_port *port, uint64_t *newest_ns)
+uint64_t bt_port_stamp(const struct bt_port *port)
 {
-	uint64_t sum = 14695981039346656037ull, newest = 0;
+	uint64_t sum = 14695981039346656037ull;
 
-	if (!add_stamps(port->lower, port->entry, &sum, &newest))
+	if (!add_stamps(port->lower, port->entry, &sum))
 		return 0;
-	if (newest_ns)
-		*newest_ns = newest;
 	return sum > 1 ? sum : 2;
 }
 

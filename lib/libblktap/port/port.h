@@ -405,9 +405,9 @@ const struct bt_node *bt_node_find_volatile(const struct bt_node *node,
 
 /* A number for what the files behind the edge are now, which is another one when
  * somebody has written to them since; 0: that cannot be told, of a device, a server,
- * a part of a file, a format that writes to its file when it is opened. newest, or NULL: when they
- * were written to last. Asks the file system: not while requests run. */
-uint64_t bt_port_stamp(const struct bt_port *port, uint64_t *newest_ns);
+ * a part of a file, a format that writes to its file when it is opened. Asks the file
+ * system: not while requests run. */
+uint64_t bt_port_stamp(const struct bt_port *port);
 
 /* What the node stands for: its first argument, e.g. the path of a file; its name
  * where it has none. The node's. */
