@@ -392,19 +392,10 @@ START_TEST(depth_of_text_does_not_become_depth_of_stack)
 }
 END_TEST
 
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
-/* A limit far above what it takes, but far below anything quadratic. */
-START_TEST(a_thousand_nodes_are_checked_in_no_time)
+/* How long it takes is the benchmark's to say (tests/bench/graphs). */
+START_TEST(a_thousand_nodes_are_checked)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
-	double start;
 	int i;
 
 	for (i = 0; i < 250; i++)
@@ -414,10 +405,8 @@ START_TEST(a_thousand_nodes_are_checked_in_no_time)
 			"iops=500/s) -> r%d :: retry(for=5s) -> a%d :: "
 			"raw(\"/a/%d\");\n",
 			i, i, i, i, i, i);
-	start = seconds();
 	check(bt_strbuf_str(&sb));
 	ck_assert_uint_eq(blktap_mason_get_nodes(mason), 1000);
-	ck_assert(seconds() - start < 0.1);
 	bt_strbuf_fini(&sb);
 }
 END_TEST
@@ -483,7 +472,7 @@ int main(void)
 	tcase_add_test(tc, unfolding_is_bounded);
 	tcase_add_test(tc, a_text_that_is_too_large_is_refused);
 	tcase_add_test(tc, depth_of_text_does_not_become_depth_of_stack);
-	tcase_add_test(tc, a_thousand_nodes_are_checked_in_no_time);
+	tcase_add_test(tc, a_thousand_nodes_are_checked);
 	tcase_add_test(tc, a_long_chain_is_no_deeper_than_a_short_one);
 	tcase_add_test(tc, options_of_an_older_program_are_taken);
 	suite_add_tcase(suite, tc);
