@@ -72,8 +72,7 @@ static int unknown(const char *text, const char *word,
 }
 
 /* What follows reads one word each; -EINVAL is turned into a message by
- * condition(). */
-/* A whole number; nothing behind it. */
+ * condition(). This one: a whole number; nothing behind it. */
 static int number(const char *word, uint64_t *out)
 {
 	char *end;

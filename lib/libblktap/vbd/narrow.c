@@ -37,8 +37,6 @@ static bool all_fit(void *opaque)
 
 /* The three by which requests are cut; size and operations are promises, and
  * stay. */
-/* The three by which requests are cut; size and operations are promises, and
- * stay. */
 static void set(struct blktap_disk *disk, const struct bt_limits *from)
 {
 	disk->limits.block_size = from->block_size;

@@ -140,9 +140,8 @@ void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 	bt_port_submit(&disk->top, req);
 }
 
-/* Who keeps the graph from draining. */
-/* The oldest request that is in a node: it is the likeliest to have stopped the
- * others. */
+/* Who keeps the graph from draining: the oldest request that is in a node is the
+ * likeliest to have stopped the others. */
 void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
 			 size_t size)
 {

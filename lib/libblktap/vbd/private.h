@@ -221,6 +221,7 @@ void bt_graph_close(struct blktap_disk *disk, struct bt_node *root);
 /* Takes spec over. */
 void bt_disk_set_spec(struct blktap_disk *disk, char *spec);
 void bt_disk_take_limits(struct blktap_disk *disk, const struct bt_node *root);
+/* Tells clients and events of the disk's new size. */
 void bt_disk_tell_resized(struct blktap_disk *disk);
 /* Takes over the limits of a newly opened graph and makes room for its frames.
  */
@@ -248,9 +249,6 @@ void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
  * called with the result. */
 void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 		    void (*done)(struct bt_request *req));
-
-/* Tells clients and events of the disk's new size. */
-void bt_disk_tell_resized(struct blktap_disk *disk);
 
 /* job.c, job-copy.c: what a disk tells its job, where it has one. */
 void bt_job_wrote(struct blktap_disk *disk, uint64_t offset, uint64_t length);

@@ -130,8 +130,8 @@ static void set_data(struct blktap_disk *disk, struct bt_part *part)
 	}
 }
 
-/* A padded part: the whole block, through its bounce block. */
-/* A bounce block is free whenever a part is: there are as many. */
+/* A padded part: the whole block, through its bounce block, which is free whenever
+ * a part is: there are as many. */
 static void pad(struct blktap_disk *disk, struct bt_part *part)
 {
 	uint32_t block = disk->limits.block_size;
@@ -160,10 +160,9 @@ static void part_locked(struct bt_range *range)
 	bt_port_submit(&disk->top, req);
 }
 
-/* A padded write begins as a read, under the lock of its block. */
-/* Exclusive, from before the read until after the write: a write of the other
- * bytes of the block in between would be taken back by the old bytes that were
- * read. */
+/* A padded write begins as a read, under the lock of its block: exclusive, from
+ * before the read until after the write, since a write of the other bytes of the
+ * block in between would be taken back by the old bytes that were read. */
 static void send_padded_write(struct blktap_disk *disk, struct bt_part *part)
 {
 	struct bt_request *req = &part->req;
@@ -248,8 +247,7 @@ static void flush_after(struct blktap_disk *disk, struct bt_request *parent)
 	bt_admit_run(disk, req);
 }
 
-/* All parts are back: the flush that they need, and the end. */
-/* was_written says that the flush has been sent: its end comes by here again. */
+/* All parts are back: the flush that they need, and the end. was_written says that the flush has been sent: its end comes by here again. */
 static void conclude(struct blktap_disk *disk, struct bt_request *parent)
 {
 	if (parent->unflushed && !parent->error && !parent->was_written)
@@ -303,8 +301,7 @@ void bt_split_start(struct blktap_disk *disk, struct bt_request *req)
 		bt_list_add_tail(&disk->splits, &req->link);
 }
 
-/* A padded write whose block has been read: put the bytes in, write it back. */
-/* The lock is held since before the read, so the rest of the block is as it was. */
+/* A padded write whose block has been read: put the bytes in, write it back. The lock is held since before the read, so the rest of the block is as it was. */
 static void write_back(struct blktap_disk *disk, struct bt_part *part)
 {
 	struct bt_request *req = &part->req;
