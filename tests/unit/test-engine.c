@@ -97,6 +97,36 @@ START_TEST(memory_that_direct_cannot_take_is_bounced)
 }
 END_TEST
 
+/* What a pass without a buffer read is not to be taken from the buffer of the one
+ * before. */
+START_TEST(io_whose_memory_is_odd_only_at_its_start_is_read_right)
+{
+	unsigned char *head, *rest;
+	struct op *op;
+
+	if (!begin(_i))
+		return;
+	if (!reopen_direct()) {
+		end();
+		return;
+	}
+	head = aligned_alloc(4096, 8 * KIB);
+	rest = aligned_alloc(4096, 700 * KIB);
+	op = op_new(BT_IO_READ, 8192, head + 1, 4 * KIB);
+	op->iov[1].iov_base = rest;
+	op->iov[1].iov_len = 700 * KIB;
+	op->io.data.count = 2;
+	op->io.length = 704 * KIB;
+	ck_assert_int_eq(op_wait(op_submit(op)), 0);
+	ck_assert(!memcmp(head + 1, model + 8192, 4 * KIB));
+	ck_assert(!memcmp(rest, model + 12 * KIB, 700 * KIB));
+	ck_assert_uint_eq(engine->bounces.free_count, engine->bounces.made);
+	free(head);
+	free(rest);
+	end();
+}
+END_TEST
+
 START_TEST(more_bounces_than_buffers_wait_their_turn)
 {
 	enum { N = 200 };
@@ -443,6 +473,9 @@ static void add_variants(TCase *tc)
 	tcase_add_loop_test(tc, vectors_of_any_shape_are_filled, 0, VARIANTS);
 	tcase_add_loop_test(tc, memory_that_direct_cannot_take_is_bounced, 0,
 			    VARIANTS);
+	tcase_add_loop_test(
+		tc, io_whose_memory_is_odd_only_at_its_start_is_read_right, 0,
+		VARIANTS);
 	tcase_add_loop_test(tc, more_bounces_than_buffers_wait_their_turn, 0,
 			    VARIANTS);
 	tcase_add_loop_test(

@@ -64,6 +64,8 @@ struct bt_engine {
 /* queue.c: ios to slots to the kernel. */
 void bt_queue_make_ready(struct bt_engine *engine, struct bt_engine_slot *slot);
 void bt_queue_free_slot(struct bt_engine *engine, struct bt_engine_slot *slot);
+void bt_queue_drop_bounce(struct bt_engine *engine,
+			  struct bt_engine_slot *slot);
 void bt_queue_retry_soon(struct bt_engine *engine);
 bool bt_queue_flush(struct bt_engine *engine);
 /* Slots and ios that ended where they could not be completed at once. */

@@ -22,12 +22,17 @@ void bt_queue_make_ready(struct bt_engine *engine, struct bt_engine_slot *slot)
 	engine->ready[engine->ready_count++] = &slot->pub;
 }
 
+void bt_queue_drop_bounce(struct bt_engine *engine, struct bt_engine_slot *slot)
+{
+	if (bt_likely(!slot->pub.bounce))
+		return;
+	bt_bounce_put(&engine->bounces, slot->pub.bounce);
+	slot->pub.bounce = NULL;
+}
+
 void bt_queue_free_slot(struct bt_engine *engine, struct bt_engine_slot *slot)
 {
-	if (slot->pub.bounce) {
-		bt_bounce_put(&engine->bounces, slot->pub.bounce);
-		slot->pub.bounce = NULL;
-	}
+	bt_queue_drop_bounce(engine, slot);
 	bt_list_add(&engine->free, &slot->pub.link);
 }
 

@@ -132,6 +132,8 @@ bool bt_transfer_prepare(struct bt_engine *engine, struct bt_engine_slot *slot)
 		return true; /* no memory: finish says -EINVAL */
 	if (slot->file->direct && !fits_direct(slot))
 		return prepare_bounce(engine, slot);
+	/* what moved reads of a slot with a buffer is taken from there */
+	bt_queue_drop_bounce(engine, slot);
 	if (io->link.next != &pub->ios)
 		append_rest(slot);
 	return true;
