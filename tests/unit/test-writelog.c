@@ -19,6 +19,36 @@ static uint8_t image[DISK], flat[DISK];
 static uint8_t snapshots[ROUNDS][DISK];
 static uint64_t random_state;
 
+/* A filter that takes no more than so many bytes at once. */
+static uint64_t narrow_takes;
+
+static void narrow_limits(struct bt_node *node, struct bt_limits *limits)
+{
+	(void)node;
+	limits->max_transfer = bt_min_u64(limits->max_transfer, narrow_takes);
+}
+
+static void narrow_submit(struct bt_node *node, struct bt_request *req)
+{
+	if (req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE)
+		ck_assert_uint_le(req->length, narrow_takes);
+	bt_port_submit(&node->ports[0], req);
+}
+
+static const struct bt_port_desc narrow_ports[] = {
+	{ .name = "lower" },
+	{ .name = NULL },
+};
+
+static const struct blktap_class narrow_class = {
+	.name = "narrow",
+	.summary = "takes little at once",
+	.ports = narrow_ports,
+	.operations = BT_OPS_ALL,
+	.get_limits = narrow_limits,
+	.submit = narrow_submit,
+};
+
 /* above: a fault node's rules, or NULL. */
 static void setup(const char *store_size, const char *above, bool slow)
 {
@@ -307,6 +337,69 @@ START_TEST(a_full_store_fails_writes_and_keeps_a_whole_log)
 }
 END_TEST
 
+/* A log over a store that takes so much at once; the error is the test's. */
+static struct bt_node *log_over(uint64_t takes, int *rc,
+				struct blktap_error **err)
+{
+	struct bt_node *lowers[2], *under;
+
+	rig_init(&rig);
+	narrow_takes = takes;
+	under = rig_ram(&rig, "under", "1M");
+	lowers[0] = rig_ram(&rig, "ram", "256k");
+	lowers[1] = store =
+		rig_node(&rig, &narrow_class, "narrow", "", &under, 1);
+	return rig_make(&rig, &bt_writelog_class, "log", "", lowers, 2, rc,
+			err);
+}
+
+START_TEST(a_store_that_takes_no_entry_is_refused)
+{
+	static const uint64_t takes[] = { 512, 2048, 4096, 6144 };
+	struct blktap_error *err = NULL;
+	size_t i;
+	int rc;
+
+	for (i = 0; i < BT_ARRAY_SIZE(takes); i++) {
+		ck_assert_ptr_null(log_over(takes[i], &rc, &err));
+		ck_assert_int_eq(rc, -EINVAL);
+		ck_assert_msg(strstr(blktap_error_get_message(err),
+				     takes[i] < BLOCK
+					     ? "at once, 'log' needs 4096"
+					     : "at once, 'log' needs 8192") !=
+				      NULL,
+			      "%s", blktap_error_get_message(err));
+		ck_assert_ptr_nonnull(
+			strstr(blktap_error_get_message(err), "'narrow'"));
+		blktap_error_destroy(err);
+		err = NULL;
+		rig_fini(&rig);
+	}
+}
+END_TEST
+
+START_TEST(an_entry_is_no_larger_than_the_store_takes)
+{
+	struct bt_replay replay;
+	uint8_t data[BLOCK];
+	int rc;
+
+	top = log_over(2ull * BLOCK, &rc, NULL);
+	ck_assert_ptr_nonnull(top);
+	ck_assert_uint_eq(top->limits.max_transfer, BLOCK);
+	rig_top(&rig, top);
+	memset(data, 3, sizeof(data));
+	ck_assert_int_eq(rig_write(&rig, 0, data, BLOCK), 0);
+	replay = replay_open();
+	ck_assert_uint_eq(replay.entries, 1);
+	/* a change of the graph has made the store narrower: not planned */
+	narrow_takes = BLOCK;
+	ck_assert_int_eq(bt_node_plan(store, NULL), 0);
+	ck_assert_int_eq(bt_node_plan(top, NULL), -EINVAL);
+	teardown();
+}
+END_TEST
+
 START_TEST(a_new_opening_is_a_new_log)
 {
 	struct bt_node *lowers[2], *again;
@@ -445,6 +538,8 @@ int main(void)
 		a_client_that_flushes_is_safe_and_one_whose_flushes_are_lost_is_not);
 	tcase_add_test(tc, a_fua_write_is_durable_by_itself);
 	tcase_add_test(tc, a_full_store_fails_writes_and_keeps_a_whole_log);
+	tcase_add_test(tc, a_store_that_takes_no_entry_is_refused);
+	tcase_add_test(tc, an_entry_is_no_larger_than_the_store_takes);
 	tcase_add_test(tc, a_new_opening_is_a_new_log);
 	tcase_add_test(tc, a_log_of_any_bytes_is_read_without_harm);
 	tcase_add_test(tc, an_entry_that_cannot_be_is_none);

@@ -92,6 +92,21 @@ int bt_header_decode(struct bt_header *header, const void *slot)
 
 /* ---- while a node is opened ------------------------------------------------ */
 
+int bt_header_check_transfer(const struct bt_node *node,
+			     const struct bt_port *store, uint64_t need,
+			     struct blktap_error **err)
+{
+	const struct bt_limits *limits = &store->lower->limits;
+
+	if (limits->max_transfer >= need)
+		return 0;
+	return bt_fail(err, -EINVAL, "name another store",
+		       "%s: '%s' takes %llu bytes at once, '%s' needs %llu",
+		       node->name, store->lower->name,
+		       (unsigned long long)limits->max_transfer, store->name,
+		       (unsigned long long)need);
+}
+
 int bt_header_check_store(const struct bt_node *node,
 			  const struct bt_port *store, uint64_t need,
 			  struct blktap_error **err)
@@ -115,7 +130,7 @@ int bt_header_check_store(const struct bt_node *node,
 			       node->name, name,
 			       (unsigned long long)limits->size, store->name,
 			       (unsigned long long)need);
-	return 0;
+	return bt_header_check_transfer(node, store, BT_HEADER_SLOT, err);
 }
 
 /* The newer one of the two slots. -ENOENT only where both slots are zeroes: a

@@ -35,10 +35,16 @@ void bt_header_encode(const struct bt_header *header, void *slot);
 int bt_header_decode(struct bt_header *header, const void *slot);
 
 /* Whether the store behind the port can hold need bytes for node: it is large
- * enough, can be written, and its blocks are not larger than a slot. */
+ * enough, can be written, its blocks are not larger than a slot, and it takes a
+ * slot at once. */
 int bt_header_check_store(const struct bt_node *node,
 			  const struct bt_port *store, uint64_t need,
 			  struct blktap_error **err);
+/* Whether it takes requests of need bytes: one that it does not take would fail,
+ * or be cut by whom nobody asked, with the disk in use. */
+int bt_header_check_transfer(const struct bt_node *node,
+			     const struct bt_port *store, uint64_t need,
+			     struct blktap_error **err);
 /* Reads the header of the store and waits; for cls->open. -ENOENT, without a text,
  * where the store is new; -EUCLEAN where both slots are damaged, -EINVAL where
  * the header is another class's or of a version above `version`. */

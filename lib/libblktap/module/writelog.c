@@ -24,6 +24,7 @@
 
 #define BUFFERS 16u
 #define BUFFER_SIZE (BT_WRITELOG_DATA + BT_WRITELOG_BLOCK)
+#define ENTRY_MIN (2u * BT_WRITELOG_BLOCK) /* with the least data */
 #define STORE_MIN (BT_HEADER_AREA + BUFFER_SIZE)
 
 enum { PORT_LOWER, PORT_LOG };
@@ -249,6 +250,9 @@ static int writelog_open(struct bt_node *node, const struct bt_args *args,
 	rc = bt_header_check_store(node, &node->ports[PORT_LOG], STORE_MIN,
 				   err);
 	if (!rc)
+		rc = bt_header_check_transfer(node, &node->ports[PORT_LOG],
+					      ENTRY_MIN, err);
+	if (!rc)
 		rc = begin_log(log, err);
 	if (!rc)
 		rc = bt_buffers_init(&log->buffers, BUFFERS, BUFFER_SIZE);
@@ -267,22 +271,22 @@ static void writelog_close(struct bt_node *node)
 	bt_buffers_fini(&log->buffers);
 }
 
-/* The store's limits are not the disk's; but an entry must fit through it. */
+/* The store's limits are not the disk's; but an entry must fit through it. None
+ * fits where a change of the graph has put a narrow one below: 0 is refused. */
 static void writelog_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	uint32_t operations = node->cls->operations | node->cls->passes;
 	const struct bt_limits *store = &node->ports[PORT_LOG].lower->limits;
+	uint64_t room =
+		store->max_transfer < ENTRY_MIN
+			? 0
+			: bt_align_down(store->max_transfer - BT_WRITELOG_BLOCK,
+					BT_WRITELOG_BLOCK);
 
 	*limits = node->ports[PORT_LOWER].lower->limits;
 	limits->operations &= operations;
-	limits->max_transfer =
-		bt_min_u64(limits->max_transfer, BT_WRITELOG_DATA);
-	if (store->max_transfer < BUFFER_SIZE &&
-	    store->max_transfer > BT_WRITELOG_BLOCK)
-		limits->max_transfer = bt_min_u64(
-			limits->max_transfer,
-			bt_align_down(store->max_transfer - BT_WRITELOG_BLOCK,
-				      BT_WRITELOG_BLOCK));
+	limits->max_transfer = bt_min_u64(limits->max_transfer,
+					  bt_min_u64(room, BT_WRITELOG_DATA));
 }
 
 static uint64_t writelog_memory(const struct bt_args *args, uint64_t size,
