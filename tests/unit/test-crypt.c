@@ -207,6 +207,11 @@ static const struct bad_key {
 	{ "key=secret:../passwd", "", 0, -EINVAL, "Invalid" },
 	{ "key=secret:no-such-secret", "", 0, -ENOENT, "No such file" },
 	{ "key=fd:987654", "", 0, -EBADF, "Bad file" },
+	{ "key=fd:00112233x", "", 0, -EINVAL, "number of a descriptor" },
+	{ "key=fd:abc", "", 0, -EINVAL, "number of a descriptor" },
+	{ "key=fd:", "", 0, -EINVAL, "number of a descriptor" },
+	{ "key=fd:-1", "", 0, -EINVAL, "number of a descriptor" },
+	{ "key=fd:99999999999", "", 0, -EINVAL, "number of a descriptor" },
 };
 
 START_TEST(a_bad_key_is_refused_and_not_shown)

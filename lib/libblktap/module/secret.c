@@ -36,6 +36,15 @@ static int fail(struct blktap_error **err, const char *who, const char *ref,
 		       "%s: key %s: %s", who, ref, bt_strerror(error, reason));
 }
 
+/* Digits and nothing else: what is no number must not be taken for standard
+ * input. As mason/args.c has it. */
+static bool is_number(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits && digits < 8 && !text[digits];
+}
+
 /* A descriptor of the caller's, to be closed where *opened is set. O_NOCTTY: a
  * terminal that somebody names must not become ours. The path is on the stack,
  * but is no secret. */
@@ -135,8 +144,8 @@ static int decode(const char *who, const char *ref, const char *text,
 		       who, ref, length, 2 * length);
 }
 
-/* A reference that is none of the three may be the key itself, typed there by
- * mistake; so the message does not repeat it. */
+/* What is none of the three may be the key itself, typed there by mistake, or
+ * behind "fd:"; so the messages do not repeat it. */
 int bt_secret_read(const char *who, const char *ref, void *key, size_t length,
 		   struct blktap_error **err)
 {
@@ -151,6 +160,11 @@ int bt_secret_read(const char *who, const char *ref, void *key, size_t length,
 		return bt_fail(err, -EINVAL,
 			       "refer to it: secret:NAME, fd:N or file:/PATH",
 			       "%s: key holds the secret itself", who);
+	if (!strncmp(ref, "fd:", 3) && !is_number(ref + 3))
+		return bt_fail(err, -EINVAL, "give a number: fd:5",
+			       "%s: key fd: is not followed by the number of a "
+			       "descriptor",
+			       who);
 	fd = open_ref(ref, &opened);
 	if (fd < 0)
 		return fail(err, who, ref, fd);
