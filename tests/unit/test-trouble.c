@@ -356,6 +356,42 @@ START_TEST(a_torn_write_fails_with_its_first_blocks_written)
 }
 END_TEST
 
+static const struct bt_port_desc watch_ports[] = { { .name = "lower" },
+						   { .name = NULL } };
+
+static void watch_submit(struct bt_node *node, struct bt_request *req)
+{
+	bt_port_submit(&node->ports[0], req);
+}
+
+static void watch_complete(struct bt_node *node, struct bt_port *port,
+			   struct bt_request *req)
+{
+	ck_assert_uint_eq(req->length, 8192);
+	bt_request_complete(req, req->error);
+}
+
+static const struct blktap_class watch_class = {
+	.name = "watch",
+	.ports = watch_ports,
+	.operations = BT_OPS_ALL,
+	.submit = watch_submit,
+	.complete = watch_complete,
+};
+
+/* A crypt finds the buffer's pool by it, for one. */
+START_TEST(a_torn_write_comes_back_as_long_as_it_went)
+{
+	uint32_t i;
+
+	setup();
+	stack(&watch_class, "", "write\ttorn");
+	for (i = 1; i < 64; i++)
+		ck_assert_int_eq(rig_write(&rig, 0, memory, 8192), -EIO);
+	teardown();
+}
+END_TEST
+
 START_TEST(a_corrupt_read_differs_in_one_bit)
 {
 	uint32_t i, bits = 0;
@@ -412,6 +448,7 @@ int main(void)
 	tcase_add_test(tc, errors_hit_their_range_and_count);
 	tcase_add_test(tc, a_lost_write_is_said_to_be_there_and_is_not);
 	tcase_add_test(tc, a_torn_write_fails_with_its_first_blocks_written);
+	tcase_add_test(tc, a_torn_write_comes_back_as_long_as_it_went);
 	tcase_add_test(tc, a_corrupt_read_differs_in_one_bit);
 	tcase_add_test(tc, chance_is_fair_and_repeats);
 	suite_add_tcase(suite, tc);

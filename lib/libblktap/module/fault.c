@@ -131,18 +131,21 @@ static void go_down(struct bt_node *node, struct bt_request *req)
 }
 
 /* Some of the blocks, perhaps none, never all. In blocks of the disk, so that
- * what is below takes it. */
+ * what is below takes it. The request keeps its length where it does not go down:
+ * what is above gets it back by that. */
 static void tear(struct bt_node *node, struct bt_request *req)
 {
 	uint64_t block = bt_max_u64(node->limits.block_size, 512);
 	struct fault_frame *frame = bt_request_frame(req);
 	uint64_t blocks = (req->length + block - 1) / block;
+	uint64_t whole = frame->chance % blocks;
 
-	req->length = block * (frame->chance % blocks);
-	if (req->length)
-		go_down(node, req);
-	else
+	if (!whole) {
 		bt_request_complete(req, frame->rule->error);
+		return;
+	}
+	req->length = block * whole;
+	go_down(node, req);
 }
 
 static void corrupt(const struct fault_frame *frame, struct bt_request *req)
