@@ -271,16 +271,21 @@ static void choose_one(struct bt_mirror *m, const struct bt_request *req)
 	bt_mirror_sync_kick(m);
 }
 
+/* After an error the clean leg may not have what the one that is copied to has,
+ * which it may have been copied to before: that copy counts no more. */
 static void written(struct bt_mirror_fan *fan)
 {
 	struct bt_mirror_frame *frame = frame_of(fan);
+	struct bt_mirror *m = fan->mirror;
 	struct bt_request *req = frame->req;
 
 	frame->result = fan->ok || fan->failed
 				? judge(fan, req->offset, req->length)
 				: -EIO;
 	if (!fan->ok)
-		choose_one(fan->mirror, req);
+		choose_one(m, req);
+	if (frame->result)
+		bt_mirror_sync_spoil(m, m->sync.target);
 	acknowledge(frame);
 }
 
