@@ -414,6 +414,36 @@ START_TEST(unflushed_fail_does_not_rely_on_an_idle_connection)
 }
 END_TEST
 
+/* The flush is sent again, and the new server has nothing to flush. One that waits
+ * for a call has not even been sent. */
+START_TEST(unflushed_fail_tells_flushes_that_were_under_way)
+{
+	struct item *flush, *late, *items[BT_NBDC_CALLS - 1];
+	uint32_t i;
+
+	setup();
+	open_good("unflushed=fail", NULL);
+	write_one(0);
+	flush = submit(BLKTAP_OP_FLUSH, 0, 0, 0);
+	for (i = 0; i < BT_NBDC_CALLS - 1; i++)
+		items[i] = submit(BLKTAP_OP_READ, 0, 0, 512);
+	late = submit(BLKTAP_OP_FLUSH, 0, 0, 0);
+	get_call(rig.fd);
+	lose();
+	come_back();
+	put_simple(rig.fd, get_call(rig.fd).cookie, 0);
+	finish(flush, -EIO);
+	for (i = 0; i < BT_NBDC_CALLS - 1; i++) {
+		put_data(rig.fd, get_call(rig.fd).cookie, NBD_REPLY_FLAG_DONE,
+			 0, 512);
+		finish(items[i], 0);
+	}
+	answer_all(1);
+	finish(late, -EIO);
+	teardown();
+}
+END_TEST
+
 START_TEST(unflushed_never_sends_all_with_fua)
 {
 	struct item *item;
@@ -542,6 +572,7 @@ int main(void)
 	tcase_add_test(tc, a_server_that_shuts_down_is_left_for_the_next);
 	tcase_add_test(tc, unflushed_fail_tells_at_the_next_flush_and_for_good);
 	tcase_add_test(tc, unflushed_fail_does_not_rely_on_an_idle_connection);
+	tcase_add_test(tc, unflushed_fail_tells_flushes_that_were_under_way);
 	tcase_add_test(tc, unflushed_never_sends_all_with_fua);
 	tcase_add_test(tc, a_flush_that_failed_fails_until_it_is_opened_anew);
 	tcase_add_test(

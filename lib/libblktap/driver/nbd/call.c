@@ -233,6 +233,14 @@ static void note_generation(struct bt_nbdc *nbd,
 	}
 }
 
+/* A flush that was under way when its connection was lost is sent again, to a
+ * server that knows nothing of the writes it was for, and is answered well. */
+static int flush_result(const struct bt_nbdc *nbd,
+			const struct bt_nbdc_call *call, int error)
+{
+	return call->type == NBD_CMD_FLUSH && !error ? nbd->flush_error : error;
+}
+
 /* The call is free, or already another request's, before the request is told:
  * whoever is told may submit. */
 void bt_nbdc_finish(struct bt_nbdc_call *call, int error)
@@ -242,6 +250,7 @@ void bt_nbdc_finish(struct bt_nbdc_call *call, int error)
 	struct bt_nbdc *nbd = req->top->node->data;
 	struct bt_list *next = bt_list_pop(&nbd->waiting);
 
+	error = flush_result(nbd, call, error);
 	note_generation(nbd, call, error);
 	bt_list_del(&call->link);
 	call->req = NULL;
