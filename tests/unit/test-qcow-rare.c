@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What is rare in qcow images: encryption, Xen's checksum, reserved space, tables
- * in the byte order of an old machine, entries that name a table. */
+ * in the byte order of an old machine, entries that name a table, a writer who
+ * leaves while the next one comes. */
 #include "qcow-images.h"
+
+#include <sys/syscall.h>
 
 /* ---- encryption ----------------------------------------------------------- */
 
@@ -366,6 +369,57 @@ START_TEST(parent_that_is_gone_does_not_come_back_with_a_new_table)
 }
 END_TEST
 
+/* ---- one after another ---------------------------------------------------- */
+
+/* What another program does to the file before it lets go of the lock. */
+static const char *until_the_lock;
+
+/* Before the C library's. */
+int fcntl(int fd, int cmd, ...)
+{
+	const char *command = until_the_lock;
+	va_list ap;
+	void *arg;
+
+	va_start(ap, cmd);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (cmd == F_OFD_SETLK && command) {
+		until_the_lock = NULL;
+		ck_assert_int_eq(sh("%s", command), 0);
+	}
+	return (int)syscall(SYS_fcntl, fd, cmd, arg);
+}
+
+START_TEST(what_was_written_up_to_the_lock_is_neither_lost_nor_written_over)
+{
+	const char *format = _i ? "qcow2" : "qcow";
+	struct blktap_disk *disk;
+	char spec[32];
+	int i;
+
+	make(format, "i.img", MIB, 4096, NULL, NULL, NULL, 0);
+	snprintf(spec, sizeof(spec), "%s:@/i.img", format);
+	disk = open_disk(spec, 0);
+	put(disk, 0, 1, 4096);
+	close_disk(disk);
+	sh("cp i.img early.img");
+	disk = open_disk(spec, 0);
+	for (i = 1; i < 8; i++)
+		put(disk, (uint64_t)i * 8192, i + 1, 4096);
+	close_disk(disk);
+	sh("cp i.img late.img && cat early.img >i.img");
+	until_the_lock = "cat late.img >i.img";
+	disk = open_disk(spec, 0);
+	ck_assert_ptr_null(until_the_lock);
+	put(disk, 4096, 99, 4096);
+	for (i = 0; i < 8; i++)
+		expect(disk, (uint64_t)i * 8192, i + 1, 4096);
+	expect(disk, 4096, 99, 4096);
+	close_disk(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("qcow-rare");
@@ -389,6 +443,10 @@ int main(void)
 		       table_that_an_entry_points_to_is_not_given_back_with_it);
 	tcase_add_test(tc,
 		       parent_that_is_gone_does_not_come_back_with_a_new_table);
+	tcase_add_loop_test(
+		tc,
+		what_was_written_up_to_the_lock_is_neither_lost_nor_written_over,
+		0, 2);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The order at opening is open, look, lock, and only then read: what was read before
- * the lock might have been somebody else's half-written header. The descriptor is
- * the owner's from then on; bt_file is only what the engine needs to know of it.
+/* The order at opening is open, look what it is, lock, and only then read, the size
+ * with it: what was read before the lock might have been somebody else's half-written
+ * header. The descriptor is the owner's from then on; bt_file is only what the engine
+ * needs to know of it.
  *
  * The blocking transfers go past the engine, and so past its order: they are for
  * times when nothing of the file is in flight. */
@@ -68,7 +69,7 @@ static int open_fd(const char *path, bool read_only, bool *direct)
 }
 
 /* A directory can be opened for reading, so it is refused here. */
-static int find_size(struct bt_image_file *f, int fd)
+static int check_kind(struct bt_image_file *f, int fd)
 {
 	struct stat st;
 
@@ -77,10 +78,21 @@ static int find_size(struct bt_image_file *f, int fd)
 	if (S_ISDIR(st.st_mode))
 		return -EISDIR;
 	f->is_device = S_ISBLK(st.st_mode);
-	f->size = (uint64_t)st.st_size;
+	return f->is_device || S_ISREG(st.st_mode) ? 0 : -EMEDIUMTYPE;
+}
+
+/* Behind the lock: whoever had it before may have appended to the file until then,
+ * and a size from before would have the next block put over what he wrote. */
+static int find_size(struct bt_image_file *f, int fd)
+{
+	struct stat st;
+
 	if (f->is_device)
 		return ioctl(fd, BLKGETSIZE64, &f->size) < 0 ? -errno : 0;
-	return S_ISREG(st.st_mode) ? 0 : -EMEDIUMTYPE;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	f->size = (uint64_t)st.st_size;
+	return 0;
 }
 
 /* What bt_image_lock says is kept, as it knows more than the errno. streams:
@@ -99,10 +111,12 @@ int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 	fd = open_fd(path, f->read_only, &direct);
 	if (fd < 0)
 		return bt_image_file_fail(path, fd, err);
-	rc = find_size(f, fd);
+	rc = check_kind(f, fd);
 	if (!rc && !(flags & BLKTAP_OPEN_FORCE))
 		rc = bt_image_lock(fd, !f->read_only, path, node->env->log,
 				   err);
+	if (!rc)
+		rc = find_size(f, fd);
 	if (!rc)
 		rc = bt_file_init(&f->file, node->env->engine, fd, direct,
 				  node->name);
