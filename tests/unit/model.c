@@ -154,6 +154,26 @@ static void done(void *opaque, int error)
 	m->busy--;
 }
 
+/* One piece, or several: they begin and end anywhere, as those of an embedder may,
+ * or where O_DIRECT takes them. */
+static uint32_t cut(struct model_op *op)
+{
+	uint32_t n = 0, most = 1 + (uint32_t)model_random(op->model, 2) *
+					   (MODEL_PIECES - 1);
+	uint64_t at = 0, length;
+
+	for (; at < op->length && n < most; at += length, n++) {
+		length = 1 + model_random(op->model, op->length - at);
+		if (model_random(op->model, 2))
+			length = (at | 511) + 1 - at;
+		if (n + 1 == most || length > op->length - at)
+			length = op->length - at;
+		op->iov[n].iov_base = op->data + at;
+		op->iov[n].iov_len = length;
+	}
+	return n;
+}
+
 static void submit(struct model_op *op)
 {
 	struct blktap_io io = {
@@ -162,8 +182,8 @@ static void submit(struct model_op *op)
 		.flags = op->flags,
 		.offset = op->offset,
 		.length = op->length,
-		.iov = &op->iov,
-		.iov_count = 1,
+		.iov = op->iov,
+		.iov_count = cut(op),
 		.extents = op->extents,
 		.extent_max = 1 + (uint32_t)model_random(op->model, 64),
 		.extent_count = &op->extent_count,
@@ -171,8 +191,6 @@ static void submit(struct model_op *op)
 		.opaque = op,
 	};
 
-	op->iov.iov_base = op->data;
-	op->iov.iov_len = op->length;
 	ck_assert_int_eq(blktap_disk_submit(op->model->disk, &io), 0);
 }
 

@@ -8,7 +8,8 @@
 #include <stdbool.h>
 
 #define MODEL_DEPTH 16u
-#define MODEL_MAX (192u << 10) /* bytes of one request */
+#define MODEL_PIECES 6u /* of a request's memory */
+#define MODEL_MAX (320u << 10) /* bytes of one request */
 
 struct model;
 
@@ -20,7 +21,7 @@ struct model_op {
 	uint64_t offset, length;
 	unsigned char *data;
 	unsigned char *wanted; /* what a write that failed was to leave */
-	struct iovec iov;
+	struct iovec iov[MODEL_PIECES];
 	struct blktap_extent extents[64];
 	uint32_t extent_count;
 	bool raw; /* a read that nothing is compared with */
