@@ -93,7 +93,7 @@ START_TEST(what_is_written_is_read_again)
 	ck_assert_uint_eq(k->header.generation, 0);
 	memcpy(k->header.payload, "hello", 5);
 	k->header.length = 5;
-	for (i = 1; i < 6; i++) {
+	for (i = 2; i < 6; i++) { /* the first is written twice */
 		k->header.clean = i & 1;
 		ck_assert_int_eq(bt_header_write(k->writer.store, &k->header),
 				 0);
@@ -123,9 +123,10 @@ START_TEST(a_damaged_slot_leaves_the_generation_before)
 		k->header.clean = true;
 		ck_assert_int_eq(bt_header_write(k->writer.store, &k->header),
 				 0);
-		poke(k->writer.store, byte, 0x10); /* generation 2: slot 0 */
+		/* generation 3: slot 1 */
+		poke(k->writer.store, BT_HEADER_SLOT + byte, 0x10);
 		k = reopen(&rig, ram);
-		ck_assert_uint_eq(k->header.generation, 1);
+		ck_assert_uint_eq(k->header.generation, 2);
 		ck_assert(!k->header.clean);
 		rig_fini(&rig);
 	}
@@ -152,19 +153,100 @@ static void expect_refused(struct rig *rig, struct bt_node *ram, int code,
 	blktap_error_destroy(err);
 }
 
-START_TEST(two_damaged_slots_are_no_new_store)
+/* A store with one header written, as it lies on the disk once it is used. */
+static struct bt_node *used(struct rig *rig, struct bt_port **store)
 {
 	struct bt_node *ram;
 	struct keeper *k;
+
+	rig_init(rig);
+	ram = rig_ram(rig, "ram", "64k");
+	k = open_keeper(rig, ram);
+	*store = k->writer.store;
+	ck_assert_int_eq(bt_header_write(*store, &k->header), 0);
+	return ram;
+}
+
+START_TEST(two_damaged_slots_are_no_new_store)
+{
+	struct bt_port *store;
+	struct bt_node *ram;
 	struct rig rig;
 
-	rig_init(&rig);
-	ram = rig_ram(&rig, "ram", "64k");
-	k = open_keeper(&rig, ram);
-	ck_assert_int_eq(bt_header_write(k->writer.store, &k->header), 0);
-	poke(k->writer.store, BT_HEADER_SLOT + 70, 1);
-	expect_refused(&rig, ram, -EUCLEAN, "'ram'");
+	ram = used(&rig, &store);
+	poke(store, 70, 1);
+	poke(store, BT_HEADER_SLOT + 70, 1);
+	expect_refused(&rig, ram, -EUCLEAN,
+		       "'ram': both copies of the header are damaged");
 	rig_fini(&rig);
+}
+END_TEST
+
+START_TEST(a_new_store_has_two_headers_before_it_is_used)
+{
+	struct bt_port *store;
+	struct bt_node *ram;
+	struct rig rig;
+	int slot;
+
+	for (slot = 0; slot < 2; slot++) {
+		ram = used(&rig, &store);
+		poke(store, (uint64_t)slot * BT_HEADER_SLOT + 70, 1);
+		ck_assert_uint_eq(reopen(&rig, ram)->header.generation,
+				  slot ? 2 : 1);
+		rig_fini(&rig);
+	}
+}
+END_TEST
+
+/* The first copy alone is a store, and one that is torn is told for what it may
+ * be. */
+START_TEST(a_store_cut_while_it_was_made_is_told_from_one_that_was_used)
+{
+	static const unsigned char blank[BT_HEADER_SLOT];
+	struct bt_port *store;
+	struct bt_node *ram;
+	struct rig rig;
+
+	ram = used(&rig, &store);
+	ck_assert_int_eq(bt_node_transfer(store, BLKTAP_OP_WRITE, 0,
+					  (void *)(uintptr_t)blank,
+					  sizeof(blank)),
+			 0);
+	ck_assert_uint_eq(reopen(&rig, ram)->header.generation, 1);
+	rig_fini(&rig);
+
+	ram = used(&rig, &store);
+	ck_assert_int_eq(bt_node_transfer(store, BLKTAP_OP_WRITE, 0,
+					  (void *)(uintptr_t)blank,
+					  sizeof(blank)),
+			 0);
+	poke(store, BT_HEADER_SLOT + 40, 1); /* torn, within a sector */
+	expect_refused(&rig, ram, -EUCLEAN, "there is no second one");
+	rig_fini(&rig);
+}
+END_TEST
+
+/* Whose image was named by mistake is not told to clear it. */
+START_TEST(what_is_no_store_is_called_so)
+{
+	static unsigned char image[BT_HEADER_AREA];
+	struct bt_port *store;
+	struct bt_node *ram;
+	struct rig rig;
+	int at;
+
+	for (at = 0; at < 2; at++) {
+		memset(image, 0, sizeof(image));
+		memcpy(image + (at ? 5000 : 510), "\x55\xaa", 2);
+		ram = used(&rig, &store);
+		ck_assert_int_eq(bt_node_transfer(store, BLKTAP_OP_WRITE, 0,
+						  image, sizeof(image)),
+				 0);
+		expect_refused(&rig, ram, -EUCLEAN,
+			       "'ram': holds other data, and is no store");
+		rig_fini(&rig);
+	}
 }
 END_TEST
 
@@ -268,6 +350,11 @@ int main(void)
 	tcase_add_test(tc, what_is_written_is_read_again);
 	tcase_add_test(tc, a_damaged_slot_leaves_the_generation_before);
 	tcase_add_test(tc, two_damaged_slots_are_no_new_store);
+	tcase_add_test(tc, a_new_store_has_two_headers_before_it_is_used);
+	tcase_add_test(
+		tc,
+		a_store_cut_while_it_was_made_is_told_from_one_that_was_used);
+	tcase_add_test(tc, what_is_no_store_is_called_so);
 	tcase_add_test(tc, another_class_and_a_later_layout_are_refused);
 	tcase_add_test(tc, a_store_too_small_is_refused_with_both_sizes);
 	tcase_add_test(tc, random_bytes_are_no_header);

@@ -154,6 +154,38 @@ static int pick(struct bt_header *header, const unsigned char *area)
 	return first == -ENOENT && second == -ENOENT ? -ENOENT : -EUCLEAN;
 }
 
+/* Who names a disk's image as a store by mistake must not be told to clear it.
+ * The first header goes to the second slot, and the first slot is not blank for
+ * long (bt_header_write), so a store that was being made can be told from one
+ * that was in use, but for one whose first slot something else has blanked. */
+static int fail_damaged(const unsigned char *area, const char *name,
+			struct blktap_error **err)
+{
+	const unsigned char *second = area + BT_HEADER_SLOT;
+	struct bt_header unused;
+
+	if (memcmp(area, MAGIC, 8) && memcmp(second, MAGIC, 8))
+		return bt_fail(
+			err, -EUCLEAN,
+			"name another store; a new one has zeroes in its "
+			"first 8 KiB",
+			"'%s': holds other data, and is no store", name);
+	if (bt_header_decode(&unused, area) == -ENOENT)
+		return bt_fail(
+			err, -EUCLEAN,
+			"where it was being made when the system stopped, "
+			"it keeps nothing yet: clear its first 8 KiB; "
+			"else what it kept is lost",
+			"'%s': the first header is damaged, and there is "
+			"no second one",
+			name);
+	return bt_fail(
+		err, -EUCLEAN,
+		"clear its first 8 KiB to start it anew; what it kept is "
+		"lost",
+		"'%s': both copies of the header are damaged", name);
+}
+
 /* A smaller version is the class's to read; a larger one may mean anything. */
 static int check_kind(const struct bt_port *store, const char *kind,
 		      uint32_t version, const struct bt_header *header,
@@ -190,11 +222,7 @@ int bt_header_read(struct bt_port *store, const char *kind, uint32_t version,
 	} else {
 		rc = pick(header, area);
 		if (rc == -EUCLEAN)
-			bt_fail(err, rc,
-				"clear its first 8 KiB to start it anew; what "
-				"it kept is lost",
-				"'%s': both copies of the header are damaged",
-				name);
+			fail_damaged(area, name, err);
 	}
 	free(area);
 	return rc ? rc : check_kind(store, kind, version, header, err);
@@ -214,7 +242,7 @@ static uint64_t encode_next(const struct bt_header *header, unsigned char *slot)
 	return (generation & 1) * BT_HEADER_SLOT;
 }
 
-int bt_header_write(struct bt_port *store, struct bt_header *header)
+static int write_one(struct bt_port *store, struct bt_header *header)
 {
 	unsigned char *slot = aligned_alloc(BT_HEADER_SLOT, BT_HEADER_SLOT);
 	uint64_t offset;
@@ -233,6 +261,15 @@ int bt_header_write(struct bt_port *store, struct bt_header *header)
 		header->generation++;
 	free(slot);
 	return rc;
+}
+
+/* A new store gets both its copies before anything is kept in it. */
+int bt_header_write(struct bt_port *store, struct bt_header *header)
+{
+	bool first = !header->generation;
+	int rc = write_one(store, header);
+
+	return !rc && first ? write_one(store, header) : rc;
 }
 
 /* ---- while requests run ---------------------------------------------------- */

@@ -51,7 +51,8 @@ int bt_header_check_transfer(const struct bt_node *node,
 int bt_header_read(struct bt_port *store, const char *kind, uint32_t version,
 		   struct bt_header *header, struct blktap_error **err);
 /* Writes the next generation, flushes the store, and waits. header->generation
- * goes on by one where that worked. */
+ * goes on by one where that worked, and a new store's by two: it has both its
+ * copies from then on. */
 int bt_header_write(struct bt_port *store, struct bt_header *header);
 
 /* The same while requests run. */
