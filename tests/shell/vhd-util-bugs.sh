@@ -47,6 +47,25 @@ equal "$("$u" read -n huge.vhd -R $((2088960 * 1048576 - 1)) | od -An -tx1)" \
 exits 22 "$u" resize -n huge.vhd -s 2088961 -j j 2>err
 [ ! -e j ] || fail 'a journal was left'
 
+echo '# an image in use was replaced under the disk that ran on it'
+"$u" create -n live.vhd -s 4
+"$u" snapshot -n leaf.vhd -p live.vhd -e
+start_tapdisk "vhd:$tmp/leaf.vhd"
+before=$(stat -c %i live.vhd leaf.vhd)
+exits 16 "$u" create -n leaf.vhd -s 4 2>err
+contains err 'leaf.vhd: the image is in use by another program'
+exits 16 "$u" create -n live.vhd -s 4 2>err
+exits 16 "$u" snapshot -n live.vhd -p huge.vhd 2>err
+exits 16 "${builddir:?}/td-util" create vhd 4 leaf.vhd 2>err
+exits 1 "${builddir:?}/qcow-create" --force 4 leaf.vhd 2>err
+equal "$(stat -c %i live.vhd leaf.vhd)" "$before"
+tap-ctl destroy -p "$pid" -m "$minor"
+"$u" create -n leaf.vhd -s 4
+equal "$("$u" query -n leaf.vhd -p)" 'leaf.vhd has no parent'
+for left in *.new-*; do
+	[ ! -e "$left" ] || fail "$left was left"
+done
+
 echo '# a long way to the parent'
 deep=d
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Advisory locks that keep a second writer from an image. Only the drivers
- * include this. */
+ * include this, and who replaces an image by another (image/create.c). */
 #ifndef BT_DRIVER_LOCK_H
 #define BT_DRIVER_LOCK_H
 

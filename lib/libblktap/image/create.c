@@ -7,7 +7,9 @@
  *   4. renamed to NAME, and the directory synced
  *
  * A crash leaves NAME as it was, or whole; at worst a file of the other name
- * stays. An image on a device is written where it is, by its class. */
+ * stays. What is replaced is locked from before 3 until it has gone, so it is no
+ * image that somebody has open. An image on a device is written where it is, by
+ * its class, which locks it. */
 #include <blktap/image.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +21,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "driver/lock.h"
 #include "engine/engine.h"
 #include "image/image.h"
 #include "util/options.h"
@@ -34,6 +37,7 @@ struct making {
 	char *backing_path;
 	char *backing_name; /* as the image has it */
 	char *temporary;
+	int replaced_fd; /* what the rename takes the name of, or -1 */
 	bool on_device;
 	const char *below; /* see bt_image_create_over */
 	const struct blktap_class *cls;
@@ -277,11 +281,38 @@ static int write_device(struct making *m, struct blktap_error **err)
 	return rc;
 }
 
+/* As a writer, who shares with nobody: a disk that is running, or the parent of
+ * one, would go on without its name, and what it writes would be lost with it.
+ * NONBLOCK, NOFOLLOW: another may have put a FIFO or a link there since
+ * check_target looked. */
+static int lock_replaced(struct making *m, struct blktap_error **err)
+{
+	const char *path = m->create.path;
+
+	if (!(m->create.flags & BLKTAP_CREATE_OVERWRITE))
+		return 0;
+	m->replaced_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY |
+					    O_NONBLOCK | O_NOFOLLOW);
+	if (m->replaced_fd < 0)
+		return errno == ENOENT ? 0 : fail_errno(path, -errno, err);
+	return bt_image_lock(m->replaced_fd, true, path, NULL, err);
+}
+
+static void unlock_replaced(struct making *m)
+{
+	if (m->replaced_fd < 0)
+		return;
+	bt_image_unlock(m->replaced_fd);
+	close(m->replaced_fd);
+}
+
 /* The file goes where anything fails before it has its name. */
 static int write_image(struct making *m, struct blktap_error **err)
 {
-	int rc = open_temporary(m, err);
+	int rc = lock_replaced(m, err);
 
+	if (!rc)
+		rc = open_temporary(m, err);
 	if (rc < 0)
 		return rc;
 	rc = m->cls->create(&m->create, err);
@@ -329,6 +360,7 @@ int bt_image_create_over(const char *format, const char *path,
 {
 	struct blktap_image_options opts;
 	struct making m = { .create = { .fd = -1, .path = path },
+			    .replaced_fd = -1,
 			    .below = below };
 	int rc;
 
@@ -351,6 +383,7 @@ int bt_image_create_over(const char *format, const char *path,
 	m.create.progress = opts.progress;
 	m.create.opaque = opts.opaque;
 	rc = make(&m, &opts, err);
+	unlock_replaced(&m);
 	free(m.temporary);
 	free(m.backing_path);
 	free(m.backing_name);
