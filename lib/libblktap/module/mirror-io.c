@@ -497,6 +497,7 @@ static void send_piece(struct bt_mirror *m, struct bt_mirror_frame *frame,
 	req->offset = at;
 	req->length = length;
 	req->data = frame->data;
+	req->extent_count = 0; /* what a stale leg told, where it was asked */
 	if (req->data.iov)
 		bt_sgl_advance(&req->data, frame->at);
 	bt_port_submit(m->legs[frame->leg].port, req);

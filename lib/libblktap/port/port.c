@@ -233,10 +233,12 @@ void bt_request_complete(struct bt_request *req, int error)
 
 	req->error = error;
 	/* the lowest node that failed is the one to name; one above that made it
-	 * good takes the name away */
+	 * good takes the name away. Extents are put behind those that are there,
+	 * and whoever tries the question again begins with none. */
 	if (bt_unlikely(error != 0)) {
 		if (!req->failed)
 			req->failed = node;
+		req->extent_count = 0;
 	} else {
 		req->failed = NULL;
 	}
