@@ -170,6 +170,38 @@ START_TEST(checkpoints_come_and_go_while_the_disk_is_written)
 }
 END_TEST
 
+/* A copy that begins with the checkpoint may read the place before the write is
+ * there. */
+START_TEST(a_write_that_is_under_way_is_one_since_the_checkpoint)
+{
+	unsigned char data[512] = { 1 };
+	struct iovec iov = { .iov_base = data, .iov_len = sizeof(data) };
+	struct bt_request *req;
+	bool done = false;
+
+	must_open("checkpoints=mon granularity=4k");
+	ck_assert_int_eq(rig_write(&rig, 0, data, 512), 0);
+	platters.hold = true;
+	req = bt_pool_take(rig.pool);
+	req->op = BLKTAP_OP_WRITE;
+	req->offset = GRANULE * 5;
+	req->length = sizeof(data);
+	req->data = (struct bt_sgl){ .iov = &iov, .count = 1 };
+	req->opaque = &done;
+	bt_port_submit(&rig.top, req);
+	reconfigure("mon\ntue");
+	ck_assert(!done);
+	platters.hold = false;
+	while (!done)
+		ck_assert(platter_turn());
+	bt_pool_give(req);
+	ck_assert_uint_eq(dirty_bytes("mon"), 2 * GRANULE);
+	ck_assert(is_dirty("tue", GRANULE * 5));
+	ck_assert_uint_eq(dirty_bytes("tue"), GRANULE);
+	close_bitmap();
+}
+END_TEST
+
 START_TEST(a_disk_that_was_closed_goes_on_with_the_same_bits)
 {
 	uint64_t bytes;
@@ -410,6 +442,8 @@ int main(void)
 	tcase_add_checked_fixture(all, setup, teardown);
 	tcase_add_test(all, what_is_written_is_dirty_and_nothing_else);
 	tcase_add_test(all, checkpoints_come_and_go_while_the_disk_is_written);
+	tcase_add_test(all,
+		       a_write_that_is_under_way_is_one_since_the_checkpoint);
 	tcase_add_test(all, a_disk_that_was_closed_goes_on_with_the_same_bits);
 	tcase_add_test(all, a_power_cut_never_loses_a_change);
 	tcase_add_test(all, an_unclean_store_stays_so_until_the_disk_is_closed);

@@ -133,6 +133,7 @@ void bt_bitmap_set_names(struct bt_bitmap *bm, const char *list)
 			       "%s: no memory for '%s': all of it is dirty",
 			       bm->node->name, mark->name);
 		bm->count++;
+		bm->begun++;
 	}
 }
 

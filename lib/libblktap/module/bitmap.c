@@ -10,8 +10,9 @@
  * disk's file is another one than when the bits were saved, since somebody wrote to
  * it without us (bt_port_stamp says of which disks that is known). A checkpoint begins
  * when its name first stands in the argument, also while the disk runs, and ends
- * when it does not any more; its bits are cleared by nothing else. Frontends ask
- * for the bits by the class (get_bitmap, get_dirty). */
+ * when it does not any more; its bits are cleared by nothing else. A write that was
+ * under way then is one since: what is read of the disk meanwhile may not have it.
+ * Frontends ask for the bits by the class (get_bitmap, get_dirty). */
 #include "module/bitmap.h"
 
 #include <errno.h>
@@ -53,6 +54,7 @@ static const struct bt_port_desc ports[] = {
 
 struct bitmap_frame {
 	int error; /* LAST: of the disk, or of the store */
+	uint64_t begun; /* a write: the bitmap's, when its bits were set */
 };
 
 static int bitmap_check_args(const struct bt_args *args,
@@ -139,6 +141,9 @@ static void next(struct bt_bitmap *bm);
  * one piece more. */
 static void pass(struct bt_bitmap *bm, struct bt_request *req)
 {
+	struct bitmap_frame *frame = bt_request_frame(req);
+
+	frame->begun = bm->begun;
 	if (req->length)
 		bt_bitmap_set(bm, req->offset, req->length);
 	bt_port_submit(bm->lower, req);
@@ -298,6 +303,8 @@ static void bitmap_complete(struct bt_node *node, struct bt_port *port,
 		if (frame->error)
 			req->error = frame->error;
 	}
+	if (bt_op_is_writing(req->op) && bt_unlikely(frame->begun != bm->begun))
+		bt_bitmap_set(bm, req->offset, req->length);
 	bt_request_complete(req, req->error);
 }
 

@@ -30,6 +30,8 @@ struct bt_bitmap {
 	uint64_t bits_len; /* a multiple of 4096 */
 	struct bt_mark marks[BT_BITMAP_MAX];
 	uint32_t count;
+	uint64_t
+		begun; /* marks, ever: a write that finds another one is set anew */
 	enum bt_bitmap_state state;
 	/* the store's header may say either, clean or not; in memory all is
 	 * right */
