@@ -217,6 +217,24 @@ START_TEST(a_good_copy_heals_a_bad_one)
 }
 END_TEST
 
+START_TEST(a_bad_copy_is_passed_over_where_nothing_is_written)
+{
+	use_mirror = _i;
+	must_open("", true);
+	guest_init(&guest, &rig, SECTORS, 1);
+	guest_run(&guest, 80);
+	rig.root->ports[0].lower->limits.read_only = true;
+	platters.bytes[0][5] ^= 1;
+	memcpy(kept[0], platters.bytes[0], SIZE);
+	guest_verify(&guest);
+	guest_verify(&guest);
+	ck_assert_mem_eq(platters.bytes[0], kept[0], SIZE);
+	ck_assert_uint_ge(value("wrong"), 2);
+	ck_assert_uint_eq(value("healed"), 0);
+	close_sums();
+}
+END_TEST
+
 START_TEST(a_disk_with_data_is_adopted_or_not_believed)
 {
 	uint32_t i;
@@ -383,6 +401,8 @@ int main(void)
 	tcase_add_test(all, a_changed_byte_is_an_error_and_never_data);
 	tcase_add_test(all, a_write_that_the_disk_lost_is_found_out);
 	tcase_add_loop_test(all, a_good_copy_heals_a_bad_one, 0, 2);
+	tcase_add_loop_test(
+		all, a_bad_copy_is_passed_over_where_nothing_is_written, 0, 2);
 	tcase_add_test(all, a_disk_with_data_is_adopted_or_not_believed);
 	tcase_add_test(
 		all,

@@ -292,6 +292,12 @@ static void read_done(struct bt_sum_frame *frame)
 			finish(frame, 0);
 			return;
 		}
+		/* a disk that nobody writes is not written here: a mirror would
+		 * take it for legs that fail, and leave them out */
+		if (sums->lower->lower->limits.read_only) {
+			finish(frame, 0);
+			return;
+		}
 		sums->healed++;
 		frame->healing = true;
 		req->op = BLKTAP_OP_WRITE;
