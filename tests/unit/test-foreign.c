@@ -121,6 +121,93 @@ START_TEST(children_of_a_foreign_module_reach_both_legs)
 }
 END_TEST
 
+/* ---- one that is not where it thinks it is ----------------------------------- */
+
+static struct {
+	uint64_t shift; /* of the request */
+	uint64_t at, length, held; /* of a child; length 0: none */
+	int rc;
+} stray;
+
+static void never(struct blktap_node *node, void *opaque, int error)
+{
+	ck_abort_msg("a child that was refused is not told of");
+}
+
+static void stray_submit(struct blktap_node *node, struct blktap_request *req)
+{
+	static char bytes[4096];
+	struct iovec iov = { .iov_base = bytes, .iov_len = stray.held };
+
+	if (stray.length) {
+		stray.rc = blktap_node_submit(node, 0, 0, BLKTAP_OP_WRITE, 0,
+					      stray.at, stray.length, &iov, 1,
+					      never, NULL);
+		blktap_request_complete(req, 0);
+		return;
+	}
+	blktap_request_set_offset(req,
+				  blktap_request_get_offset(req) + stray.shift);
+	blktap_request_submit(node, 0, 0, req);
+}
+
+static const struct blktap_module_port stray_ports[] = { { .name = "lower" },
+							 { .name = NULL } };
+
+static const struct blktap_module stray_module = {
+	BLKTAP_MODULE_HEAD,
+	.name = "stray",
+	.summary = "goes where nothing is",
+	.ports = stray_ports,
+	.operations = 1u << BLKTAP_OP_WRITE | 1u << BLKTAP_OP_DISCARD,
+	.children = 1,
+	.submit = stray_submit,
+};
+
+/* Below it is a slice, behind whose end another disk begins. */
+START_TEST(a_foreign_module_does_not_reach_past_what_is_below)
+{
+	static const struct {
+		uint64_t at, length, held;
+	} children[] = {
+		{ 512 << 10, 512, 512 }, { (512 << 10) - 512, 1024, 1024 },
+		{ 100, 512, 512 },	 { 0, 100, 512 },
+		{ 0, 1024, 1023 },	 { UINT64_MAX - 511, 512, 512 },
+		{ 0, 4u << 20, 4096 },
+	};
+	char data[4096] = { 1 };
+	struct bt_node *lower;
+	struct bt_foreign *f;
+	struct rig rig;
+	size_t i;
+
+	rig_init(&rig);
+	ck_assert_int_eq(bt_foreign_create(&stray_module, "s.so", &f, NULL), 0);
+	lower = rig_ram(&rig, "ram", "1M");
+	lower = rig_node(&rig, &bt_slice_class, "half", "offset=0 size=512k",
+			 &lower, 1);
+	lower->limits.block_size = 512;
+	rig_top(&rig, rig_node(&rig, &f->cls, "s", "", &lower, 1));
+	ck_assert_int_eq(rig_write(&rig, 508 << 10, data, 4096), 0);
+	stray.shift = 512;
+	ck_assert_int_eq(rig_write(&rig, 508 << 10, data, 4096), -EINVAL);
+	ck_assert_int_eq(rig_write(&rig, 507 << 10, data, 4096), 0);
+	ck_assert_int_eq(
+		rig_run(&rig, BLKTAP_OP_DISCARD, 0, 508 << 10, NULL, 4096),
+		-EINVAL);
+	for (i = 0; i < BT_ARRAY_SIZE(children); i++) {
+		stray.at = children[i].at;
+		stray.length = children[i].length;
+		stray.held = children[i].held;
+		stray.rc = 1;
+		ck_assert_int_eq(rig_write(&rig, 0, data, 512), 0);
+		ck_assert_int_eq(stray.rc, -EINVAL);
+	}
+	rig_fini(&rig);
+	bt_foreign_destroy(f);
+}
+END_TEST
+
 START_TEST(a_foreign_open_that_fails_says_why)
 {
 	struct blktap_error *err = NULL;
@@ -220,6 +307,7 @@ int main(void)
 	TCase *tc = tcase_create("foreign");
 
 	tcase_add_test(tc, children_of_a_foreign_module_reach_both_legs);
+	tcase_add_test(tc, a_foreign_module_does_not_reach_past_what_is_below);
 	tcase_add_test(tc, a_foreign_open_that_fails_says_why);
 	tcase_add_test(tc, declarations_without_sense_are_refused);
 	tcase_add_test(tc, a_larger_declaration_is_taken_as_far_as_it_is_known);

@@ -420,6 +420,26 @@ int blktap_node_write(struct blktap_node *node, uint32_t port, uint32_t slot,
 
 /* ---- requests --------------------------------------------------------------- */
 
+/* What is below believes what it gets: buffers there are as long as the limits say,
+ * and a slice adds its offset and asks no more. */
+static bool takes(const struct bt_port *edge, enum blktap_op op,
+		  uint64_t offset, uint64_t length)
+{
+	const struct bt_limits *l = &edge->lower->limits;
+	uint64_t align = l->block_size, most = l->max_unmap;
+
+	if (op == BLKTAP_OP_FLUSH)
+		return true;
+	if (op == BLKTAP_OP_READ || op == BLKTAP_OP_WRITE) {
+		most = l->max_transfer;
+	} else if (!bt_op_is_writing(op)) { /* a question */
+		most = l->size;
+		align = 1;
+	}
+	return length && length <= most && !((offset | length) & (align - 1)) &&
+	       bt_range_within(offset, length, l->size);
+}
+
 enum blktap_op blktap_request_get_op(const struct blktap_request *req)
 {
 	return request(req)->op;
@@ -472,16 +492,20 @@ bool blktap_request_get_data(const struct blktap_request *req, uint64_t at,
 	return true;
 }
 
-/* An edge that is not there is answered, not believed. */
+/* An edge that is not there, and a place that is not there, are answered, not
+ * believed. */
 void blktap_request_submit(struct blktap_node *node, uint32_t port,
 			   uint32_t slot, struct blktap_request *req)
 {
 	struct bt_port *edge = bt_node_port(inside(node), port, slot);
+	struct bt_request *r = request(req);
 
-	if (edge && edge->lower)
-		bt_port_submit(edge, request(req));
+	if (!edge || !edge->lower)
+		bt_request_complete(r, -ENOTSUP);
+	else if (!takes(edge, r->op, r->offset, r->length))
+		bt_request_complete(r, -EINVAL);
 	else
-		bt_request_complete(request(req), -ENOTSUP);
+		bt_port_submit(edge, r);
 }
 
 void blktap_request_complete(struct blktap_request *req, int error)
@@ -512,11 +536,16 @@ int blktap_node_submit(struct blktap_node *node, uint32_t port, uint32_t slot,
 {
 	struct inner *inner = inside(node)->data;
 	struct bt_port *edge = bt_node_port(inside(node), port, slot);
+	struct bt_sgl data = { .iov = iov, .count = count };
 	struct bt_request *req;
 	struct child *child;
 
 	if (!edge || !edge->lower || !inner->children || flags > 0xffffu ||
 	    (unsigned int)op >= BLKTAP_OP_COUNT || op == BLKTAP_OP_BLOCK_STATUS)
+		return -EINVAL;
+	if (!takes(edge, op, offset, length) ||
+	    ((op == BLKTAP_OP_READ || op == BLKTAP_OP_WRITE) &&
+	     bt_sgl_length(&data) < length))
 		return -EINVAL;
 	req = bt_pool_take(inner->children);
 	if (!req)
@@ -529,7 +558,7 @@ int blktap_node_submit(struct blktap_node *node, uint32_t port, uint32_t slot,
 	req->flags = flags;
 	req->offset = offset;
 	req->length = length;
-	req->data = (struct bt_sgl){ .iov = iov, .count = count };
+	req->data = data;
 	req->done = child_done;
 	bt_port_submit(edge, req);
 	return 0;

@@ -173,7 +173,8 @@ BLKTAP_API bool blktap_request_get_data(const struct blktap_request *req,
 					uint64_t at, void **memory,
 					size_t *length);
 
-/* Lends the request to an edge. Since 0.1. */
+/* Lends the request to an edge; where what is below does not take it as it is now
+ * (blktap_node_get_lower), it ends with -EINVAL. Since 0.1. */
 BLKTAP_API void blktap_request_submit(struct blktap_node *node, uint32_t port,
 				      uint32_t slot,
 				      struct blktap_request *req);
@@ -190,7 +191,8 @@ typedef void blktap_child_fn(struct blktap_node *node, void *opaque, int error);
 /* Sends an operation of the node's own through an edge. iov holds length bytes
  * for READ and WRITE, and it and what it points to stay the caller's until fn is
  * called, which happens once, possibly before this returns. -EAGAIN where all
- * children of the class are under way. Since 0.1. */
+ * children of the class are under way, -EINVAL where what is below does not take
+ * such a one (blktap_node_get_lower). Since 0.1. */
 BLKTAP_API int blktap_node_submit(struct blktap_node *node, uint32_t port,
 				  uint32_t slot, enum blktap_op op,
 				  uint32_t flags, uint64_t offset,
