@@ -111,14 +111,19 @@ static void show_limits(const struct bt_limits *from,
 }
 
 /* What a module says is checked by the plan, as a class's own is; operations it
- * cannot add, since nobody below has them. */
+ * cannot add, since nobody below has them. What it has in memory of a write that
+ * it answered it is not asked, so it may be all of it. */
 static void foreign_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct blktap_module_limits theirs = { .size = sizeof(theirs) };
+	const struct blktap_module *module = module_of(node);
 
+	if (module->operations & BT_OPS_WRITING)
+		limits->keeps = BT_KEEPS_ALL;
+	if (!module->get_limits)
+		return;
 	show_limits(limits, &theirs);
-	limits->keeps = BT_KEEPS_ALL; /* nobody asks it */
-	module_of(node)->get_limits(outside(node), &theirs);
+	module->get_limits(outside(node), &theirs);
 	limits->size = theirs.length;
 	limits->block_size = theirs.block_size;
 	limits->max_transfer = theirs.max_transfer;
@@ -250,7 +255,7 @@ static void fill_class(struct bt_foreign *f)
 		.frame_bytes = m->frame_bytes,
 		.open = foreign_open,
 		.close = foreign_close,
-		.get_limits = m->get_limits ? foreign_limits : NULL,
+		.get_limits = foreign_limits,
 		.submit = foreign_submit,
 		.complete = m->complete ? foreign_complete : NULL,
 		.flags = m->flags, /* the same bits */
