@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Mistakes that earlier tools for VHD were shipped with, each by its name.
 . "${srcdir:-.}/tests/shell/functions.sh"
-requires qemu-io
+requires flock qemu-io
 u=${builddir:?}/vhd-util
 
 echo '# a scan line of a name with a blank or = took its readers apart'
@@ -124,6 +124,19 @@ esac
 echo nonsense >state
 equal "$("$u" coalesce -n top.vhd --resume state)" 'Coalesced 256 sectors'
 "$u" check -n base.vhd -b >/dev/null
+
+echo '# a coalesce wrote to a target that somebody else was writing to'
+"$u" create -n busy.vhd -s 8
+"$u" fill -n busy.vhd -b
+"$u" snapshot -n busychild.vhd -p busy.vhd -e
+"$u" fill -n busychild.vhd -b
+truncate -s -512 busy.vhd # as it is between two commits of a coalesce
+cp busy.vhd before.vhd
+exits 16 flock busy.vhd "$u" coalesce -n busychild.vhd >out 2>err
+contains err 'busy.vhd: another program coalesces into it'
+cmp busy.vhd before.vhd
+"$u" coalesce -n busychild.vhd >/dev/null
+"$u" check -n busy.vhd -b >/dev/null
 
 echo '# a snapshot with the name of an empty parent replaced what others stand on'
 "$u" create -n low.vhd -s 4

@@ -24,6 +24,7 @@
 struct merge {
 	struct bt_vhdimg *child;
 	const struct blktap_vhd_coalesce_options *options;
+	int guard; /* holds the locks on the target; or -1 */
 	/* one of the two is the target */
 	struct blktap_vhd into;
 	struct bt_image_file raw;
@@ -44,18 +45,25 @@ struct merge {
 
 /* Readers of the chain are welcome, a second writer is not: neither one that
  * locks as images are locked, nor another coalesce. The flock is for coalesces
- * alone: they lock as readers do, and so would not see each other. */
-static int lock_target(struct merge *m, struct blktap_error **err)
+ * alone: they lock as readers do, and so would not see each other. On a descriptor
+ * of its own, before the target is opened: opening for writing mends an image that
+ * was not closed, and one that somebody writes to looks like that. */
+static int lock_target(struct merge *m, const char *path,
+		       struct blktap_error **err)
 {
-	int fd = m->file->file.fd;
-	int rc = bt_image_lock(fd, false, m->file->path, m->into.env.log, err);
+	int rc;
 
+	/* for writing, without which NFS has no exclusive lock */
+	m->guard = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (m->guard < 0)
+		return bt_image_file_fail(path, -errno, err);
+	rc = bt_image_lock(m->guard, false, path, NULL, err);
 	if (rc < 0)
 		return rc;
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+	if (flock(m->guard, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
 		return 0;
 	return bt_fail(err, -EBUSY, "wait until that has ended",
-		       "%s: another program coalesces into it", m->file->path);
+		       "%s: another program coalesces into it", path);
 }
 
 /* into.img is NULL for a raw target. A fixed VHD is written in place like one,
@@ -63,14 +71,16 @@ static int lock_target(struct merge *m, struct blktap_error **err)
 static int open_target(struct merge *m, const char *path, bool raw,
 		       struct blktap_error **err)
 {
-	int rc;
+	int rc = lock_target(m, path, err);
 
+	if (rc < 0)
+		return rc;
 	if (raw) {
 		rc = bt_vhdtool_open_raw(&m->into, path, &m->raw, err);
 		m->has_raw = m->has_tool = !rc;
 		m->file = &m->raw;
 		m->size = m->raw.size;
-		return rc ? rc : lock_target(m, err);
+		return rc;
 	}
 	rc = bt_vhdtool_open(&m->into, path, BLKTAP_OPEN_FORCE, true, err);
 	if (rc < 0)
@@ -78,10 +88,9 @@ static int open_target(struct merge *m, const char *path, bool raw,
 	m->has_tool = true;
 	m->file = &m->into.img->f;
 	m->size = m->into.img->size;
-	rc = lock_target(m, err);
-	if (!rc && !m->into.img->fixed)
-		rc = bt_vhdwriter_create(m->into.img, &m->writer, err);
-	return rc;
+	return m->into.img->fixed
+		       ? 0
+		       : bt_vhdwriter_create(m->into.img, &m->writer, err);
 }
 
 /* What the child stands on, or the image that was named; nobody looks whether
@@ -367,7 +376,7 @@ int blktap_vhd_coalesce(struct blktap_vhd *vhd,
 			uint64_t *sectors, struct blktap_error **err)
 {
 	struct blktap_vhd_coalesce_options o = { .struct_size = sizeof(o) };
-	struct merge m = { .child = vhd->img, .options = &o };
+	struct merge m = { .child = vhd->img, .options = &o, .guard = -1 };
 	int rc;
 
 	if (options && options->struct_size > sizeof(o))
@@ -389,6 +398,10 @@ int blktap_vhd_coalesce(struct blktap_vhd *vhd,
 		bt_image_file_close(&m.raw);
 	if (m.has_tool)
 		bt_vhdtool_close(&m.into);
+	if (m.guard >= 0) {
+		bt_image_unlock(m.guard);
+		close(m.guard);
+	}
 	free(m.parent);
 	free(m.bitmap);
 	free(m.data);
