@@ -447,6 +447,19 @@ bool bt_loop_is_running(const struct bt_loop *loop)
 	return loop->running;
 }
 
+bool bt_loop_enter(struct bt_loop *loop)
+{
+	bool before = loop->running;
+
+	loop->running = true;
+	return before;
+}
+
+void bt_loop_leave(struct bt_loop *loop, bool before)
+{
+	loop->running = before;
+}
+
 /* The limit is one of real time under either clock: it guards the caller. */
 int bt_loop_run_until(struct bt_loop *loop, bool (*done)(void *opaque),
 		      void *opaque, int timeout_ms)

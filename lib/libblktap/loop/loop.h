@@ -131,6 +131,10 @@ void bt_loop_expect(struct bt_loop *loop);
 uint64_t bt_monotonic_ns(void);
 /* Whether a callback is running. */
 bool bt_loop_is_running(const struct bt_loop *loop);
+/* Around code of an embedder's that may be called outside of a turn as well: it is
+ * a callback there, too. What enter returns is for leave. */
+bool bt_loop_enter(struct bt_loop *loop);
+void bt_loop_leave(struct bt_loop *loop, bool before);
 /* Turns, in step, until done(opaque) is true: for the few calls that wait. Same
  * -EDEADLK. done is asked before the first turn. timeout_ms as above, for the
  * whole; -ETIMEDOUT. */

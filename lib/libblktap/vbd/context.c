@@ -131,6 +131,13 @@ void blktap_context_destroy(struct blktap_context *context)
 {
 	if (!context)
 		return;
+	/* its disks could not be closed, and would be tried for ever */
+	if (context->loop && bt_loop_is_running(context->loop)) {
+		bt_log(&context->log, BLKTAP_LOG_ERROR,
+		       "a context was to be destroyed from inside a callback "
+		       "of its own: it stays");
+		return;
+	}
 	while (!bt_list_empty(&context->disks))
 		end_disk(bt_list_first(&context->disks, struct blktap_disk,
 				       link));

@@ -534,6 +534,7 @@ void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
 		.node = node,
 	};
 	char text[256], reason[BT_STRERROR_MAX];
+	bool before;
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -543,6 +544,9 @@ void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
 	bt_log(&disk->context->log, level_of(type), "%s: %s%s%s", disk->name,
 	       text, error ? ": " : "",
 	       error ? bt_strerror(error, reason) : "");
-	if (disk->event_fn)
-		disk->event_fn(disk->event_opaque, disk, &event);
+	if (!disk->event_fn)
+		return;
+	before = bt_loop_enter(disk->context->loop);
+	disk->event_fn(disk->event_opaque, disk, &event);
+	bt_loop_leave(disk->context->loop, before);
 }

@@ -26,13 +26,17 @@ static struct user *user_of(struct bt_list *node)
  * behind it. */
 static void call_back(struct user *user)
 {
+	struct bt_loop *loop = user->disk->context->loop;
 	blktap_io_fn *callback = user->callback;
 	void *opaque = user->opaque;
 	int error = user->req.error;
+	bool before;
 
 	/* first, so that the callback can submit the next one */
 	bt_pool_give(&user->req);
+	before = bt_loop_enter(loop);
 	callback(opaque, error);
+	bt_loop_leave(loop, before);
 }
 
 /* Callbacks that were due while blktap_disk_submit was running. */
@@ -119,6 +123,7 @@ static void fill(struct bt_request *req, const struct blktap_io *io)
 
 int blktap_disk_submit(struct blktap_disk *disk, const struct blktap_io *io)
 {
+	bool before = disk->submitting;
 	struct bt_request *req;
 	struct user *user;
 	int rc = check(disk, io);
@@ -138,7 +143,8 @@ int blktap_disk_submit(struct blktap_disk *disk, const struct blktap_io *io)
 	 * not be called back under its own lock. */
 	disk->submitting = true;
 	bt_vbd_submit(disk, req);
-	disk->submitting = false;
+	disk->submitting =
+		before; /* an event of another's may have submitted */
 	/* so that an embedder's poll knows of the work */
 	if (!bt_loop_is_running(disk->context->loop))
 		bt_loop_defer(disk->context->loop, &disk->deliver);

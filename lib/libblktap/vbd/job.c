@@ -101,7 +101,7 @@ void bt_job_end(struct blktap_job *job)
 	struct blktap_disk *disk = job->disk;
 	blktap_job_fn *fn = job->fn;
 	char text[sizeof(job->message)];
-	bool done = !job->error;
+	bool done = !job->error, before;
 
 	bt_job_unlock_whole(job);
 	bt_job_unlink(job);
@@ -125,8 +125,10 @@ void bt_job_end(struct blktap_job *job)
 		       "%s: job ended: %s", disk->name, job->message);
 	memcpy(text, job->message, sizeof(text));
 	job->fn = NULL;
+	before = bt_loop_enter(disk->context->loop);
 	if (fn)
 		fn(job->opaque, job->error, job->message);
+	bt_loop_leave(disk->context->loop, before);
 	/* fn may have destroyed the job */
 	if (done)
 		bt_disk_event(disk, BLKTAP_EVENT_CHANGED, 0, NULL, "",

@@ -21,13 +21,18 @@
 /* fn is forgotten before it is called: it may pause the disk again. */
 static void end(struct blktap_disk *disk, int error, const char *message)
 {
+	struct bt_loop *loop = disk->context->loop;
 	blktap_pause_fn *fn = disk->pause_fn;
+	bool before;
 
 	disk->pause_fn = NULL;
 	free(disk->replace_spec);
 	disk->replace_spec = NULL;
-	if (fn)
-		fn(disk->pause_opaque, error, message);
+	if (!fn)
+		return;
+	before = bt_loop_enter(loop);
+	fn(disk->pause_opaque, error, message);
+	bt_loop_leave(loop, before);
 }
 
 /* The pause is off: what waited at the gate goes down, into the graph of before. */

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What an embedder's own code may do when the library calls it, wherever that is
+ * from: a turn of the loop, a submission, a close. What waits is refused there. */
+#include "vbd-rig.h"
+
+static uint32_t tries;
+static struct op other;
+
+static void try_all(void)
+{
+	tries++;
+	ck_assert_int_eq(blktap_disk_close(disk), -EDEADLK);
+	ck_assert_int_eq(blktap_disk_resize(disk, 2 * SIZE, 0, NULL), -EDEADLK);
+	ck_assert_int_eq(blktap_disk_snapshot(disk, NULL, 0, NULL, NULL),
+			 -EDEADLK);
+	ck_assert_int_eq(blktap_context_process(context), -EDEADLK);
+	ck_assert_int_eq(blktap_context_run(context, 0), -EDEADLK);
+	blktap_context_destroy(context); /* it stays, with a line in the log */
+}
+
+static void when_done(void *opaque, int error)
+{
+	op_done(opaque, error);
+	try_all();
+}
+
+static void when_told(void *opaque, struct blktap_disk *d,
+		      const struct blktap_event *event)
+{
+	(void)opaque;
+	(void)d;
+	if (event->type == BLKTAP_EVENT_ERROR)
+		try_all();
+}
+
+static int paused_error;
+
+static void when_paused(void *opaque, int error, const char *message)
+{
+	(void)opaque;
+	(void)message;
+	paused_error = error;
+	if (error)
+		try_all();
+}
+
+static void hold_a_read(struct op *op, void *data)
+{
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_READ,
+		.length = 512,
+		.iov = &op->iov,
+		.iov_count = 1,
+		.callback = when_done,
+		.opaque = op,
+	};
+
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, when_paused, NULL), 0);
+	turns();
+	op->iov = (struct iovec){ .iov_base = data, .iov_len = 512 };
+	op->calls = 0;
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	turns();
+	ck_assert_uint_eq(op->calls, 0);
+}
+
+START_TEST(a_callback_that_a_close_calls_cannot_close)
+{
+	unsigned char data[512];
+	struct op op;
+
+	open_disk(NULL);
+	blktap_disk_set_event(disk, NULL, NULL, NULL);
+	tries = 0;
+	hold_a_read(&op, data);
+	close_disk(0);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, -ESHUTDOWN);
+	ck_assert_uint_eq(tries, 1);
+}
+END_TEST
+
+START_TEST(an_event_that_a_close_tells_of_cannot_close)
+{
+	unsigned char data[512];
+	struct op op;
+
+	open_disk(NULL);
+	blktap_disk_set_event(disk, when_told, NULL, NULL);
+	tries = 0;
+	hold_a_read(&op, data);
+	close_disk(0);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_uint_eq(tries, 2);
+}
+END_TEST
+
+/* A request that the image refuses at once fails inside of its submission. */
+static void fail_at_once(struct op *op)
+{
+	faulty_add(
+		(struct faulty_rule){ .op = BT_IO_ZERO, .error = -EOPNOTSUPP });
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE_ZEROES, 0, NULL, 512, 0), 0);
+	submit(op, BLKTAP_OP_WRITE_ZEROES, 0, NULL, 512, BLKTAP_FAST_ONLY);
+}
+
+START_TEST(an_event_inside_of_a_submission_cannot_close)
+{
+	struct op op;
+
+	open_disk(NULL);
+	blktap_disk_set_event(disk, when_told, NULL, NULL);
+	tries = 0;
+	fail_at_once(&op);
+	ck_assert_uint_eq(tries, 1);
+	ck_assert_uint_eq(op.calls, 0);
+	turns();
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, -ENOTSUP);
+	blktap_disk_set_event(disk, NULL, NULL, NULL);
+	close_disk(0);
+}
+END_TEST
+
+static struct op first;
+static bool begun;
+
+static void submit_another(void *opaque, struct blktap_disk *d,
+			   const struct blktap_event *event)
+{
+	static unsigned char data[512];
+
+	(void)opaque;
+	(void)d;
+	if (event->type == BLKTAP_EVENT_ERROR && begun && !tries++)
+		submit(&other, BLKTAP_OP_READ, 0, data, 512, 0);
+}
+
+static void begin_inside(void *opaque, int error)
+{
+	op_done(opaque, error);
+	begun = true;
+	submit(&first, BLKTAP_OP_WRITE_ZEROES, 0, NULL, 512, BLKTAP_FAST_ONLY);
+	ck_assert_uint_eq(tries, 1);
+	ck_assert_uint_eq(first.calls, 0);
+}
+
+/* Whoever locks around a submission is not called back under his lock, also where an
+ * event of it submits. */
+START_TEST(no_completion_comes_inside_of_a_submission_that_submits)
+{
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE_ZEROES,
+		.flags = BLKTAP_FAST_ONLY,
+		.length = 512,
+		.callback = begin_inside,
+	};
+	struct op op;
+
+	open_disk(NULL);
+	fail_at_once(&op);
+	turns();
+	blktap_disk_set_event(disk, submit_another, NULL, NULL);
+	tries = 0;
+	begun = false;
+	io.opaque = &op;
+	op.calls = 0;
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	turns();
+	ck_assert(begun);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_uint_eq(first.calls, 1);
+	ck_assert_int_eq(first.error, -ENOTSUP);
+	ck_assert_uint_eq(other.calls, 1);
+	ck_assert_int_eq(other.error, 0);
+	close_disk(0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("vbd inside");
+	TCase *tc = tcase_create("vbd inside");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, a_callback_that_a_close_calls_cannot_close);
+	tcase_add_test(tc, an_event_that_a_close_tells_of_cannot_close);
+	tcase_add_test(tc, an_event_inside_of_a_submission_cannot_close);
+	tcase_add_test(tc,
+		       no_completion_comes_inside_of_a_submission_that_submits);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
