@@ -20,6 +20,7 @@
 
 #define SIZE (1u << 20)
 #define STEPS 200u
+#define MOST (2 * SIZE) /* after it was resized */
 
 static const char *const formats[][2] = {
 	{ "raw", "qcow2" }, { "qcow2", "qcow2" }, { "raw", "vhd" },
@@ -209,6 +210,29 @@ static void snapshot(void)
 	blktap_error_destroy(err);
 }
 
+/* A size that failed half way may be there already; what is new is zeroes. */
+static void resize(void)
+{
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	uint64_t size = m.size + 4096 * (1 + model_random(&m, 64));
+	struct blktap_error *err = NULL;
+	int rc;
+
+	if (pausing || job || size > MOST)
+		return;
+	rc = blktap_disk_resize(m.disk, size, 0, &err);
+	ck_assert_msg(!rc || rc == -EIO || rc == -ENOSPC || rc == -ENOTSUP,
+		      "%s", err ? blktap_error_get_message(err) : "");
+	blktap_error_destroy(err);
+	blktap_disk_get_info(m.disk, &info);
+	ck_assert(!info.paused);
+	if (rc)
+		ck_assert_uint_ge(info.length, m.size);
+	else
+		ck_assert_uint_ge(info.length, size);
+	m.size = info.length;
+}
+
 static void reopen(void)
 {
 	char spec[128];
@@ -285,7 +309,9 @@ static void step(void)
 		snapshot();
 	else if (n < 98)
 		make_trouble();
-	else if (n == 99)
+	else if (n < 99)
+		resize();
+	else
 		reopen();
 }
 
@@ -293,7 +319,8 @@ START_TEST(a_disk_outlives_all_that_happens_to_it)
 {
 	uint32_t n;
 
-	model_init(&m, context, SIZE, 4096, seed_take());
+	model_init(&m, context, MOST, 4096, seed_take());
+	m.size = SIZE;
 	m.may_fail = true;
 	make_chain(formats[_i]);
 	for (n = 0; n < seed_rounds(STEPS); n++)

@@ -171,6 +171,69 @@ START_TEST(requests_that_wait_meet_no_image_they_do_not_fit)
 }
 END_TEST
 
+struct late {
+	struct blktap_disk *disk;
+	struct waiting first, second;
+	unsigned char data[100];
+	struct iovec iov;
+};
+
+/* The gate is held while the first one ends. */
+static void submit_second(void *opaque, int error)
+{
+	struct late *l = opaque;
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE,
+		.offset = 3,
+		.length = sizeof(l->data),
+		.iov = &l->iov,
+		.iov_count = 1,
+		.callback = io_done,
+		.opaque = &l->second,
+	};
+
+	io_done(&l->first, error);
+	l->iov = (struct iovec){ l->data, sizeof(l->data) };
+	ck_assert_int_eq(blktap_disk_submit(l->disk, &io), 0);
+}
+
+/* An image whose end is no whole block goes through the page cache, and takes any
+ * request; with its new size it could do without, but has larger blocks then. */
+START_TEST(requests_that_wait_for_a_resize_are_not_stranded)
+{
+	struct late l = { .data = { 7 } };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_FLUSH,
+		.callback = submit_second,
+		.opaque = &l,
+	};
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	struct blktap_error *err = NULL;
+	unsigned char back[100];
+	char spec[128];
+	int rc;
+
+	make_file(1000);
+	snprintf(spec, sizeof(spec), "raw:%s", path);
+	l.disk = open_disk(spec, 0);
+	ck_assert_int_eq(blktap_disk_submit(l.disk, &io), 0);
+	rc = blktap_disk_resize(l.disk, 1 << 20, 0, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	ck_assert(l.first.done);
+	while (!l.second.done)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(l.second.error, 0);
+	blktap_disk_get_info(l.disk, &info);
+	ck_assert(!info.paused);
+	ck_assert_uint_eq(info.length, 1 << 20);
+	ck_assert_int_eq(rw(l.disk, BLKTAP_OP_READ, 3, back, 100, 0), 0);
+	ck_assert_mem_eq(back, l.data, 100);
+	ck_assert_int_eq(blktap_disk_close(l.disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd-pause");
@@ -185,6 +248,7 @@ int main(void)
 		       replace_swings_to_the_new_image_or_stays_on_the_old_one);
 	tcase_add_test(tc, paused_disk_with_waiting_requests_can_be_closed);
 	tcase_add_test(tc, requests_that_wait_meet_no_image_they_do_not_fit);
+	tcase_add_test(tc, requests_that_wait_for_a_resize_are_not_stranded);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -72,6 +72,26 @@ static int check(const struct blktap_disk *disk, uint64_t length,
 	return 0;
 }
 
+/* An image whose end was no whole block for O_DIRECT may take it with the new size,
+ * and has larger blocks then than requests were cut for that wait. So it stays in the
+ * page cache, as it was. */
+static int resume(struct blktap_disk *disk, struct blktap_error **err)
+{
+	uint32_t flags = disk->open_flags;
+	int rc = blktap_disk_resume(disk, NULL, err);
+
+	if (rc != -EBUSY || flags & BLKTAP_OPEN_BUFFERED)
+		return rc;
+	disk->open_flags |= BLKTAP_OPEN_BUFFERED;
+	if (!blktap_disk_resume(disk, NULL, NULL)) {
+		blktap_error_destroy(*err);
+		*err = NULL;
+		return 0;
+	}
+	disk->open_flags = flags;
+	return rc;
+}
+
 int blktap_disk_resize(struct blktap_disk *disk, uint64_t length,
 		       uint32_t timeout_ms, struct blktap_error **err)
 {
@@ -93,7 +113,7 @@ int blktap_disk_resize(struct blktap_disk *disk, uint64_t length,
 	 * tables of the old size in memory. */
 	rc = bt_image_grow(disk->spec, length, false, err);
 	/* Also where it could not be grown: the image is as it was. */
-	back = blktap_disk_resume(disk, NULL, &resume_err);
+	back = resume(disk, &resume_err);
 	if (back < 0) {
 		bt_disk_event(disk, BLKTAP_EVENT_PAUSED, back, NULL, "",
 			      "the image does not open after a resize; the "
