@@ -233,6 +233,184 @@ START_TEST(a_foreign_open_that_fails_says_why)
 }
 END_TEST
 
+/* ---- a module that is wrong about what is below ------------------------------ */
+
+static uint64_t crooked_at, crooked_length;
+static uint32_t crooked_port;
+static enum blktap_op crooked_op;
+static struct iovec crooked_iov;
+
+static void crooked_is_done(struct blktap_node *node, void *opaque, int error)
+{
+	(void)node;
+	blktap_request_complete(opaque, error);
+}
+
+/* Whatever comes becomes what the test says: a write by a child, a discard by
+ * the request itself, moved. */
+static void crooked_submit(struct blktap_node *node, struct blktap_request *req)
+{
+	int rc;
+
+	if (blktap_request_get_op(req) == BLKTAP_OP_DISCARD) {
+		blktap_request_set_offset(req, crooked_at);
+		blktap_request_submit(node, crooked_port, 0, req);
+		return;
+	}
+	rc = blktap_node_submit(node, crooked_port, 0, crooked_op, 0,
+				crooked_at, crooked_length, &crooked_iov, 1,
+				crooked_is_done, req);
+	if (rc)
+		blktap_request_complete(req, rc);
+}
+
+/* It promises what nobody below can take. */
+static void crooked_limits(struct blktap_node *node,
+			   struct blktap_module_limits *limits)
+{
+	(void)node;
+	limits->length = 1u << 30;
+	limits->block_size = 1;
+	limits->max_transfer = 1u << 30;
+	limits->max_unmap = 1u << 30;
+}
+
+static const struct blktap_module_port crooked_ports[] = {
+	{ .name = "lower" },
+	{ .name = "seen", .flags = BLKTAP_PORT_READS },
+	{ .name = NULL },
+};
+
+static const struct blktap_module crooked = {
+	BLKTAP_MODULE_HEAD,
+	.name = "crooked",
+	.summary = "is wrong about what is below",
+	.ports = crooked_ports,
+	.operations = 1u << BLKTAP_OP_WRITE | 1u << BLKTAP_OP_DISCARD,
+	.passes = 1u << BLKTAP_OP_READ,
+	.children = 1,
+	.get_limits = crooked_limits,
+	.submit = crooked_submit,
+};
+
+/* Sectors, and 4096 bytes at once: as a class whose buffers are no larger. */
+static void narrow_limits(struct bt_node *node, struct bt_limits *limits)
+{
+	(void)node;
+	limits->block_size = 512;
+	limits->max_transfer = 4096;
+}
+
+static void narrow_submit(struct bt_node *node, struct bt_request *req)
+{
+	ck_assert_uint_le(req->length, 4096);
+	bt_port_submit(&node->ports[0], req);
+}
+
+static const struct bt_port_desc narrow_ports[] = {
+	{ .name = "lower" },
+	{ .name = NULL },
+};
+
+static const struct blktap_class narrow_class = {
+	.name = "narrow",
+	.summary = "takes little at once",
+	.ports = narrow_ports,
+	.operations = BT_OPS_ALL,
+	.get_limits = narrow_limits,
+	.submit = narrow_submit,
+};
+
+static struct bt_foreign *make_crooked(struct rig *rig)
+{
+	struct bt_node *lowers[2];
+	struct bt_foreign *f;
+
+	rig_init(rig);
+	ck_assert_int_eq(bt_foreign_create(&crooked, "c.so", &f, NULL), 0);
+	lowers[0] = rig_ram(rig, "a", "1M");
+	lowers[0] = rig_node(rig, &narrow_class, "n", "", lowers, 1);
+	lowers[1] = rig_ram(rig, "b", "1M");
+	rig_top(rig, rig_node(rig, &f->cls, "c", "", lowers, 2));
+	return f;
+}
+
+START_TEST(what_a_foreign_module_sends_is_held_against_what_is_below)
+{
+	static char memory[8192];
+	static const struct {
+		uint32_t port;
+		enum blktap_op op;
+		uint64_t at, length, room;
+		int rc;
+	} cases[] = {
+		{ 0, BLKTAP_OP_WRITE, 0, 4096, 4096, 0 },
+		{ 0, BLKTAP_OP_READ, 0, 4096, 4096, 0 },
+		{ 0, BLKTAP_OP_FLUSH, 0, 0, 0, 0 },
+		{ 1, BLKTAP_OP_READ, 0, 4096, 4096, 0 },
+		{ 1, BLKTAP_OP_WRITE, 0, 4096, 4096, -EROFS },
+		{ 1, BLKTAP_OP_DISCARD, 0, 4096, 0, -EROFS },
+		{ 0, BLKTAP_OP_WRITE, 1u << 20, 4096, 4096, -EINVAL },
+		{ 0, BLKTAP_OP_WRITE, (1u << 20) - 512, 4096, 4096, -EINVAL },
+		{ 0, BLKTAP_OP_WRITE, UINT64_MAX - 511, 4096, 4096, -EINVAL },
+		{ 0, BLKTAP_OP_WRITE, 1, 512, 512, -EINVAL },
+		{ 0, BLKTAP_OP_WRITE, 0, 4096, 512, -EINVAL }, /* iov */
+		{ 0, BLKTAP_OP_WRITE, 0, 8192, 8192, -EINVAL },
+		{ 0, BLKTAP_OP_READ, 0, 8192, 8192, -EINVAL },
+		{ 0, BLKTAP_OP_WRITE_ZEROES, 0, 1ull << 40, 0, -EINVAL },
+		{ 2, BLKTAP_OP_WRITE, 0, 4096, 4096, -EINVAL },
+	};
+	struct bt_foreign *f;
+	struct rig rig;
+	char data[512] = { 0 };
+	size_t i;
+
+	f = make_crooked(&rig);
+	crooked_iov.iov_base = memory;
+	for (i = 0; i < BT_ARRAY_SIZE(cases); i++) {
+		crooked_port = cases[i].port;
+		crooked_op = cases[i].op;
+		crooked_at = cases[i].at;
+		crooked_length = cases[i].length;
+		crooked_iov.iov_len = cases[i].room;
+		ck_assert_msg(rig_write(&rig, 0, data, 512) == cases[i].rc,
+			      "case %zu", i);
+	}
+	/* the request itself */
+	crooked_port = 0;
+	crooked_at = 4096;
+	ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_DISCARD, 0, 0, NULL, 4096), 0);
+	crooked_at = 1u << 20;
+	ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_DISCARD, 0, 0, NULL, 4096),
+			 -EINVAL);
+	crooked_port = 1;
+	crooked_at = 0;
+	ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_DISCARD, 0, 0, NULL, 4096),
+			 -EROFS);
+	rig_fini(&rig);
+	bt_foreign_destroy(f);
+}
+END_TEST
+
+/* Reads pass by it, so it cannot promise more of them than the first edge has. */
+START_TEST(limits_of_a_foreign_module_that_passes_are_those_of_its_first_edge)
+{
+	struct bt_foreign *f;
+	struct rig rig;
+	const struct bt_limits *limits, *first;
+
+	f = make_crooked(&rig);
+	limits = &rig.root->limits;
+	first = &rig.root->ports[0].lower->limits;
+	ck_assert_uint_eq(limits->size, 1u << 20);
+	ck_assert_uint_eq(limits->block_size, first->block_size);
+	ck_assert_uint_eq(limits->max_transfer, first->max_transfer);
+	ck_assert_uint_eq(limits->max_unmap, first->max_unmap);
+	rig_fini(&rig);
+	bt_foreign_destroy(f);
+}
+END_TEST
+
 /* ---- declarations ----------------------------------------------------------- */
 
 static void refuse(const struct blktap_module *module, int code,
@@ -261,7 +439,15 @@ static const struct blktap_param nameless[] = {
 
 START_TEST(declarations_without_sense_are_refused)
 {
+	static struct blktap_module_port many_ports[66];
+	static struct blktap_param many_params[66];
 	struct blktap_module m;
+	uint32_t i;
+
+	for (i = 0; i < 65; i++) {
+		many_ports[i].name = "p";
+		many_params[i].name = "p";
+	}
 
 #define WITH(field, value, code, part)  \
 	do {                            \
@@ -283,7 +469,34 @@ START_TEST(declarations_without_sense_are_refused)
 	WITH(frame_bytes, 1u << 20, -ENOEXEC, "memory");
 	WITH(children, UINT32_MAX, -ENOEXEC, "memory");
 	WITH(params, nameless, -ENOEXEC, "parameter");
+	WITH(params, many_params, -ENOEXEC, "too many parameters");
+	WITH(ports, many_ports, -ENOEXEC, "too many ports");
 #undef WITH
+}
+END_TEST
+
+START_TEST(a_declaration_is_read_once)
+{
+	struct blktap_param params[] = {
+		{ .name = "limit", .type = BLKTAP_PARAM_INT },
+		{ .name = NULL },
+	};
+	struct blktap_module_port ports[] = { { .name = "leg" },
+					      { .name = NULL } };
+	struct blktap_module m = twice;
+	struct bt_foreign *f;
+
+	m.params = params;
+	m.ports = ports;
+	ck_assert_int_eq(bt_foreign_create(&m, "x.so", &f, NULL), 0);
+	params[0].name = NULL;
+	ports[0].flags = BLKTAP_PORT_STORE;
+	m.operations = 0;
+	ck_assert_str_eq(blktap_class_get_param(&f->cls, 0)->name, "limit");
+	ck_assert_ptr_null(blktap_class_get_param(&f->cls, 1));
+	ck_assert_uint_eq(f->cls.ports[0].flags, 0);
+	ck_assert_uint_eq(f->cls.operations, twice.operations);
+	bt_foreign_destroy(f);
 }
 END_TEST
 
@@ -312,6 +525,12 @@ int main(void)
 	tcase_add_test(tc, children_of_a_foreign_module_reach_both_legs);
 	tcase_add_test(tc, a_foreign_module_does_not_reach_past_what_is_below);
 	tcase_add_test(tc, a_foreign_open_that_fails_says_why);
+	tcase_add_test(
+		tc, what_a_foreign_module_sends_is_held_against_what_is_below);
+	tcase_add_test(
+		tc,
+		limits_of_a_foreign_module_that_passes_are_those_of_its_first_edge);
+	tcase_add_test(tc, a_declaration_is_read_once);
 	tcase_add_test(tc, declarations_without_sense_are_refused);
 	tcase_add_test(tc, a_larger_declaration_is_taken_as_far_as_it_is_known);
 	suite_add_tcase(suite, tc);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A class made of a module from outside. What it declares is copied and checked
- * once, so that nothing it changes later has a meaning; its callbacks are called
- * through the ones below, which know its node from ours. */
+ * once, so that nothing it changes later has a meaning; texts alone stay where they
+ * are, in the library, which is unloaded after its class. Its callbacks are called
+ * through the ones below, which know its node from ours; what it asks of what is
+ * below is held against that one's limits, since buffers there are as large as
+ * those say. */
 #include "module/foreign.h"
 
 #include <errno.h>
@@ -14,11 +17,6 @@
 #include "util/checked.h"
 #include "util/strbuf.h"
 
-#define MAX_BYTES (64u << 20) /* of a node */
-#define MAX_FRAME 4096u
-#define MAX_CHILDREN 65536u
-#define MAX_PORTS 64u
-#define MAX_PARAMS 64u
 #define FIRST_SIZE \
 	(offsetof(struct blktap_module, values) + sizeof(const char *))
 
@@ -110,6 +108,23 @@ static void show_limits(const struct bt_limits *from,
 	memcpy(to, &full, full.size);
 }
 
+/* What goes by without the module seeing it has to suit the first edge. */
+static void keep_to_first(const struct bt_node *node, struct bt_limits *limits)
+{
+	const struct bt_limits *first;
+
+	if (!(node->cls->passes & ~(1u << BLKTAP_OP_FLUSH)) ||
+	    !node->ports[0].lower)
+		return;
+	first = &node->ports[0].lower->limits;
+	limits->size = bt_min_u64(limits->size, first->size);
+	if (limits->block_size < first->block_size)
+		limits->block_size = first->block_size;
+	limits->max_transfer =
+		bt_min_u64(limits->max_transfer, first->max_transfer);
+	limits->max_unmap = bt_min_u64(limits->max_unmap, first->max_unmap);
+}
+
 /* What a module says is checked by the plan, as a class's own is; operations it
  * cannot add, since nobody below has them. What it has in memory of a write that
  * it answered it is not asked, so it may be all of it. */
@@ -130,6 +145,7 @@ static void foreign_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->max_unmap = theirs.max_unmap;
 	limits->operations &= theirs.operations;
 	limits->read_only |= theirs.read_only;
+	keep_to_first(node, limits);
 }
 
 static void foreign_submit(struct bt_node *node, struct bt_request *req)
@@ -159,85 +175,7 @@ static bool foreign_value(const struct bt_node *node, const char *name,
 	return module_of(node)->get_value(outside(node), name, text, size);
 }
 
-/* ---- what a module declares ------------------------------------------------- */
-
-/* As our own classes, parameters and ports are called. */
-static bool is_name(const char *name)
-{
-	size_t len = name ? strlen(name) : 0;
-
-	return len && len < 64 && name[0] >= 'a' && name[0] <= 'z' &&
-	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == len;
-}
-
-static int bad(const char *file, struct blktap_error **err, const char *what)
-{
-	return bt_fail(err, -ENOEXEC, "see <blktap/module.h>", "%s: %s", file,
-		       what);
-}
-
-static int check_params(const struct blktap_param *params, const char *file,
-			struct blktap_error **err)
-{
-	uint32_t i;
-
-	for (i = 0; params && params[i].name; i++)
-		if (i == MAX_PARAMS || !is_name(params[i].name) ||
-		    (unsigned int)params[i].type > BLKTAP_PARAM_LIST ||
-		    (params[i].type == BLKTAP_PARAM_ENUM && !params[i].choices))
-			return bad(file, err, "a parameter makes no sense");
-	return 0;
-}
-
-/* Bounds keep a mistake in a module from becoming an allocation; flags that
- * this library does not know might promise something that it does not keep. */
-static int check(const struct blktap_module *m, const char *file,
-		 struct blktap_error **err)
-{
-	if (!is_name(m->name) || !m->summary)
-		return bad(file, err,
-			   "it has no name in lower case, or no "
-			   "summary");
-	if (!m->ports || !m->ports[0].name)
-		return bad(file, err, "it has no port");
-	if ((m->operations | m->passes) & ~BT_OPS_ALL ||
-	    !(m->operations | m->passes) || (m->operations && !m->submit))
-		return bad(file, err, "its operations make no sense");
-	if (m->flags & ~(BLKTAP_MODULE_ENCRYPTS | BLKTAP_MODULE_REDUNDANT) ||
-	    (unsigned int)m->pause > BLKTAP_PAUSE_NONE)
-		return bad(file, err, "its flags are unknown");
-	if (m->node_bytes > MAX_BYTES || m->frame_bytes > MAX_FRAME ||
-	    m->children > MAX_CHILDREN)
-		return bad(file, err, "it asks for too much memory");
-	return check_params(m->params, file, err);
-}
-
-/* An array is the last port, as the edges of all ports lie in one row. */
-static int copy_ports(struct bt_foreign *f, const char *file,
-		      struct blktap_error **err)
-{
-	const struct blktap_module_port *from = f->module.ports;
-	uint32_t i, n = 0;
-
-	while (from[n].name && n < MAX_PORTS)
-		n++;
-	f->ports = calloc(n + 1, sizeof(*f->ports));
-	if (!f->ports)
-		return bt_fail(err, -ENOMEM, NULL, "%s: out of memory", file);
-	for (i = 0; i < n; i++) {
-		uint32_t flags = from[i].flags;
-
-		if (!is_name(from[i].name) ||
-		    flags & ~(BLKTAP_PORT_OPTIONAL | 0x1fu) ||
-		    (flags & BLKTAP_PORT_ARRAY && i + 1 < n))
-			return bad(file, err, "a port makes no sense");
-		f->ports[i].name = from[i].name;
-		f->ports[i].help = from[i].help;
-		f->ports[i].optional = flags & BLKTAP_PORT_OPTIONAL;
-		f->ports[i].flags = flags & 0x1fu; /* the same bits */
-	}
-	return 0;
-}
+/* ---- the class -------------------------------------------------------------- */
 
 static void fill_class(struct bt_foreign *f)
 {
@@ -246,7 +184,7 @@ static void fill_class(struct bt_foreign *f)
 	f->cls = (struct blktap_class){
 		.name = m->name,
 		.summary = m->summary,
-		.params = m->params,
+		.params = f->params,
 		.ports = f->ports,
 		.operations = m->operations,
 		.passes = m->passes,
@@ -285,9 +223,7 @@ int bt_foreign_create(const struct blktap_module *module, const char *file,
 	if (!f)
 		return bt_fail(err, -ENOMEM, NULL, "%s: out of memory", file);
 	memcpy(&f->module, module, bt_min_u64(module->size, sizeof(f->module)));
-	rc = check(&f->module, file, err);
-	if (!rc)
-		rc = copy_ports(f, file, err);
+	rc = bt_foreign_check(f, file, err);
 	if (rc < 0) {
 		bt_foreign_destroy(f);
 		return rc;
@@ -299,6 +235,7 @@ int bt_foreign_create(const struct blktap_module *module, const char *file,
 
 void bt_foreign_destroy(struct bt_foreign *foreign)
 {
+	free(foreign->params);
 	free(foreign->ports);
 	free(foreign);
 }
@@ -391,22 +328,58 @@ uint64_t blktap_node_get_time(const struct blktap_node *node)
 	return bt_loop_now(inside(node)->env->loop);
 }
 
-/* For the module's open alone: it waits. It is checked here, since the module
- * is somebody else's code and what is below believes its requests. */
+/* Why an operation cannot go through the edge, or 0. The module is somebody else's
+ * code, and what is below believes its requests. */
+static int refuse(const struct bt_node *node, const struct bt_port *edge,
+		  enum blktap_op op, uint64_t offset, uint64_t length)
+{
+	const struct bt_limits *lower;
+	uint64_t align = 1;
+
+	if (!edge || !edge->lower)
+		return -ENOENT;
+	lower = &edge->lower->limits;
+	if (bt_op_is_writing(op) &&
+	    (lower->read_only ||
+	     node->cls->ports[edge->desc].flags & BT_PORT_READS))
+		return -EROFS;
+	if (op == BLKTAP_OP_FLUSH)
+		return 0;
+	/* a question may be of any bytes */
+	if (op == BLKTAP_OP_READ || bt_op_is_writing(op))
+		align = lower->block_size;
+	return (offset | length) & (align - 1) ||
+			       !bt_range_within(offset, length, lower->size)
+		       ? -EINVAL
+		       : 0;
+}
+
+/* The same of one request, which nobody cuts. */
+static int refuse_one(const struct bt_node *node, const struct bt_port *edge,
+		      enum blktap_op op, uint64_t offset, uint64_t length)
+{
+	int rc = refuse(node, edge, op, offset, length);
+
+	if (rc || op == BLKTAP_OP_FLUSH)
+		return rc;
+	if (!length)
+		return -EINVAL;
+	if (op == BLKTAP_OP_READ || op == BLKTAP_OP_WRITE)
+		return length > edge->lower->limits.max_transfer ? -EINVAL : 0;
+	if (op == BLKTAP_OP_DISCARD || op == BLKTAP_OP_WRITE_ZEROES)
+		return length > edge->lower->limits.max_unmap ? -EINVAL : 0;
+	return 0;
+}
+
+/* For the module's open alone: it waits, and cuts what is too large. */
 static int transfer(struct blktap_node *node, uint32_t port, uint32_t slot,
 		    enum blktap_op op, uint64_t offset, void *memory,
 		    size_t length)
 {
 	struct bt_port *edge = bt_node_port(inside(node), port, slot);
-	uint64_t align;
+	int rc = refuse(inside(node), edge, op, offset, length);
 
-	if (!edge || !edge->lower)
-		return -ENOENT;
-	align = edge->lower->limits.block_size;
-	if ((offset | length) & (align - 1) ||
-	    !bt_range_within(offset, length, edge->lower->limits.size))
-		return -EINVAL;
-	return bt_node_transfer(edge, op, offset, memory, length);
+	return rc ? rc : bt_node_transfer(edge, op, offset, memory, length);
 }
 
 int blktap_node_read(struct blktap_node *node, uint32_t port, uint32_t slot,
@@ -424,26 +397,6 @@ int blktap_node_write(struct blktap_node *node, uint32_t port, uint32_t slot,
 }
 
 /* ---- requests --------------------------------------------------------------- */
-
-/* What is below believes what it gets: buffers there are as long as the limits say,
- * and a slice adds its offset and asks no more. */
-static bool takes(const struct bt_port *edge, enum blktap_op op,
-		  uint64_t offset, uint64_t length)
-{
-	const struct bt_limits *l = &edge->lower->limits;
-	uint64_t align = l->block_size, most = l->max_unmap;
-
-	if (op == BLKTAP_OP_FLUSH)
-		return true;
-	if (op == BLKTAP_OP_READ || op == BLKTAP_OP_WRITE) {
-		most = l->max_transfer;
-	} else if (!bt_op_is_writing(op)) { /* a question */
-		most = l->size;
-		align = 1;
-	}
-	return length && length <= most && !((offset | length) & (align - 1)) &&
-	       bt_range_within(offset, length, l->size);
-}
 
 enum blktap_op blktap_request_get_op(const struct blktap_request *req)
 {
@@ -497,18 +450,16 @@ bool blktap_request_get_data(const struct blktap_request *req, uint64_t at,
 	return true;
 }
 
-/* An edge that is not there, and a place that is not there, are answered, not
- * believed. */
+/* What cannot go there is answered, not believed. */
 void blktap_request_submit(struct blktap_node *node, uint32_t port,
 			   uint32_t slot, struct blktap_request *req)
 {
 	struct bt_port *edge = bt_node_port(inside(node), port, slot);
 	struct bt_request *r = request(req);
+	int rc = refuse_one(inside(node), edge, r->op, r->offset, r->length);
 
-	if (!edge || !edge->lower)
-		bt_request_complete(r, -ENOTSUP);
-	else if (!takes(edge, r->op, r->offset, r->length))
-		bt_request_complete(r, -EINVAL);
+	if (rc)
+		bt_request_complete(r, rc == -ENOENT ? -ENOTSUP : rc);
 	else
 		bt_port_submit(edge, r);
 }
@@ -532,6 +483,20 @@ static void child_done(struct bt_request *req)
 	fn(outside(child->node), opaque, error);
 }
 
+/* Whether iov is as long as its operation. */
+static bool is_whole(enum blktap_op op, uint64_t length,
+		     const struct iovec *iov, uint32_t count)
+{
+	uint64_t sum = 0;
+	uint32_t i;
+
+	if (op != BLKTAP_OP_READ && op != BLKTAP_OP_WRITE)
+		return true;
+	for (i = 0; i < count && sum < length; i++)
+		sum += iov[i].iov_len;
+	return sum >= length;
+}
+
 /* -EAGAIN where all children are out; BLOCK_STATUS has an answer that no child
  * could hand over. */
 int blktap_node_submit(struct blktap_node *node, uint32_t port, uint32_t slot,
@@ -541,17 +506,17 @@ int blktap_node_submit(struct blktap_node *node, uint32_t port, uint32_t slot,
 {
 	struct inner *inner = inside(node)->data;
 	struct bt_port *edge = bt_node_port(inside(node), port, slot);
-	struct bt_sgl data = { .iov = iov, .count = count };
 	struct bt_request *req;
 	struct child *child;
+	int rc;
 
 	if (!edge || !edge->lower || !inner->children || flags > 0xffffu ||
-	    (unsigned int)op >= BLKTAP_OP_COUNT || op == BLKTAP_OP_BLOCK_STATUS)
+	    (unsigned int)op >= BLKTAP_OP_COUNT ||
+	    op == BLKTAP_OP_BLOCK_STATUS || !is_whole(op, length, iov, count))
 		return -EINVAL;
-	if (!takes(edge, op, offset, length) ||
-	    ((op == BLKTAP_OP_READ || op == BLKTAP_OP_WRITE) &&
-	     bt_sgl_length(&data) < length))
-		return -EINVAL;
+	rc = refuse_one(inside(node), edge, op, offset, length);
+	if (rc)
+		return rc;
 	req = bt_pool_take(inner->children);
 	if (!req)
 		return -EAGAIN;
@@ -563,7 +528,7 @@ int blktap_node_submit(struct blktap_node *node, uint32_t port, uint32_t slot,
 	req->flags = flags;
 	req->offset = offset;
 	req->length = length;
-	req->data = data;
+	req->data = (struct bt_sgl){ .iov = iov, .count = count };
 	req->done = child_done;
 	bt_port_submit(edge, req);
 	return 0;

@@ -13,7 +13,8 @@ struct bt_foreign {
 	struct bt_list link; /* in its set */
 	struct blktap_class cls;
 	struct blktap_module module; /* what this library knows of it */
-	struct bt_port_desc *ports;
+	struct blktap_param *params; /* the class's */
+	struct bt_port_desc *ports; /* the class's */
 	void *library;
 	int fd; /* of its file */
 };
@@ -26,6 +27,10 @@ struct blktap_modules {
  * messages. */
 int bt_foreign_create(const struct blktap_module *module, const char *file,
 		      struct bt_foreign **out, struct blktap_error **err);
+/* Its part that looks at foreign->module, and fills params and ports; what it has
+ * made when it fails goes with bt_foreign_destroy. */
+int bt_foreign_check(struct bt_foreign *foreign, const char *file,
+		     struct blktap_error **err);
 void bt_foreign_destroy(struct bt_foreign *foreign);
 
 /* Whether the class is one of the set; modules may be NULL. */

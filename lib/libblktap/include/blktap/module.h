@@ -12,7 +12,16 @@
  * lends it to a lower port by blktap_request_submit, after which it gets it back
  * in complete (or, where that is NULL, the request goes on upward). What a node
  * changes in a request on the way down it puts back in complete. All callbacks
- * run on the context's thread; none may block, but open and close may. */
+ * run on the context's thread; none may block, but open and close may.
+ *
+ * The struct and its tables are read once, when the library is loaded; the texts
+ * they point to (names, help, choices, values) are not copied, and must not change
+ * nor go before it is unloaded: make all of it static and const. A set unloads its
+ * libraries when it is destroyed, which is after the last context it was given to.
+ *
+ * What a node sends through an edge is held against what is below: within its
+ * size, in whole blocks, not larger than it takes at once, and no write where it is
+ * read-only or the port is BLKTAP_PORT_READS. */
 #ifndef BLKTAP_MODULE_H
 #define BLKTAP_MODULE_H
 
@@ -84,7 +93,9 @@ struct blktap_module {
 	 * failure nothing is left, and close is not called. NULL: nothing. */
 	int (*open)(struct blktap_node *node, struct blktap_error **err);
 	void (*close)(struct blktap_node *node);
-	/* limits holds what the lower ports allow together. NULL: as it is. */
+	/* limits holds what the lower ports allow together. NULL: as it is. A
+	 * module that passes operations cannot promise more than its first edge
+	 * takes. */
 	void (*get_limits)(struct blktap_node *node,
 			   struct blktap_module_limits *limits);
 	void (*submit)(struct blktap_node *node, struct blktap_request *req);
@@ -116,8 +127,9 @@ BLKTAP_API void *blktap_node_get_data(const struct blktap_node *node);
 BLKTAP_API const char *blktap_node_get_name(const struct blktap_node *node);
 
 /* Arguments, by a name in params: a string is NULL where it was neither given
- * nor has a default, a number 0, a bool false. The string is the node's. Since
- * 0.1. */
+ * nor has a default, a number 0, a bool false. The string is the node's, until a
+ * change of its arguments: one marked LIVE is asked for anew in reconfigure, or
+ * each time. Since 0.1. */
 BLKTAP_API const char *blktap_node_get_string(const struct blktap_node *node,
 					      const char *name);
 BLKTAP_API uint64_t blktap_node_get_number(const struct blktap_node *node,
@@ -173,8 +185,9 @@ BLKTAP_API bool blktap_request_get_data(const struct blktap_request *req,
 					uint64_t at, void **memory,
 					size_t *length);
 
-/* Lends the request to an edge; where what is below does not take it as it is now
- * (blktap_node_get_lower), it ends with -EINVAL. Since 0.1. */
+/* Lends the request to an edge. What cannot go there is completed with an error:
+ * -ENOTSUP where there is no edge, -EROFS, or -EINVAL where it is out of what is
+ * below. Since 0.1. */
 BLKTAP_API void blktap_request_submit(struct blktap_node *node, uint32_t port,
 				      uint32_t slot,
 				      struct blktap_request *req);
@@ -191,8 +204,8 @@ typedef void blktap_child_fn(struct blktap_node *node, void *opaque, int error);
 /* Sends an operation of the node's own through an edge. iov holds length bytes
  * for READ and WRITE, and it and what it points to stay the caller's until fn is
  * called, which happens once, possibly before this returns. -EAGAIN where all
- * children of the class are under way, -EINVAL where what is below does not take
- * such a one (blktap_node_get_lower). Since 0.1. */
+ * children of the class are under way, -EROFS or -EINVAL for what cannot go there:
+ * fn is not called then. Since 0.1. */
 BLKTAP_API int blktap_node_submit(struct blktap_node *node, uint32_t port,
 				  uint32_t slot, enum blktap_op op,
 				  uint32_t flags, uint64_t offset,
