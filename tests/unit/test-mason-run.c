@@ -176,12 +176,57 @@ START_TEST(what_another_process_could_not_go_on_with_is_known)
 }
 END_TEST
 
+static void check_wrong(const struct blktap_class *cls, const char *arguments)
+{
+	struct blktap_mason_options options;
+	struct blktap_mason *mason;
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s(%s);\nlet oops = 1;",
+		 blktap_class_get_name(cls), arguments);
+	blktap_mason_options_init(&options);
+	options.next_class = blktap_class_next;
+	ck_assert_int_eq(blktap_mason_check("t", text, strlen(text), &options,
+					    &mason, NULL),
+			 0);
+	ck_assert_msg(blktap_mason_get_errors(mason) >= 1, "%s", text);
+	blktap_mason_destroy(mason);
+}
+
+/* A class is asked about its arguments only where those that it needs are there:
+ * the checker runs in the tapdisk that the disks of others are served by. */
+START_TEST(no_class_is_asked_of_arguments_that_are_not_there)
+{
+	static const char *const wrong[] = { "",    "0x10", "10GB", "$none",
+					     "[[]", "a.b",  "-1",   "1.5" };
+	const struct blktap_class *cls = NULL;
+	const struct blktap_param *param;
+	uint32_t i, k, classes = 0;
+	char arguments[128];
+
+	while ((cls = blktap_class_next(cls))) {
+		classes++;
+		for (k = 0; k < BT_ARRAY_SIZE(wrong); k++) {
+			check_wrong(cls, wrong[k]);
+			for (i = 0; (param = blktap_class_get_param(cls, i));
+			     i++) {
+				snprintf(arguments, sizeof(arguments), "%s=%s",
+					 param->name, wrong[k]);
+				check_wrong(cls, arguments);
+			}
+		}
+	}
+	ck_assert_uint_ge(classes, 25);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-run");
 	TCase *tc = tcase_create("open");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, no_class_is_asked_of_arguments_that_are_not_there);
 	tcase_add_test(tc, a_file_with_one_disk_needs_no_name);
 	tcase_add_test(tc, two_disks_of_a_file_share_the_nodes_both_reach);
 	tcase_add_test(tc, an_image_opens_its_own_parents_where_none_is_linked);

@@ -357,7 +357,9 @@ static void check_missing(struct blktap_mason *m, struct bt_scope *scope,
 	}
 }
 
-/* What the class itself says to arguments that are each right. */
+/* What the class itself says to arguments that are each right. It may look at
+ * those that are required: one that a syntax error elsewhere has left out is not
+ * told of as missing, but it is not there. */
 static void check_together(struct blktap_mason *m, struct bt_scope *scope,
 			   const struct bt_inst *inst,
 			   const struct bt_mason_node *node)
@@ -366,7 +368,7 @@ static void check_together(struct blktap_mason *m, struct bt_scope *scope,
 	struct bt_diag *diag;
 	const char *hint;
 
-	if (!node->cls->check_args ||
+	if (!node->cls->check_args || bt_args_finish(node->args, NULL) < 0 ||
 	    node->cls->check_args(node->args, &err) >= 0)
 		return;
 	hint = err ? blktap_error_get_hint(err) : "";
