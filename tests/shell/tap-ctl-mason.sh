@@ -26,6 +26,9 @@ contains err "good.mason:3:22: error: null: size=2X is not a valid value"
 echo 'disk("m") -> ram(1M); disk("n") -> ram("1X");' >ram.mason
 exits 1 tap-ctl mason check ram.mason 2>err
 contains err "ram.mason:1:36: error: ram: size '1X' is not a size"
+echo 'disk("m") -> retry(for=10us) -> ram(1M);' >retry.mason
+exits 1 tap-ctl mason check retry.mason 2>err
+contains err "retry: for=10us is less than 1ms"
 echo 'disk("m") -> ram(1M);' >ram.mason
 exits 1 tap-ctl mason check --memory 1000k ram.mason 2>err
 contains err "the graph takes 1.1M of memory, the budget is 1000k"

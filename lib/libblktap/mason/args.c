@@ -34,7 +34,7 @@ struct bt_value *bt_mason_eval(struct blktap_mason *m, struct bt_scope *scope,
 		bt_suggest_init(&s, value->text);
 		bt_names_offer(&m->names, BT_NAME_LET, scope->prefix, &s);
 		bt_names_offer(&m->names, BT_NAME_LET, "", &s);
-		diag = bt_mason_error(m, value->pos, bt_suggest_hint(&s),
+		diag = bt_mason_error(m, value->pos, bt_suggest_as(&s, "$"),
 				      "'$%s' is not set above here",
 				      value->text);
 		bt_scope_notes(m, diag, scope);
@@ -224,12 +224,16 @@ static void unknown_arg(struct blktap_mason *m, struct bt_scope *scope,
 	const struct blktap_param *p;
 	struct bt_suggest s;
 	struct bt_diag *diag;
+	const char *hint;
 	uint32_t i;
 
 	bt_suggest_init(&s, arg->name);
 	for (i = 0; (p = blktap_class_get_param(cls, i)); i++)
 		bt_suggest_offer(&s, p->name);
-	diag = bt_mason_error(m, arg->pos, bt_suggest_hint(&s),
+	hint = bt_suggest_as(&s, arg->core ? "@" : "");
+	if (!arg->core && param_index(&bt_mason_core_class, arg->name) >= 0)
+		hint = bt_mason_printf(m, "write @%s", arg->name);
+	diag = bt_mason_error(m, arg->pos, hint,
 			      arg->core ? "%s: there is no argument '@%s'"
 					: "%s: there is no argument '%s'",
 			      cls->name, arg->name);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The classes that belong to the language itself, the fronts. The others are the
  * caller's. */
+#include <errno.h>
+
+#include "core/error.h"
 #include "mason/private.h"
 #include "module/foreign.h"
 
@@ -25,6 +28,16 @@ static const struct bt_port_desc front_ports[] = {
 	{ .name = NULL },
 };
 
+static int front_check_args(const struct bt_args *args,
+			    struct blktap_error **err)
+{
+	return *bt_args_string(args, "name")
+		       ? 0
+		       : bt_fail(err, -EINVAL,
+				 "give the name that clients ask for",
+				 "the name is empty");
+}
+
 const struct blktap_class bt_mason_disk_class = {
 	.name = "disk",
 	.summary = "a disk that is offered to a guest or a host",
@@ -32,6 +45,7 @@ const struct blktap_class bt_mason_disk_class = {
 	.ports = front_ports,
 	.flags = BT_CLASS_FRONT,
 	.legacy_type = -1,
+	.check_args = front_check_args,
 };
 
 const struct blktap_class bt_mason_export_class = {
@@ -41,6 +55,7 @@ const struct blktap_class bt_mason_export_class = {
 	.ports = front_ports,
 	.flags = BT_CLASS_FRONT,
 	.legacy_type = -1,
+	.check_args = front_check_args,
 };
 
 /* The fronts, the caller's classes, and those of modules, in this order: so no

@@ -102,8 +102,22 @@ static bool is_unit(const char *text, size_t len)
 	return false;
 }
 
+/* "1.5G", and what is stuck to it. */
+static bool is_fraction(struct bt_lexer *lx)
+{
+	if (peek(lx, 0) != '.' || !isdigit(peek(lx, 1)))
+		return false;
+	bt_mason_error(lx->m, here(lx), "take a smaller unit: 1536M for 1.5G",
+		       "numbers are whole");
+	for (lx->at++; is_word(peek(lx, 0)); lx->at++)
+		;
+	if (peek(lx, 0) == '/' && is_word(peek(lx, 1)))
+		lx->at += 2;
+	return true;
+}
+
 /* Digits and what is stuck to them: "5sec" is one token with a wrong unit, not
- * two. */
+ * two, and so is "5/min". */
 static void lex_number(struct bt_lexer *lx, struct bt_token *out)
 {
 	const char *text = lx->m->sources[lx->file].text;
@@ -111,9 +125,17 @@ static void lex_number(struct bt_lexer *lx, struct bt_token *out)
 
 	while (isdigit(peek(lx, 0)))
 		lx->at++;
+	if (is_fraction(lx)) {
+		out->kind = BT_TOK_BAD;
+		return;
+	}
 	unit = lx->at;
 	while (is_word(peek(lx, 0)) || peek(lx, 0) == '%')
 		lx->at++;
+	if (peek(lx, 0) == '/' && is_word(peek(lx, 1)) &&
+	    (peek(lx, 1) != 's' || is_word(peek(lx, 2))))
+		for (lx->at++; is_word(peek(lx, 0)); lx->at++)
+			;
 	if (!is_unit(text + unit, lx->at - unit)) {
 		bt_mason_error(lx->m, (struct bt_pos){ lx->file, unit },
 			       "units are k M G T, each with /s for a rate, "
@@ -265,12 +287,63 @@ static const struct {
 	{ ".", BT_TOK_DOT },
 };
 
+/* What is not of the language may be of another one. */
+static const struct {
+	const char *text; /* longer ones first */
+	const char *hint;
+} others[] = {
+	{ "- >", "write ->" },
+	{ "||", "one assert holds where all its comparisons do: join them by "
+		"&&" },
+	{ "\xe2\x86\x92", "write ->" }, /* an arrow */
+	{ "\xe2\x87\x92", "write =>" },
+	{ "\xe2\x80\x9c", "quotes are \"" },
+	{ "\xe2\x80\x9d", "quotes are \"" },
+	{ "'", "strings stand in double quotes" },
+	{ "~", "write the path from '/' on" },
+	{ ":",
+	  "a node is declared by name :: class(...); put a URI in quotes" },
+	{ "*/", "no comment is open here" },
+};
+
+static void other_mark(struct bt_lexer *lx)
+{
+	const char *text = lx->m->sources[lx->file].text + lx->at;
+	int c = peek(lx, 0);
+	const char *hint =
+		c >= 0x80 ? "put names of files in \"quotes\"" : NULL;
+	size_t i, length = 1;
+
+	for (i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (!strncmp(text, others[i].text, strlen(others[i].text))) {
+			hint = others[i].hint;
+			length = strlen(others[i].text);
+			break;
+		}
+	if (c == '-' && isdigit(peek(lx, 1)))
+		hint = "no number is negative";
+	/* the byte of what cannot be shown, or not as a whole */
+	if (c > ' ' && c < 0x7f)
+		bt_mason_error(lx->m, here(lx), hint,
+			       "'%.*s' is not part of the language",
+			       (int)length, text);
+	else
+		bt_mason_error(lx->m, here(lx), hint,
+			       "the byte 0x%02x is not part of the language",
+			       (unsigned int)c);
+	/* one message for what stands in such quotes, and for a run of bytes */
+	if (c == '\'' && text[1 + strcspn(text + 1, "'\n;")] == '\'')
+		length = strcspn(text + 1, "'") + 2;
+	lx->at += (uint32_t)length;
+	while (peek(lx, 0) >= 0x80)
+		lx->at++;
+}
+
 /* By strncmp against the source, which ends with a NUL: no mark reaches over
  * it. */
 static void lex_mark(struct bt_lexer *lx, struct bt_token *out)
 {
 	const struct bt_source *src = &lx->m->sources[lx->file];
-	int c = peek(lx, 0);
 	size_t i;
 
 	for (i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
@@ -282,18 +355,7 @@ static void lex_mark(struct bt_lexer *lx, struct bt_token *out)
 			return;
 		}
 	out->kind = BT_TOK_BAD;
-	if (c > ' ' && c < 0x7f)
-		bt_mason_error(lx->m, here(lx), NULL,
-			       "'%c' is not part of the language", c);
-	else
-		bt_mason_error(lx->m, here(lx),
-			       "put names of files in \"quotes\"",
-			       "the byte 0x%02x is not part of the language",
-			       (unsigned int)c);
-	/* one message for a run of such bytes */
-	do
-		lx->at++;
-	while (peek(lx, 0) >= 0x80);
+	other_mark(lx);
 }
 
 /* With memory out every token is END, so that all loops over tokens end. */

@@ -40,6 +40,28 @@ bool bt_parse_accept(struct bt_parser *p, enum bt_tok kind)
 	return true;
 }
 
+/* What somebody who knows other languages may have meant. */
+static const char *guess(struct bt_parser *p, enum bt_tok wanted)
+{
+	enum bt_tok found = p->tok.kind;
+
+	if (wanted == BT_TOK_SEMICOLON && found == BT_TOK_EQUAL)
+		return "a node is declared by name :: class(...), a value is "
+		       "set by let $name = value";
+	if (wanted == BT_TOK_SEMICOLON && found == BT_TOK_COMMA)
+		return p->in_assert ? "join comparisons by &&"
+				    : "-> leads to one node, => to several";
+	if (wanted == BT_TOK_VAR && found == BT_TOK_NAME)
+		return bt_mason_printf(p->lx.m, "write $%s", p->tok.text);
+	if (wanted == BT_TOK_REL && found == BT_TOK_EQUAL)
+		return "write ==";
+	if (wanted == BT_TOK_STRING &&
+	    (found == BT_TOK_PATH || found == BT_TOK_REL ||
+	     found == BT_TOK_NAME))
+		return "put it in quotes";
+	return NULL;
+}
+
 /* A token that is BAD has had its message. */
 bool bt_parse_expect(struct bt_parser *p, enum bt_tok kind, const char *what)
 {
@@ -47,7 +69,7 @@ bool bt_parse_expect(struct bt_parser *p, enum bt_tok kind, const char *what)
 		return true;
 	p->lx.m->syntax_errors = true;
 	if (p->tok.kind != BT_TOK_BAD)
-		bt_mason_error(p->lx.m, p->tok.pos, NULL,
+		bt_mason_error(p->lx.m, p->tok.pos, guess(p, kind),
 			       "expected %s, found %s", what,
 			       bt_token_describe(p->lx.m, &p->tok));
 	return false;
@@ -420,6 +442,7 @@ static bool parse_assert(struct bt_parser *p, struct bt_stmt *stmt)
 	struct bt_cmp **end = &stmt->cmps;
 
 	stmt->kind = BT_STMT_ASSERT;
+	p->in_assert = true;
 	do {
 		*end = parse_cmp(p);
 		if (!*end)
@@ -462,6 +485,7 @@ static bool parse_stmt(struct bt_parser *p, struct bt_stmt *stmt)
 	size_t i;
 
 	stmt->pos = p->tok.pos;
+	p->in_assert = false;
 	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (at_word(p, kinds[i].word)) {
 			bt_parse_next(p);

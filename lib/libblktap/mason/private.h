@@ -145,6 +145,7 @@ struct bt_parser {
 	struct bt_pos last_end; /* where the one before it ended */
 	uint32_t nesting;
 	bool in_def;
+	bool in_assert;
 };
 
 /* The statements of a source. */

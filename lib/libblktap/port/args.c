@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,20 +221,58 @@ static int bad_value(const struct bt_args *args, const struct blktap_param *p,
 		       blktap_class_get_name(args->cls), p->name, text);
 }
 
+#define US 1000ull
+#define MS (1000 * US)
+#define S (1000 * MS)
+
+/* A bound as it would be written: "1ms", "64k". */
+static const char *bound(const struct blktap_param *p, uint64_t number,
+			 char *text, size_t size)
+{
+	static const struct {
+		enum blktap_param_type type;
+		uint64_t unit;
+		const char *name;
+	} units[] = {
+		{ BLKTAP_PARAM_DURATION, 86400 * S, "d" },
+		{ BLKTAP_PARAM_DURATION, 3600 * S, "h" },
+		{ BLKTAP_PARAM_DURATION, 60 * S, "m" },
+		{ BLKTAP_PARAM_DURATION, S, "s" },
+		{ BLKTAP_PARAM_DURATION, MS, "ms" },
+		{ BLKTAP_PARAM_DURATION, US, "us" },
+		{ BLKTAP_PARAM_SIZE, 1ull << 40, "T" },
+		{ BLKTAP_PARAM_SIZE, 1ull << 30, "G" },
+		{ BLKTAP_PARAM_SIZE, 1ull << 20, "M" },
+		{ BLKTAP_PARAM_SIZE, 1ull << 10, "k" },
+	};
+	const char *name = "";
+	size_t i;
+
+	for (i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (number && p->type == units[i].type &&
+		    number % units[i].unit == 0) {
+			number /= units[i].unit;
+			name = units[i].name;
+			break;
+		}
+	snprintf(text, size, "%" PRIu64 "%s", number, name);
+	return text;
+}
+
 static int check_range(const struct bt_args *args, const struct blktap_param *p,
 		       const char *text, uint64_t number,
 		       struct blktap_error **err)
 {
+	char most[32];
+
 	if (number < p->min)
-		return bt_fail(err, -ERANGE, NULL,
-			       "%s: %s=%s is less than %" PRIu64,
+		return bt_fail(err, -ERANGE, NULL, "%s: %s=%s is less than %s",
 			       blktap_class_get_name(args->cls), p->name, text,
-			       p->min);
+			       bound(p, p->min, most, sizeof(most)));
 	if (p->max && number > p->max)
-		return bt_fail(err, -ERANGE, NULL,
-			       "%s: %s=%s is more than %" PRIu64,
+		return bt_fail(err, -ERANGE, NULL, "%s: %s=%s is more than %s",
 			       blktap_class_get_name(args->cls), p->name, text,
-			       p->max);
+			       bound(p, p->max, most, sizeof(most)));
 	return 0;
 }
 

@@ -13,8 +13,14 @@ static unsigned int least(unsigned int a, unsigned int b, unsigned int c)
 	return d < c ? d : c;
 }
 
-/* Edits from a to b, where two neighbours exchanged are one edit; words of more
- * than WORD_MAX bytes are never near. */
+/* The locale has no say in what is near. */
+static int lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
+}
+
+/* Edits from a to b, where two neighbours exchanged are one edit, and case counts
+ * for nothing; words of more than WORD_MAX bytes are never near. */
 static unsigned int distance(const char *a, const char *b)
 {
 	size_t la = strlen(a), lb = strlen(b), i, j;
@@ -31,7 +37,8 @@ static unsigned int distance(const char *a, const char *b)
 		row[0] = (unsigned int)i;
 		for (j = 1; j <= lb; j++) {
 			row[j] = least(last[j] + 1, row[j - 1] + 1,
-				       last[j - 1] + (a[i - 1] != b[j - 1]));
+				       last[j - 1] + (lower(a[i - 1]) !=
+						      lower(b[j - 1])));
 			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] &&
 			    a[i - 2] == b[j - 1] && before[j - 2] + 1 < row[j])
 				row[j] = before[j - 2] + 1;
@@ -57,10 +64,16 @@ void bt_suggest_offer(struct bt_suggest *s, const char *candidate)
 	s->distance = d;
 }
 
-const char *bt_suggest_hint(struct bt_suggest *s)
+const char *bt_suggest_as(struct bt_suggest *s, const char *before)
 {
 	if (!s->best)
 		return NULL;
-	snprintf(s->hint, sizeof(s->hint), "did you mean '%s'?", s->best);
+	snprintf(s->hint, sizeof(s->hint), "did you mean '%s%s'?", before,
+		 s->best);
 	return s->hint;
+}
+
+const char *bt_suggest_hint(struct bt_suggest *s)
+{
+	return bt_suggest_as(s, "");
 }

@@ -16,5 +16,7 @@ void bt_suggest_init(struct bt_suggest *s, const char *word);
 void bt_suggest_offer(struct bt_suggest *s, const char *candidate);
 /* The sentence, or NULL; owned by s. */
 const char *bt_suggest_hint(struct bt_suggest *s);
+/* The same with what such words have before them, "$" or "@". */
+const char *bt_suggest_as(struct bt_suggest *s, const char *before);
 
 #endif
