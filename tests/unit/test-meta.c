@@ -424,6 +424,48 @@ START_TEST(more_blocks_than_room_are_committed_and_evicted)
 }
 END_TEST
 
+static bool is_kept(uint64_t offset)
+{
+	struct waiter w;
+	struct bt_meta_block *at_once;
+
+	ask(&w, 0, offset);
+	at_once = w.block;
+	turns();
+	bt_meta_put(w.block);
+	return at_once != NULL;
+}
+
+START_TEST(what_is_asked_for_again_is_evicted_last)
+{
+	unsigned int i;
+
+	/* four blocks have room; 1 and 2 are asked for twice */
+	for (i = 0; i < 4; i++)
+		bt_meta_put(get(0, i * BLOCK));
+	ck_assert(is_kept(1 * BLOCK));
+	ck_assert(is_kept(2 * BLOCK));
+	for (i = 4; i < 6; i++)
+		bt_meta_put(get(0, i * BLOCK));
+	ck_assert(is_kept(1 * BLOCK));
+	ck_assert(is_kept(2 * BLOCK));
+	ck_assert(!is_kept(0));
+}
+END_TEST
+
+START_TEST(where_all_were_asked_for_again_one_is_evicted)
+{
+	unsigned int i;
+
+	for (i = 0; i < 8; i++)
+		bt_meta_put(get(0, i % 4 * BLOCK));
+	bt_meta_put(get(0, 4 * BLOCK));
+	ck_assert(is_kept(4 * BLOCK));
+	for (i = 0; i < 20; i++)
+		bt_meta_put(get(0, i * 7 % 20 * BLOCK));
+}
+END_TEST
+
 START_TEST(who_waits_for_room_hears_of_a_failed_commit)
 {
 	struct waiter w;
@@ -482,6 +524,8 @@ int main(void)
 	tcase_add_test(tc, failed_write_stays_dirty_and_is_tried_again);
 	tcase_add_test(tc, failed_sync_fails_every_later_commit);
 	tcase_add_test(tc, more_blocks_than_room_are_committed_and_evicted);
+	tcase_add_test(tc, what_is_asked_for_again_is_evicted_last);
+	tcase_add_test(tc, where_all_were_asked_for_again_one_is_evicted);
 	tcase_add_test(tc, who_waits_for_room_hears_of_a_failed_commit);
 	tcase_add_test(tc,
 		       new_block_is_zero_whatever_the_file_or_the_cache_held);

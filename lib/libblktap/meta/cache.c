@@ -4,7 +4,7 @@
  * A block is in one of these states:
  *
  *   free       on set->free; not in the hash, its bytes mean nothing
- *   loading    in the hash and on lru; who wants it is on block->waiters
+ *   loading    in the hash and on kept; who wants it is on block->waiters
  *   clean      the file has the same bytes; evicted when refs is 0
  *   dirty      also on set->dirty: a commit has to copy it first
  *   committing also on meta->writing: a commit writes its shadow
@@ -78,7 +78,7 @@ static void remove_hash(struct bt_meta *meta, struct bt_meta_block *block)
 static int make_set(struct bt_meta *meta, struct bt_meta_set *set,
 		    uint32_t index)
 {
-	uint64_t bytes;
+	uint64_t bytes, heads;
 	uint32_t i;
 
 	/* With fewer, a driver that holds one block and waits for the next
@@ -89,8 +89,12 @@ static int make_set(struct bt_meta *meta, struct bt_meta_set *set,
 	    !bt_checked_mul((uint64_t)set->kind.block_size * 2,
 			    set->kind.block_count, &bytes))
 		return -EINVAL;
-	set->blocks = calloc(set->kind.block_count, sizeof(*set->blocks));
-	if (!set->blocks || posix_memalign((void **)&set->memory, 4096, bytes))
+	if (!bt_checked_mul(sizeof(*set->blocks), set->kind.block_count,
+			    &heads) ||
+	    posix_memalign((void **)&set->blocks, BT_META_LINE, heads))
+		return -ENOMEM;
+	memset(set->blocks, 0, heads);
+	if (posix_memalign((void **)&set->memory, 4096, bytes))
 		return -ENOMEM;
 	for (i = 0; i < set->kind.block_count; i++) {
 		struct bt_meta_block *b = &set->blocks[i];
@@ -124,7 +128,7 @@ int bt_meta_create(struct bt_loop *loop, struct bt_file *file,
 	bt_meta_commit_init(meta);
 	for (i = 0; i < BT_META_KINDS; i++) {
 		bt_list_init(&meta->sets[i].free);
-		bt_list_init(&meta->sets[i].lru);
+		bt_list_init(&meta->sets[i].kept);
 		bt_list_init(&meta->sets[i].dirty);
 		bt_list_init(&meta->sets[i].short_of);
 	}
@@ -176,7 +180,7 @@ bool bt_meta_is_idle(const struct bt_meta *meta)
 
 /* ---- getting blocks ------------------------------------------------------- */
 
-/* From lru to the free list. The block is clean, and nobody refers to it. */
+/* From kept to the free list. The block is clean, and nobody refers to it. */
 static void give_back(struct bt_meta_block *block)
 {
 	struct bt_meta *meta = block->meta;
@@ -250,28 +254,41 @@ static bool can_evict(const struct bt_meta_block *block)
 	       block->dirty_from == block->dirty_to;
 }
 
-/* An unused block, or the longest unused clean one; NULL where there is none.
- * The walk over lru passes those that are busy. In a set where most are, that
- * is a long way; bt_meta_dirty commits at half so that it does not come to
- * that. */
+static struct bt_meta_block *take(struct bt_meta *meta,
+				  struct bt_meta_block *block)
+{
+	remove_hash(meta, block);
+	bt_list_del(&block->link);
+	return block;
+}
+
+/* An unused block, or a clean one that nobody has asked for since it was last
+ * passed over; NULL where there is none. Who finds a block marks it, and touches
+ * no other: an order of last use would take three of them out of memory for
+ * each that is found. Those that are busy are passed over as well, and come last
+ * then. At most one way around, after which the first that could have been had
+ * is taken. */
 static struct bt_meta_block *take_block(struct bt_meta *meta, uint32_t kind)
 {
 	struct bt_meta_set *set = &meta->sets[kind];
 	struct bt_list *node = bt_list_pop(&set->free);
+	struct bt_meta_block *block, *spare = NULL;
+	uint32_t left;
 
 	if (node)
 		return bt_list_entry(node, struct bt_meta_block, link);
-	bt_list_for_each (node, &set->lru) {
-		struct bt_meta_block *block =
-			bt_list_entry(node, struct bt_meta_block, link);
-
-		if (!can_evict(block))
-			continue;
-		remove_hash(meta, block);
+	for (left = set->kind.block_count; left; left--) {
+		block = bt_list_entry(set->kept.next, struct bt_meta_block,
+				      link);
+		if (can_evict(block) && !block->used)
+			return take(meta, block);
+		if (!spare && can_evict(block))
+			spare = block;
+		block->used = false;
 		bt_list_del(&block->link);
-		return block;
+		bt_list_add_tail(&set->kept, &block->link);
 	}
-	return NULL;
+	return spare ? take(meta, spare) : NULL;
 }
 
 /* A block for the place, in the table and on its way; NULL where all are
@@ -286,7 +303,8 @@ static struct bt_meta_block *new_block(struct bt_meta *meta, uint32_t kind,
 		return NULL;
 	block->offset = offset;
 	insert(meta, block);
-	bt_list_add_tail(&set->lru, &block->link);
+	block->used = false;
+	bt_list_add_tail(&set->kept, &block->link);
 	if (fresh) {
 		/* all of it dirty, or what an earlier owner left on disk would
 		 * stay behind what is changed */
@@ -326,11 +344,7 @@ static struct bt_meta_block *get(struct bt_meta *meta,
 		memset(block->data, 0, set->kind.block_size);
 		bt_meta_mark(block, 0, set->kind.block_size);
 	}
-	/* most often it is the youngest already: nothing to relink */
-	if (set->lru.prev != &block->link) {
-		bt_list_del(&block->link);
-		bt_list_add_tail(&set->lru, &block->link);
-	}
+	block->used = true;
 	block->refs++;
 	return block;
 }

@@ -41,26 +41,31 @@ struct bt_meta_kind {
 	uint32_t rank; /* 0 .. BT_META_RANKS - 1 */
 };
 
+/* What looking for a block and finding it touches comes first, in one line of the
+ * processor's cache: a table that is looked up at random has thousands. */
+#define BT_META_LINE 64
+
 struct bt_meta_block {
-	uint64_t offset; /* in the file */
+	_Alignas(BT_META_LINE) uint64_t offset; /* in the file */
 	unsigned char *data; /* block_size bytes */
 	/* the cache's own */
-	struct bt_list link; /* lru, or the free list */
-	struct bt_list dirty_link; /* its set's dirty list */
-	struct bt_list commit_link; /* the commit's list */
 	/* the next of the same place in the table */
 	struct bt_meta_block *hash_next;
-	struct bt_list waiters; /* of bt_meta_wait, while loading */
+	uint32_t kind; /* index of its set */
+	uint32_t refs; /* who may touch data; 0: it may be evicted */
 	struct bt_meta *meta;
+	uint32_t dirty_from, dirty_to; /* bytes; equal: clean */
+	bool loading; /* data is being read: nobody has it yet */
+	bool committing; /* shadow is the commit's until it has ended */
+	bool used; /* since it was last passed over for eviction */
+	struct bt_list link; /* kept, or the free list */
+	struct bt_list dirty_link; /* its set's dirty list */
+	struct bt_list commit_link; /* the commit's list */
+	struct bt_list waiters; /* of bt_meta_wait, while loading */
 	struct bt_io io; /* the reading, then each writing: one at a time */
 	struct iovec iov;
 	unsigned char *shadow; /* the copy that a commit writes */
-	uint32_t kind; /* index of its set */
-	uint32_t refs; /* who may touch data; 0: it may be evicted */
-	uint32_t dirty_from, dirty_to; /* bytes; equal: clean */
 	uint32_t shadow_from, shadow_to; /* bytes of shadow that are written */
-	bool loading; /* data is being read: nobody has it yet */
-	bool committing; /* shadow is the commit's until it has ended */
 };
 
 /* Someone who waits for a block. Embedded in a frame. */

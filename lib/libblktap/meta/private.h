@@ -7,7 +7,7 @@
 #include "meta/meta.h"
 
 /* A block is on its set's free list (it holds nothing, and is not in the hash)
- * or on lru (it is). Beside that, by links of their own: on dirty, while it was
+ * or on kept (it is). Beside that, by links of their own: on dirty, while it was
  * changed since the last commit began; on meta->writing, while a commit writes
  * its shadow. It can be on both: then the shadow is what it was, and data what
  * it is. What is referenced, loading, dirty or committing is not evicted. A
@@ -17,7 +17,7 @@ struct bt_meta_set {
 	struct bt_meta_block *blocks; /* block_count of them */
 	unsigned char *memory; /* data and shadow of every block */
 	struct bt_list free; /* hold nothing */
-	struct bt_list lru; /* hold something, the longest unused first */
+	struct bt_list kept; /* hold something, the next to be evicted first */
 	struct bt_list dirty;
 	struct bt_list short_of; /* of bt_meta_wait: no block to be had */
 	uint32_t dirty_count; /* of dirty */
