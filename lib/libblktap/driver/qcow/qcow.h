@@ -78,17 +78,18 @@ struct bt_qcow_inflate {
 	void (*fn)(struct bt_qcow_inflate *wait, const char *data, int error);
 };
 
+/* What every read needs comes first, behind the first members of the frame. */
 struct bt_qcow_run {
 	struct bt_io io;
 	struct bt_qcow *q;
 	struct bt_qcow_frame *frame;
 	struct bt_request *child; /* the pool's; NULL in a frame */
+	struct bt_sgl data; /* from at on */
+	uint64_t at, length; /* of the guest, not yet written */
 	struct bt_list link; /* q->allocs */
 	struct bt_meta_wait wait;
 	struct bt_qcow_want want;
 	struct bt_qcow_inflate inflate;
-	struct bt_sgl data; /* from at on */
-	uint64_t at, length; /* of the guest, not yet written */
 	uint64_t first, end; /* the clusters that hold it, in guest bytes */
 	uint64_t piece; /* bytes that the clusters got so far will hold */
 	struct bt_qcow_map old; /* what it copies from */
@@ -101,23 +102,26 @@ struct bt_qcow_run {
 /* Writes that are answered when the tables which show their data are in the file. */
 #define BT_QCOW_COMMITS (BLKTAP_FUA | BT_REQUEST_OUTLIVE)
 
+/* The members up to run, and the first ones of that, are all that a read of data
+ * touches: five lines of the processor's cache, where the requests of a deep
+ * queue do not find their frames in the nearest one. */
 struct bt_qcow_frame {
-	struct bt_qcow_run run;
 	struct bt_request *req;
-	struct bt_list link; /* waits for an allocation, a table, a run */
-	struct bt_meta_wait wait;
-	struct bt_meta_commit commit;
-	struct bt_work work;
-	struct bt_sgl data; /* from at on */
-	uint64_t at, end;
-	uint64_t offset, length; /* BLOCK_STATUS: as the request came */
-	struct blktap_extent *extents;
-	uint32_t extent_max, extent_count;
 	uint32_t pending; /* runs, and the cutting itself */
 	int error; /* the first one; no new runs after it */
+	uint64_t at, end;
+	struct bt_sgl data; /* from at on */
 	uint8_t phase; /* reclaimer.phase when it came */
 	bool run_used; /* run was taken once: further ones are the pool's */
 	bool needs_commit; /* FUA, OUTLIVE */
+	struct bt_list link; /* waits for an allocation, a table, a run */
+	struct bt_meta_wait wait;
+	struct bt_qcow_run run;
+	struct bt_meta_commit commit;
+	struct bt_work work;
+	uint64_t offset, length; /* BLOCK_STATUS: as the request came */
+	struct blktap_extent *extents;
+	uint32_t extent_max, extent_count;
 };
 
 /* The first member is what the pool knows of it. */
