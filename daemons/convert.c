@@ -28,6 +28,7 @@ struct job {
 	struct blktap_context *context;
 	struct blktap_disk *source;
 	struct blktap_disk *target;
+	struct blktap_disk *replaced; /* holds the lock of what goes, or NULL */
 	struct blktap_copy *copy;
 	char *temporary; /* the target's name until it is whole; or NULL */
 	FILE *progress;
@@ -199,6 +200,33 @@ static int look_at_target(struct job *job, bool *is_device)
 					  : "choose another name");
 }
 
+/* What --force replaces is locked until it has gone: a disk that runs on it would
+ * go on without a name. One that cannot be opened is not known to be in use, and
+ * whether it may go is for the rename to say. */
+static int lock_replaced(struct job *job)
+{
+	const char *target = job->convert->target;
+	struct blktap_disk_options options;
+	struct blktap_error *err = NULL;
+	char *spec;
+	int rc;
+
+	if (!job->convert->overwrite || access(target, F_OK))
+		return 0;
+	spec = make_spec("raw", target, NULL);
+	if (!spec)
+		return say(job, target, -ENOMEM, NULL);
+	blktap_disk_options_init(&options);
+	options.flags = CACHED;
+	rc = blktap_disk_open(job->context, spec, &options, &job->replaced,
+			      &err);
+	free(spec);
+	if (rc == -EBUSY)
+		return say(job, target, rc, err);
+	blktap_error_destroy(err);
+	return 0;
+}
+
 /* What is copied must fit: the new image is as large as the source where no
  * length is given. */
 static int create_target(struct job *job)
@@ -246,6 +274,8 @@ static int open_all(struct job *job, bool *is_device)
 	rc = open_disk(job, c->source_format, c->source, c->source_key,
 		       BLKTAP_OPEN_READ_ONLY | (job->cached ? CACHED : 0),
 		       &job->source);
+	if (!rc && !*is_device)
+		rc = lock_replaced(job);
 	if (!rc && !*is_device)
 		rc = create_target(job);
 	if (!rc)
@@ -398,6 +428,7 @@ static int close_all(struct job *job, int status)
 	blktap_disk_close(job->source);
 	if (!status && job->temporary)
 		status = put_in_place(job);
+	blktap_disk_close(job->replaced);
 	if (job->temporary)
 		unlink(job->temporary);
 	free(job->temporary);

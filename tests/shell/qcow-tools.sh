@@ -63,6 +63,17 @@ exits 1 img2qcow a.qcow2 a.raw 2>err
 contains err EEXIST
 exits 1 img2qcow --force a.raw a.raw 2>err
 contains err 'it is the source'
+start_tapdisk "aio:$tmp/there" # --force takes it from no disk that runs
+inode=$(stat -c %i there)
+exits 1 qcow2raw --force there a.qcow 2>err
+contains err 'in use by another program'
+exits 1 img2qcow --force there a.raw 2>err
+contains err EBUSY
+equal "$(stat -c %i there)" "$inode"
+tap-ctl destroy -p "$pid" -m "$minor"
+qcow2raw --force there a.qcow
+[ "$(stat -c %i there)" != "$inode" ] || fail 'there was not replaced'
+cmp there a.raw
 exits 1 qcow2raw c.raw a.raw 2>err # raw is no qcow, and is not guessed
 exits 1 img2qcow c.qcow none 2>err
 contains err ENOENT
