@@ -328,7 +328,7 @@ static void ended(void *opaque, int error, const char *message)
 	*result = 1;
 }
 
-static void stream(struct blktap_disk *disk)
+static void stream(struct blktap_disk *disk, const char *base)
 {
 	struct blktap_job_options o;
 	struct blktap_error *err = NULL;
@@ -337,6 +337,7 @@ static void stream(struct blktap_disk *disk)
 
 	blktap_job_options_init(&o);
 	o.kind = BLKTAP_JOB_STREAM;
+	o.base = base;
 	rc = blktap_job_start(disk, &o, ended, &result, &job, &err);
 	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
 	while (!result)
@@ -355,7 +356,7 @@ START_TEST(parent_that_is_gone_does_not_come_back_with_a_new_table)
 	set64("c.img", 40, 72);
 	disk = open_disk("qcow:@/c.img", 0);
 	put(disk, 0, 1, 512);
-	stream(disk);
+	stream(disk, NULL);
 	ck_assert_uint_eq(get64("c.img", 8), 0);
 	put(disk, 3 * MIB, 2, 512);
 	ck_assert_int_eq(transfer(disk, BLKTAP_OP_FLUSH, 0, NULL, 0), 0);
@@ -420,6 +421,60 @@ START_TEST(what_was_written_up_to_the_lock_is_neither_lost_nor_written_over)
 }
 END_TEST
 
+/* Appends to the header of c.img at *at. */
+static void put_ext(off_t *at, uint32_t type, void *data, uint32_t bytes)
+{
+	uint32_t words[2] = { htobe32(type), htobe32(bytes) };
+
+	file_io("c.img", *at, words, 8, true);
+	file_io("c.img", *at + 8, data, bytes, true);
+	*at += 8 + (bytes + 7) / 8 * 8;
+}
+
+/* A name that is too long for the first sector has a place of its own, written
+ * before the sector: a cut between the two must leave the old header whole. */
+START_TEST(long_name_of_a_parent_is_not_put_over_old_extensions)
+{
+	static char format[] = "qcow2", mid[] = "m.img", names[384], none[1];
+	char kept[40], after[40], sub[201], file[201], path[512], base[600];
+	struct blktap_disk *disk;
+	off_t at, kept_at;
+
+	memset(kept, 'k', sizeof(kept));
+	memset(sub, 's', 200);
+	memset(file, 'f', 200);
+	sub[200] = file[200] = '\0';
+	snprintf(path, sizeof(path), "%s/%s", sub, file);
+	sh("mkdir %s; truncate -s 4M %s", sub, path);
+	make("qcow2", "m.img", 4 * MIB, 0, NULL, path, "raw", 0);
+	make("qcow2", "c.img", 4 * MIB, 0, NULL, "m.img", "qcow2", 0);
+	at = get32("c.img", 100);
+	put_ext(&at, 0xe2792aca, format, 5);
+	put_ext(&at, 0x6803f857, names, sizeof(names));
+	kept_at = at + 8;
+	put_ext(&at, 0x6b657074, kept, sizeof(kept));
+	put_ext(&at, 0, none, 0);
+	ck_assert_int_gt(at, 512 + 40);
+	file_io("c.img", 2000, mid, 5, true);
+	set64("c.img", 8, 2000);
+	disk = open_disk("qcow2:@/c.img", 0);
+	put(disk, 0, 1, 512);
+	snprintf(base, sizeof(base), "%s/%s", dir, path);
+	stream(disk, base);
+	close_disk(disk);
+	/* the old ones are untouched, and the one to keep stands again */
+	file_io("c.img", kept_at, after, sizeof(after), false);
+	ck_assert_mem_eq(kept, after, sizeof(kept));
+	file_io("c.img", get32("c.img", 100) + 24, after, sizeof(after), false);
+	ck_assert_mem_eq(kept, after, sizeof(kept));
+	ck_assert_uint_ge(get64("c.img", 8), (uint64_t)at);
+	sh("rm m.img");
+	disk = open_disk("qcow2:@/c.img", 0);
+	expect(disk, 0, 1, 512);
+	close_disk(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("qcow-rare");
@@ -447,6 +502,8 @@ int main(void)
 		tc,
 		what_was_written_up_to_the_lock_is_neither_lost_nor_written_over,
 		0, 2);
+	tcase_add_test(tc,
+		       long_name_of_a_parent_is_not_put_over_old_extensions);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -86,14 +86,32 @@ static size_t piece(const struct relink *r)
 		       : SECTOR;
 }
 
+/* Where the extensions that are in the file end, with their mark. Sound ones:
+ * put_extensions has been through them. */
+static uint64_t old_extensions_end(const struct relink *r)
+{
+	struct bt_qcow_ext_iter it;
+	struct bt_qcow_ext ext;
+	struct bt_fault fault;
+
+	if (r->q->header.version == 1)
+		return 0;
+	bt_qcow_ext_init(&it, &r->q->header, r->head, r->head_bytes);
+	while (bt_qcow_ext_next(&it, &ext, &fault) > 0)
+		;
+	return it.at + 8;
+}
+
 /* Where so many bytes go that do not fit behind at: neither over the old name
- * nor over a table. 0: nowhere. Xen's images have nothing between their header
- * and the table at 4096. The old name stays whole until the sector has changed:
- * so a cut leaves a header whose name is there. */
+ * or extensions nor over a table. 0: nowhere. Xen's images have nothing between
+ * their header and the table at 4096. What the old sector leads to stays whole
+ * until that has changed: so a cut leaves a header whose name is there. */
 static uint64_t find_place(const struct relink *r, uint32_t bytes)
 {
 	const struct bt_qcow *q = r->q;
-	uint64_t end = bt_qcow_cluster(q), at = SECTOR;
+	uint64_t end = bt_qcow_cluster(q);
+	uint64_t at = bt_align_down(
+		bt_max_u64(old_extensions_end(r), SECTOR) + SECTOR - 1, SECTOR);
 	uint64_t old_end = q->header.backing_offset + q->header.backing_bytes;
 
 	if (q->header.version == 1)
