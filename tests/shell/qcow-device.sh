@@ -68,3 +68,29 @@ for f in qcow qcow2; do
 	qemu-img compare -q -f raw -F $f want.raw "$device"
 	[ $f = qcow ] || qemu-img check -q -f qcow2 "$device"
 done
+
+echo '# a refcount block that a crash kept from an image on a device'
+truncate -s 4M whole.raw
+make_image head.raw 1M
+dd if=head.raw of=whole.raw conv=notrunc status=none
+qemu-img convert -f raw -O qcow2 -o cluster_size=512 whole.raw lost.qcow2
+# its table's third entry, and the dirty bit
+at=$(od -An -t u1 -j 48 -N 8 lost.qcow2 |
+	awk '{ for (i = 1; i <= 8; i++) n = n * 256 + $i; print n }')
+[ "$(od -An -tx1 -j $((at + 16)) -N 8 lost.qcow2 | tr -d ' 0')" ] ||
+	fail 'the image has no third refcount block'
+dd if=/dev/zero of=lost.qcow2 bs=8 seek=$((at / 8 + 2)) count=1 conv=notrunc \
+	status=none
+printf '\001' | dd of=lost.qcow2 bs=1 seek=79 conv=notrunc status=none
+attach on-lost 8M
+dd if=lost.qcow2 of="$device" conv=notrunc status=none
+start_tapdisk "qcow2:$device"
+qemu-img compare -q -f raw -F raw whole.raw "$uri"
+qemu-io -f raw -c 'write -P 7 1M 1M' -c flush "$uri" >out
+! grep failed out || fail "$(cat out)"
+tap-ctl destroy -p "$pid" -m "$minor"
+qemu-img check -f qcow2 "$device" >out || grep -q 'leaked' out ||
+	fail "$(cat out)"
+! grep -q ERROR out || fail "$(cat out)"
+qemu-io -f raw -c 'write -P 7 1M 1M' whole.raw >/dev/null
+qemu-img compare -q -f raw -F qcow2 whole.raw "$device"

@@ -45,18 +45,28 @@ static bool block_is_missing(const struct scan *s)
 	return s->repair && !s->has_block;
 }
 
-/* A block for clusters that the table has none for: behind all that is used, to
- * be counted itself in the next round. The block's zeroes are written before
- * the table names it, without a sync between: a cut leaves an image that is
- * still dirty, and is repaired anew. */
+/* Behind all that is used. Of a device the walk says where that is: blocks are
+ * compared when all other tables have been fed. */
+static bool find_place(const struct scan *s, uint64_t *at)
+{
+	const struct bt_qcow *q = s->q;
+	uint64_t end = q->f.is_device ? s->check.stats.file_end : q->f.size;
+
+	return bt_checked_align_up(end, bt_qcow_cluster(q), at) &&
+	       bt_range_within(*at, bt_qcow_cluster(q), bt_qcow_limit(q));
+}
+
+/* A block for clusters that the table has none for, to be counted itself in the
+ * next round. The block's zeroes are written before the table names it, without
+ * a sync between: a cut leaves an image that is still dirty, and is repaired
+ * anew. */
 static void add_block(struct scan *s)
 {
 	struct bt_qcow *q = s->q;
 	unsigned char entry[8];
 	uint64_t at;
 
-	if (!bt_checked_align_up(q->f.size, bt_qcow_cluster(q), &at) ||
-	    s->index >= q->geo.reftable_entries) {
+	if (!find_place(s, &at) || s->index >= q->geo.reftable_entries) {
 		s->rc = -ENOSPC;
 		return;
 	}
@@ -67,7 +77,10 @@ static void add_block(struct scan *s)
 		s->rc = bt_image_file_write(
 			&q->f, q->geo.reftable_offset + (uint64_t)s->index * 8,
 			entry, sizeof(entry));
-	q->f.size = at + bt_qcow_cluster(q);
+	if (q->f.is_device)
+		s->check.stats.file_end = at + bt_qcow_cluster(q);
+	else
+		q->f.size = at + bt_qcow_cluster(q);
 	s->has_block = true;
 	s->missing++;
 }
@@ -233,7 +246,11 @@ static int fail(const struct bt_qcow *q, int rc, struct blktap_error **err)
 	bool is_full = rc == -ENOSPC || rc == -EDQUOT;
 
 	return bt_fail(err, rc,
-		       is_full ? "make room on its file system: counts that a "
+		       is_full && q->f.is_device
+			       ? "make the device larger: counts that a crash "
+				 "left behind need space"
+		       : is_full
+			       ? "make room on its file system: counts that a "
 				 "crash left behind need space"
 			       : "repair it with qemu-img check -r all",
 		       "%s: its tables cannot be set right: %s", q->f.path,
