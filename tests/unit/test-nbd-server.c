@@ -38,19 +38,40 @@ START_TEST(out_of_descriptors_it_waits_and_does_not_spin)
 }
 END_TEST
 
+static uint32_t full_lines;
+
+static void count_full(void *opaque, enum blktap_log_level level,
+		       const char *text)
+{
+	full_lines +=
+		strstr(text, "all 2 places for clients are taken") != NULL;
+}
+
+/* Whoever waits is told of in the log, once and not before. */
 START_TEST(more_clients_than_allowed_wait_their_turn)
 {
-	struct peer a, b, c;
+	struct peer a, b, c, d;
 	uint8_t g[NBD_GREETING_LEN];
 
+	full_lines = 0;
+	blktap_context_set_log(context, BLKTAP_LOG_WARNING, count_full, NULL,
+			       NULL);
 	server->max_clients = 2;
 	a = plain();
 	b = plain();
+	turn();
+	ck_assert_uint_eq(full_lines, 0);
 	c = dial();
 	get_nothing(&c);
+	ck_assert_uint_eq(full_lines, 1);
+	d = dial();
 	close(a.fd);
 	get(&c, g, sizeof(g));
+	get_nothing(&d);
+	ck_assert_uint_eq(full_lines, 1);
 	close(b.fd);
+	get(&d, g, sizeof(g));
+	close(d.fd);
 	hang_up(&c);
 }
 END_TEST

@@ -19,6 +19,7 @@
 #define BACKLOG 1024
 #define ACCEPT_AGAIN_NS 100000000ULL
 #define ACCEPTS_A_TURN 64
+#define TELL_AGAIN_NS 60000000000ULL
 #define DEFAULT_PORT "10809"
 
 static void add_listener(struct blktap_nbd_server *server, int fd)
@@ -59,6 +60,22 @@ static bool is_shortage(int error)
 	       error == ENOMEM;
 }
 
+/* Only a client that waits brings us here with all places taken. Told once a
+ * minute, since each that leaves lets one in. */
+static void refuse_more(struct blktap_nbd_server *server)
+{
+	uint64_t now = bt_loop_now(server->loop);
+
+	bt_nbd_accept_stop(server); /* until one leaves */
+	if (server->full_told_ns && now - server->full_told_ns < TELL_AGAIN_NS)
+		return;
+	server->full_told_ns = now;
+	bt_log(server->log, BLKTAP_LOG_WARNING,
+	       "%s: all %u places for clients are taken: others wait until "
+	       "one leaves",
+	       server->uri, server->max_clients);
+}
+
 /* The listener of the unix socket is the first, which tells it from TCP. */
 static void on_client(struct bt_watch *watch, uint32_t events)
 {
@@ -68,12 +85,13 @@ static void on_client(struct bt_watch *watch, uint32_t events)
 	bool is_tcp = listener != server->listeners || !server->unix_path;
 	int i, fd;
 
+	if (server->conn_count >= server->max_clients) {
+		refuse_more(server);
+		return;
+	}
 	for (i = 0; i < ACCEPTS_A_TURN; i++) {
-		if (server->conn_count >= server->max_clients) {
-			/* until one leaves */
-			bt_nbd_accept_stop(server);
+		if (server->conn_count >= server->max_clients)
 			return;
-		}
 		fd = accept4(listener->fd, NULL, NULL,
 			     SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {

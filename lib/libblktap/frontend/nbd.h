@@ -84,6 +84,7 @@ struct blktap_nbd_server {
 	uint32_t listener_count;
 	bool accepting;
 	struct bt_timer accept_again; /* after EMFILE and its like */
+	uint64_t full_told_ns; /* when it was said that no place is free */
 	char *unix_path; /* NULL: none to remove */
 	uint64_t unix_dev, unix_ino; /* whose file it is */
 	char *uri;
