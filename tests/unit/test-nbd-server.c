@@ -2,6 +2,8 @@
 /* The server itself: its sockets, how many clients it takes, and its end. */
 #include "nbd-client.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 
 #define MIB (1u << 20)
@@ -201,6 +203,54 @@ START_TEST(tcp_serves_on_a_free_port_and_says_which)
 }
 END_TEST
 
+static int tcp_option(const struct bt_nbd_conn *conn, int level, int name)
+{
+	socklen_t size = sizeof(int);
+	int value = 0;
+
+	ck_assert_int_eq(getsockopt(conn->fd, level, name, &value, &size), 0);
+	return value;
+}
+
+/* An idle client stays, but not one whose machine has gone. */
+START_TEST(tcp_client_that_is_gone_is_noticed_in_twenty_minutes)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	struct peer p = { .fd = socket(AF_INET, SOCK_STREAM, 0) };
+	struct blktap_nbd_options options;
+	struct blktap_nbd_server *other;
+	const struct bt_nbd_conn *conn;
+	uint8_t b[NBD_GREETING_LEN];
+	unsigned int port;
+
+	blktap_nbd_options_init(&options);
+	options.host = "127.0.0.1";
+	options.port = "0";
+	ck_assert_int_eq(blktap_nbd_server_create(disk, &options, &other, NULL),
+			 0);
+	sscanf(blktap_nbd_server_get_uri(other), "nbd://127.0.0.1:%u", &port);
+	addr.sin_port = htons((uint16_t)port);
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	ck_assert_int_eq(connect(p.fd, (struct sockaddr *)&addr, sizeof(addr)),
+			 0);
+	fcntl(p.fd, F_SETFL, O_NONBLOCK);
+	get(&p, b, sizeof(b));
+	bt_store_be32(b, BOTH);
+	put(&p, b, 4);
+	put_option(&p, NBD_OPT_EXPORT_NAME, "", 0);
+	get(&p, b, 10);
+	conn = bt_list_first(&other->conns, struct bt_nbd_conn, link);
+	ck_assert_int_ne(tcp_option(conn, SOL_SOCKET, SO_KEEPALIVE), 0);
+	ck_assert_int_eq(
+		tcp_option(conn, IPPROTO_TCP, TCP_KEEPIDLE) +
+			tcp_option(conn, IPPROTO_TCP, TCP_KEEPINTVL) *
+				tcp_option(conn, IPPROTO_TCP, TCP_KEEPCNT),
+		20 * 60);
+	close(p.fd);
+	ck_assert_int_eq(blktap_nbd_server_destroy(other), 0);
+}
+END_TEST
+
 START_TEST(a_host_that_does_not_exist_is_refused)
 {
 	struct blktap_nbd_options options;
@@ -348,6 +398,8 @@ int main(void)
 	tcase_add_test(tc, a_file_in_the_way_is_left_alone);
 	tcase_add_test(tc, a_stale_socket_is_replaced_and_ours_is_private);
 	tcase_add_test(tc, tcp_serves_on_a_free_port_and_says_which);
+	tcase_add_test(tc,
+		       tcp_client_that_is_gone_is_noticed_in_twenty_minutes);
 	tcase_add_test(tc, a_host_that_does_not_exist_is_refused);
 	tc = nbd_case(suite, "ends", setup, teardown);
 	tcase_add_test(tc, destroy_with_64_clients_in_the_handshake);

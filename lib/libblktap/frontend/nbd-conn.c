@@ -330,6 +330,20 @@ void bt_nbd_conn_settle(struct bt_nbd_conn *conn)
 
 /* ---- the beginning -------------------------------------------------------- */
 
+/* An idle client is a disk that is mounted somewhere, and may stay for ever. One
+ * whose machine has gone is known by its silence when it is asked: after twenty
+ * minutes, about as long as the kernel sends again what nobody acknowledges, and
+ * not the two hours that are usual. */
+static void keep_alive(int fd)
+{
+	int one = 1, idle_s = 600, step_s = 60, steps = 10;
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &step_s, sizeof(step_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &steps, sizeof(steps));
+}
+
 static void tune(struct bt_nbd_conn *conn)
 {
 	int one = 1, size = SOCKET_BUFFER;
@@ -338,8 +352,7 @@ static void tune(struct bt_nbd_conn *conn)
 	if (conn->is_tcp) {
 		setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one,
 			   sizeof(one));
-		setsockopt(conn->fd, SOL_SOCKET, SO_KEEPALIVE, &one,
-			   sizeof(one));
+		keep_alive(conn->fd);
 	} else if (setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size,
 			      sizeof(size))) {
 		/* as much as an ordinary user may have */
