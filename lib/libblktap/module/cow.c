@@ -14,7 +14,7 @@
  * table: data, then map. So a cut leaves a grain in the base or in top, and in top
  * what was flushed at least. A flush that comes meanwhile belongs to the next round,
  * and what a failed one left undone is done by the next. */
-#include "module/module.h"
+#include "module/cow.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -22,9 +22,7 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "module/header.h"
-#include "module/parts.h"
-#include "module/table.h"
+#include "module/module.h"
 #include "port/args.h"
 #include "util/bytes.h"
 #include "util/checked.h"
@@ -34,36 +32,6 @@
 #define CHILDREN 128u
 #define LAYOUT 1u
 #define DATA_ALIGN (1u << 20)
-
-struct cow {
-	struct bt_node *node;
-	struct bt_port *top;
-	struct bt_port *base;
-	struct bt_parts parts;
-	struct bt_header header;
-	struct bt_header_writer writer;
-	struct bt_table table;
-	unsigned char *live; /* the map as reads see it */
-	unsigned char *staged; /* a byte a block of the table: has new bits */
-	/* A FLUSH is on one of the two until its round is over. A round is:
-	 * stage, flush top, commit the table, and for a LAST one the clean
-	 * mark. */
-	struct bt_list flushes; /* for the next round, oldest first */
-	struct bt_list round;
-	struct bt_pool *flush_pool;
-	struct bt_table_wait wait;
-	uint64_t size;
-	uint64_t data_at; /* in top */
-	uint32_t grain;
-	bool flushing;
-	bool read_only;
-};
-
-struct cow_frame {
-	struct bt_parts_frame parts;
-	bool in_base; /* BLOCK_STATUS: who answers */
-	bool itself; /* went to top as it is */
-};
 
 static const struct blktap_param params[] = {
 	{ .name = "grain",
@@ -88,14 +56,14 @@ static const struct bt_port_desc ports[] = {
 
 /* ---- the map --------------------------------------------------------------- */
 
-static bool is_in_top(const struct cow *cow, uint64_t grain)
+static bool is_in_top(const struct bt_cow *cow, uint64_t grain)
 {
 	return cow->live[grain / 8] >> (grain % 8) & 1u;
 }
 
 /* Block size and grain make whole grains of every write. A bit is set once for
  * good: nothing clears one, a discard neither. */
-static void set_in_top(struct cow *cow, uint64_t offset, uint64_t length)
+static void set_in_top(struct bt_cow *cow, uint64_t offset, uint64_t length)
 {
 	uint64_t grain = offset / cow->grain;
 	uint64_t end = (offset + length) / cow->grain;
@@ -108,26 +76,6 @@ static void set_in_top(struct cow *cow, uint64_t offset, uint64_t length)
 	}
 }
 
-/* The bits of writes that have completed: what a flush from now on covers. */
-static bool stage(struct cow *cow)
-{
-	bool any = false;
-	uint64_t block;
-
-	for (block = 0; block < cow->table.blocks; block++) {
-		uint64_t at = block * BT_TABLE_BYTES;
-
-		if (cow->staged[block]) {
-			memcpy(cow->table.bytes + at, cow->live + at,
-			       BT_TABLE_BYTES);
-			bt_table_touch(&cow->table, at);
-			cow->staged[block] = 0;
-		}
-		any |= cow->table.changed[block] != 0;
-	}
-	return any;
-}
-
 /* ---- reads and questions --------------------------------------------------- */
 
 /* Grains that lie on the same side. What is asked while it runs stays true:
@@ -136,7 +84,7 @@ static bool stage(struct cow *cow)
 static bool cow_next(struct bt_node *node, const struct bt_request *req,
 		     uint64_t *cursor, struct bt_piece *piece)
 {
-	const struct cow *cow = node->data;
+	const struct bt_cow *cow = node->data;
 	uint64_t at = req->offset + *cursor, end = req->offset + req->length;
 	uint64_t grain = at / cow->grain, to;
 	bool top;
@@ -159,7 +107,7 @@ static bool cow_next(struct bt_node *node, const struct bt_request *req,
 static bool discard_next(struct bt_node *node, const struct bt_request *req,
 			 uint64_t *cursor, struct bt_piece *piece)
 {
-	const struct cow *cow = node->data;
+	const struct bt_cow *cow = node->data;
 
 	while (cow_next(node, req, cursor, piece))
 		if (piece->port == cow->top)
@@ -177,9 +125,9 @@ static bool next(struct bt_node *node, const struct bt_request *req,
 
 /* ---- writes ---------------------------------------------------------------- */
 
-static void write_top(struct cow *cow, struct bt_request *req)
+static void write_top(struct bt_cow *cow, struct bt_request *req)
 {
-	struct cow_frame *frame = bt_request_frame(req);
+	struct bt_cow_frame *frame = bt_request_frame(req);
 
 	frame->itself = true;
 	req->offset += cow->data_at;
@@ -187,7 +135,7 @@ static void write_top(struct cow *cow, struct bt_request *req)
 }
 
 /* In this order: a read that comes now finds the data where the bit says. */
-static void top_written(struct cow *cow, struct bt_request *req)
+static void top_written(struct bt_cow *cow, struct bt_request *req)
 {
 	req->offset -= cow->data_at;
 	if (!req->error)
@@ -195,93 +143,12 @@ static void top_written(struct cow *cow, struct bt_request *req)
 	bt_request_complete(req, req->error);
 }
 
-/* ---- flush: data, then map ------------------------------------------------- */
-
-static void begin_flush(struct cow *cow);
-
-static void end_flush(struct cow *cow, int error, struct bt_node *failed)
-{
-	struct bt_list round = BT_LIST_INIT(round), *at;
-
-	bt_list_splice_tail(&round, &cow->round);
-	cow->flushing = false;
-	while ((at = bt_list_pop(&round))) {
-		struct bt_request *req =
-			bt_list_entry(at, struct bt_request, link);
-
-		req->failed = failed;
-		bt_request_complete(req, error);
-	}
-	begin_flush(cow);
-}
-
-static void marked_clean(struct bt_header_writer *writer, int error)
-{
-	end_flush(writer->opaque, error, NULL);
-}
-
-static bool is_last(const struct cow *cow)
-{
-	const struct bt_list *pos;
-
-	bt_list_for_each (pos, &cow->round)
-		if (bt_list_entry(pos, struct bt_request, link)->flags &
-		    BT_REQUEST_LAST)
-			return true;
-	return false;
-}
-
-/* The table's bits that a failed commit left behind are still marked as
- * changed, so the next round writes them. */
-static void map_flushed(struct bt_table_wait *wait, int error)
-{
-	struct cow *cow = bt_container_of(wait, struct cow, wait);
-
-	if (error || !is_last(cow) || cow->header.clean) {
-		end_flush(cow, error, NULL);
-		return;
-	}
-	cow->header.clean = true;
-	bt_header_writer_go(&cow->writer, marked_clean);
-}
-
-/* Without the data being durable the map must not name it; the bits stay staged
- * in the table, and the next round commits them behind its own flush. */
-static void data_flushed(struct bt_request *child)
-{
-	struct cow *cow = child->opaque;
-	struct bt_node *failed = child->failed;
-	int error = child->error;
-
-	bt_pool_give(child);
-	if (error)
-		end_flush(cow, error, failed);
-	else
-		bt_table_commit(&cow->table, &cow->wait);
-}
-
-static void begin_flush(struct cow *cow)
-{
-	struct bt_request *child;
-
-	if (cow->flushing || bt_list_empty(&cow->flushes))
-		return;
-	cow->flushing = true;
-	bt_list_splice_tail(&cow->round, &cow->flushes);
-	stage(cow);
-	child = bt_pool_take(cow->flush_pool);
-	child->op = BLKTAP_OP_FLUSH;
-	child->done = data_flushed;
-	child->opaque = cow;
-	bt_port_submit(cow->top, child);
-}
-
 /* ---- requests -------------------------------------------------------------- */
 
 static void cow_submit(struct bt_node *node, struct bt_request *req)
 {
-	struct cow *cow = node->data;
-	struct cow_frame *frame = bt_request_frame(req);
+	struct bt_cow *cow = node->data;
+	struct bt_cow_frame *frame = bt_request_frame(req);
 	struct bt_piece piece;
 	uint64_t cursor = 0;
 
@@ -292,8 +159,7 @@ static void cow_submit(struct bt_node *node, struct bt_request *req)
 		write_top(cow, req);
 		return;
 	case BLKTAP_OP_FLUSH:
-		bt_list_add_tail(&cow->flushes, &req->link);
-		begin_flush(cow);
+		bt_cow_flush(cow, req);
 		return;
 	case BLKTAP_OP_DISCARD:
 		if (!next(node, req, &cursor, &piece)) {
@@ -311,8 +177,8 @@ static void cow_submit(struct bt_node *node, struct bt_request *req)
 static void cow_complete(struct bt_node *node, struct bt_port *port,
 			 struct bt_request *req)
 {
-	struct cow *cow = node->data;
-	struct cow_frame *frame = bt_request_frame(req);
+	struct bt_cow *cow = node->data;
+	struct bt_cow_frame *frame = bt_request_frame(req);
 	uint32_t i;
 
 	(void)port;
@@ -343,7 +209,7 @@ static uint64_t data_start(uint64_t size, uint32_t grain)
 
 /* All is range-tested before it is used; data_at is computed, and what is
  * stored has to agree, so another layout is never taken for this. */
-static int take_header(struct cow *cow, struct blktap_error **err)
+static int take_header(struct bt_cow *cow, struct blktap_error **err)
 {
 	const unsigned char *p = cow->header.payload;
 	const char *top = cow->top->lower->name;
@@ -364,7 +230,7 @@ static int take_header(struct cow *cow, struct blktap_error **err)
 	return 0;
 }
 
-static int make_header(struct cow *cow, const struct bt_args *args)
+static int make_header(struct bt_cow *cow, const struct bt_args *args)
 {
 	unsigned char *p = cow->header.payload;
 	int rc = bt_header_init(&cow->header, "cow", LAYOUT);
@@ -378,8 +244,8 @@ static int make_header(struct cow *cow, const struct bt_args *args)
 }
 
 /* The grain and where data begins, from the header or for a new one. */
-static int find_layout(struct cow *cow, const struct bt_args *args, bool *fresh,
-		       struct blktap_error **err)
+static int find_layout(struct bt_cow *cow, const struct bt_args *args,
+		       bool *fresh, struct blktap_error **err)
 {
 	struct bt_node *node = cow->node;
 	int rc = bt_header_check_store(node, cow->top, BT_HEADER_AREA, err);
@@ -409,7 +275,7 @@ static int find_layout(struct cow *cow, const struct bt_args *args, bool *fresh,
 				     err);
 }
 
-static int alloc_map(struct cow *cow)
+static int alloc_map(struct bt_cow *cow)
 {
 	int rc = bt_table_init(&cow->table, cow->node, cow->top, BT_HEADER_AREA,
 			       map_bytes(cow->size, cow->grain));
@@ -424,7 +290,7 @@ static int alloc_map(struct cow *cow)
 /* The map before the header, so that a header never stands before an old map.
  * The header says "not clean" from the first opening for writing on; nothing
  * depends on the mark, since the map is whole at every moment. */
-static int start_map(struct cow *cow, bool fresh, struct blktap_error **err)
+static int start_map(struct bt_cow *cow, bool fresh, struct blktap_error **err)
 {
 	char reason[BT_STRERROR_MAX];
 	int rc;
@@ -453,7 +319,7 @@ static int start_map(struct cow *cow, bool fresh, struct blktap_error **err)
 
 static void cow_close(struct bt_node *node)
 {
-	struct cow *cow = node->data;
+	struct bt_cow *cow = node->data;
 
 	bt_header_writer_fini(&cow->writer);
 	bt_table_fini(&cow->table);
@@ -461,16 +327,12 @@ static void cow_close(struct bt_node *node)
 	free(cow->staged);
 }
 
-static int open_rest(struct cow *cow)
+static int open_rest(struct bt_cow *cow)
 {
 	int rc = alloc_map(cow);
 
 	if (!rc)
-		rc = bt_header_writer_init(&cow->writer, cow->node, cow->top,
-					   &cow->header);
-	if (!rc)
-		rc = bt_node_add_pool(cow->node, 1, sizeof(struct bt_request),
-				      &cow->flush_pool);
+		rc = bt_cow_flush_init(cow);
 	if (!rc)
 		rc = bt_parts_init(&cow->parts, cow->node, CHILDREN, next);
 	return rc;
@@ -479,7 +341,7 @@ static int open_rest(struct cow *cow)
 static int cow_open(struct bt_node *node, const struct bt_args *args,
 		    uint32_t flags, struct blktap_error **err)
 {
-	struct cow *cow = node->data;
+	struct bt_cow *cow = node->data;
 	bool fresh;
 	int rc;
 
@@ -488,10 +350,6 @@ static int cow_open(struct bt_node *node, const struct bt_args *args,
 	cow->base = &node->ports[BASE];
 	cow->size = cow->base->lower->limits.size;
 	cow->read_only = flags & BLKTAP_OPEN_READ_ONLY;
-	bt_list_init(&cow->flushes);
-	bt_list_init(&cow->round);
-	bt_list_init(&cow->wait.link);
-	cow->wait.fn = map_flushed;
 	rc = find_layout(cow, args, &fresh, err);
 	if (rc < 0)
 		return rc;
@@ -500,7 +358,6 @@ static int cow_open(struct bt_node *node, const struct bt_args *args,
 		bt_fail(err, rc, NULL, "%s: out of memory", node->name);
 	else
 		rc = start_map(cow, fresh, err);
-	cow->writer.opaque = cow;
 	if (rc < 0)
 		cow_close(node);
 	return rc;
@@ -515,7 +372,7 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
 
 static void cow_limits(struct bt_node *node, struct bt_limits *limits)
 {
-	const struct cow *cow = node->data;
+	const struct bt_cow *cow = node->data;
 	const struct bt_limits *top = &cow->top->lower->limits;
 	uint32_t writing = BT_OPS_WRITING | 1u << BLKTAP_OP_FLUSH;
 
@@ -549,17 +406,16 @@ static uint64_t cow_memory(const struct bt_args *args, uint64_t size,
 
 	(void)edges;
 	/* the map as it lies there, as it is, and what is to go there */
-	return sizeof(struct cow) + bt_parts_memory(CHILDREN) +
+	return sizeof(struct bt_cow) + bt_parts_memory(CHILDREN) +
 	       bt_table_memory(map) +
 	       bt_table_space(map) / BT_TABLE_BLOCK * (BT_TABLE_BYTES + 1) +
-	       bt_node_pool_memory(1, sizeof(struct bt_request)) +
-	       bt_header_writer_memory();
+	       bt_cow_flush_memory();
 }
 
 static bool cow_get_value(const struct bt_node *node, const char *name,
 			  char *text, size_t size)
 {
-	const struct cow *cow = node->data;
+	const struct bt_cow *cow = node->data;
 	uint64_t i, n = 0;
 
 	if (strcmp(name, "allocated"))
@@ -578,8 +434,8 @@ const struct blktap_class bt_cow_class = {
 	.ports = ports,
 	.operations = BT_OPS_ALL,
 	.legacy_type = -1,
-	.node_bytes = sizeof(struct cow),
-	.frame_bytes = sizeof(struct cow_frame),
+	.node_bytes = sizeof(struct bt_cow),
+	.frame_bytes = sizeof(struct bt_cow_frame),
 	.open = cow_open,
 	.close = cow_close,
 	.get_limits = cow_limits,
