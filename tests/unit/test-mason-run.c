@@ -84,6 +84,42 @@ START_TEST(an_image_opens_its_own_parents_where_none_is_linked)
 }
 END_TEST
 
+/* What it keeps in its store is its own, and not what the image stands on. */
+START_TEST(a_cache_may_stand_before_a_base)
+{
+	static const char *const tops[] = { "qcow2(%s/top.qcow2)", "cow()",
+					    "vhd(%s/top.vhd)" };
+	struct blktap_image_options options;
+	struct blktap_disk *disk;
+	char data[4096], base[128], text[512];
+
+	put_image("base.raw", M);
+	put_image("ssd.raw", 4 * M);
+	put_image("top.raw", 4 * M);
+	blktap_image_options_init(&options);
+	snprintf(base, sizeof(base), "%s", in_dir("base.raw"));
+	options.backing = base;
+	options.backing_format = "raw";
+	ck_assert_int_eq(blktap_image_create("qcow2", in_dir("top.qcow2"),
+					     &options, NULL),
+			 0);
+	ck_assert_int_eq(
+		blktap_image_create("vhd", in_dir("top.vhd"), &options, NULL),
+		0);
+	snprintf(text, sizeof(text),
+		 "disk(\"x\") -> t :: %s;\n"
+		 "t[%s] -> c :: cache();\n%s"
+		 "c[origin] -> raw(%%s/base.raw); c[store] -> "
+		 "raw(%%s/ssd.raw);",
+		 tops[_i], _i == 2 ? "parent" : "base",
+		 _i == 1 ? "t[top] -> raw(%s/top.raw);\n" : "");
+	put("x.mason", text);
+	disk = open_disk("x.mason", NULL);
+	ck_assert_int_eq(io(disk, BLKTAP_OP_READ, 65536, data, 4096), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 START_TEST(what_does_not_open_is_named_and_leaves_nothing_open)
 {
 	struct blktap_disk *disk;
@@ -230,6 +266,7 @@ int main(void)
 	tcase_add_test(tc, a_file_with_one_disk_needs_no_name);
 	tcase_add_test(tc, two_disks_of_a_file_share_the_nodes_both_reach);
 	tcase_add_test(tc, an_image_opens_its_own_parents_where_none_is_linked);
+	tcase_add_loop_test(tc, a_cache_may_stand_before_a_base, 0, 3);
 	tcase_add_test(tc, what_does_not_open_is_named_and_leaves_nothing_open);
 	tcase_add_test(tc, a_paused_disk_of_a_file_lets_its_images_go);
 	tcase_add_loop_test(

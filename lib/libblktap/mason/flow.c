@@ -183,7 +183,9 @@ static bool link_writes(struct blktap_mason *m,
 }
 
 /* All above has been seen, as nodes come in order: `written` and keeper of a
- * node are final here. What must not change must not change below either. */
+ * node are final here. What must not change must not change below either; but what
+ * a node keeps in a store changes by that node alone, and not what it shows: so a
+ * cache may stand before a base. */
 static void pass_down(struct blktap_mason *m, struct state *states,
 		      const struct bt_mason_node *node,
 		      struct bt_mason_link *link)
@@ -199,7 +201,8 @@ static void pass_down(struct blktap_mason *m, struct state *states,
 	if (port->flags & BT_PORT_UNCHANGED) {
 		state->keeper = link;
 		state->keeper_node = node;
-	} else if (states[node->index].keeper) {
+	} else if (states[node->index].keeper &&
+		   !(port->flags & BT_PORT_STORE)) {
 		state->keeper = states[node->index].keeper;
 		state->keeper_node = states[node->index].keeper_node;
 	}
