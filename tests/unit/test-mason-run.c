@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Disks of the type mason: opened from files, through the public interface. */
 #include "mason-run.h"
-#include "vbd/vbd.h"
+#include "vbd/private.h"
 
 START_TEST(a_file_with_one_disk_needs_no_name)
 {
@@ -84,8 +84,18 @@ START_TEST(an_image_opens_its_own_parents_where_none_is_linked)
 }
 END_TEST
 
-/* What it keeps in its store is its own, and not what the image stands on. */
-START_TEST(a_cache_may_stand_before_a_base)
+static void expect_used(struct blktap_disk *disk, const char *bytes)
+{
+	struct bt_node *node = bt_run_find(disk->front.run, "c");
+	char text[32];
+
+	ck_assert(node->cls->get_value(node, "used", text, sizeof(text)));
+	ck_assert_str_eq(text, bytes);
+}
+
+/* The cache learns that the disk is closed, though nothing is ever flushed to what
+ * is only read. */
+START_TEST(a_cache_before_a_base_has_what_was_read_when_it_comes_back)
 {
 	static const char *const tops[] = { "qcow2(%s/top.qcow2)", "cow()",
 					    "vhd(%s/top.vhd)" };
@@ -115,7 +125,11 @@ START_TEST(a_cache_may_stand_before_a_base)
 		 _i == 1 ? "t[top] -> raw(%s/top.raw);\n" : "");
 	put("x.mason", text);
 	disk = open_disk("x.mason", NULL);
+	expect_used(disk, "0");
 	ck_assert_int_eq(io(disk, BLKTAP_OP_READ, 65536, data, 4096), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	disk = open_disk("x.mason", NULL);
+	expect_used(disk, "4096");
 	ck_assert_int_eq(blktap_disk_close(disk), 0);
 }
 END_TEST
@@ -266,7 +280,9 @@ int main(void)
 	tcase_add_test(tc, a_file_with_one_disk_needs_no_name);
 	tcase_add_test(tc, two_disks_of_a_file_share_the_nodes_both_reach);
 	tcase_add_test(tc, an_image_opens_its_own_parents_where_none_is_linked);
-	tcase_add_loop_test(tc, a_cache_may_stand_before_a_base, 0, 3);
+	tcase_add_loop_test(
+		tc, a_cache_before_a_base_has_what_was_read_when_it_comes_back,
+		0, 3);
 	tcase_add_test(tc, what_does_not_open_is_named_and_leaves_nothing_open);
 	tcase_add_test(tc, a_paused_disk_of_a_file_lets_its_images_go);
 	tcase_add_loop_test(

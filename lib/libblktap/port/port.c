@@ -80,6 +80,43 @@ static void note_generation(struct bt_port *port, struct bt_frame *frame,
 	}
 }
 
+/* What a node only reads: no flush goes there, as nothing of it is written there. */
+static struct bt_port *find_base(const struct bt_node *node)
+{
+	const struct bt_port_desc *ports = node->cls->ports;
+	uint32_t i;
+
+	for (i = 0; i < node->port_count; i++)
+		if (node->ports[i].lower &&
+		    ports[node->ports[i].desc].flags & BT_PORT_READS)
+			return &node->ports[i];
+	return NULL;
+}
+
+/* A LAST flush that its node has done goes on to what the node reads, where
+ * something may have to be marked clean as well: a cache, which believes what it
+ * has read behind such a mark alone. It comes back through the node unseen. */
+static bool tell_base(struct bt_node *node, struct bt_request *req)
+{
+	struct bt_port *base = req->top->passed ? NULL : find_base(node);
+
+	if (bt_likely(!base))
+		return false;
+	req->top->passed = true;
+	bt_port_submit(base, req);
+	return true;
+}
+
+/* That it did not work there is not the node's fault, nor who flushes it. */
+static void forgive_base(struct bt_port *port, struct bt_request *req)
+{
+	if (!(req->flags & BT_REQUEST_LAST) || !port->upper || !req->top ||
+	    !(port->upper->cls->ports[port->desc].flags & BT_PORT_READS))
+		return;
+	req->error = 0;
+	req->failed = NULL;
+}
+
 /* Nodes without a complete callback, and those that only pass, are gone through in
  * one go; others are called, and complete the request again when they are done.
  * What left is counted, and its frame gone, before the callback: a gate here drains
@@ -101,6 +138,8 @@ static void go_up(struct bt_request *req)
 		bt_request_pop(req);
 		if (bt_unlikely(port->gate != NULL))
 			bt_gate_check(port->gate);
+		if (bt_unlikely(req->error && req->op == BLKTAP_OP_FLUSH))
+			forgive_base(port, req);
 		if (bt_unlikely(req->error && node->on_error) &&
 		    bt_port_park(port, node, req))
 			return;
@@ -241,6 +280,9 @@ void bt_request_complete(struct bt_request *req, int error)
 		req->extent_count = 0;
 	} else {
 		req->failed = NULL;
+		if (bt_unlikely(req->flags & BT_REQUEST_LAST) &&
+		    tell_base(node, req))
+			return;
 	}
 	req->upward = true;
 	enqueue(node->env, req);

@@ -202,7 +202,8 @@ struct blktap_class {
 	void (*get_limits)(struct bt_node *node, struct bt_limits *limits);
 	/* A FLUSH with BT_REQUEST_LAST says that the node may be about to be
 	 * closed or replaced: with its completion all it keeps is as durable as
-	 * it gets, and it does nothing of its own until a request comes. One
+	 * it gets, and it does nothing of its own until a request comes. It
+	 * goes on to what is behind a port that READS by itself. One
 	 * may: a change that fails after the flush is undone, and the node goes
 	 * on; and reads come all the time where only writes are held. */
 	void (*submit)(struct bt_node *node, struct bt_request *req);
