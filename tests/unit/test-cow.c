@@ -127,6 +127,80 @@ START_TEST(after_failures_a_cow_holds_old_data_or_new)
 }
 END_TEST
 
+/* Sees what its two nodes are told, in order. */
+static struct {
+	uint32_t lasts, after; /* writes behind the last */
+	int error;
+} told[2];
+
+static void witness_submit(struct bt_node *node, struct bt_request *req)
+{
+	uint32_t i = node->name[0] == 'b';
+
+	if (req->op == BLKTAP_OP_FLUSH && req->flags & BT_REQUEST_LAST) {
+		told[i].lasts++;
+		told[i].after = 0;
+		if (told[i].error) {
+			bt_request_complete(req, told[i].error);
+			return;
+		}
+	} else if (bt_op_is_writing(req->op)) {
+		told[i].after++;
+	}
+	bt_port_submit(&node->ports[0], req);
+}
+
+static const struct bt_port_desc witness_ports[] = { { .name = "lower" },
+						     { .name = NULL } };
+
+static const struct blktap_class witness_class = {
+	.name = "witness",
+	.ports = witness_ports,
+	.operations = BT_OPS_ALL,
+	.submit = witness_submit,
+};
+
+/* A cache there writes back, a mirror notes that its legs are the same. */
+START_TEST(what_is_below_a_cow_hears_of_the_last_flush)
+{
+	static unsigned char data[4096] = { 7 };
+	struct bt_node *lowers[2];
+	struct rig rig;
+	uint32_t i;
+
+	memset(told, 0, sizeof(told));
+	world = (struct rough_world){ .random = 3 };
+	rig_init(&rig);
+	lowers[0] = rough_make(&rig, &world, "top", TOP_SIZE);
+	lowers[1] = rough_make(&rig, &world, "base", BASE_SIZE);
+	lowers[0] = rig_node(&rig, &witness_class, "t", "", &lowers[0], 1);
+	lowers[1] = rig_node(&rig, &witness_class, "b", "", &lowers[1], 1);
+	rig_top(&rig, rig_node(&rig, &bt_cow_class, "cow", "", lowers, 2));
+	ck_assert_int_eq(rig_write(&rig, 0, data, 4096), 0);
+	ck_assert_int_eq(rig_flush(&rig), 0);
+	ck_assert_uint_eq(told[0].lasts + told[1].lasts, 0);
+	/* the change may be undone, and another last flush come */
+	for (i = 1; i < 3; i++) {
+		ck_assert_int_eq(rig_write(&rig, i * 4096, data, 4096), 0);
+		ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_FLUSH, BT_REQUEST_LAST,
+					 0, NULL, 0),
+				 0);
+		ck_assert_uint_eq(told[0].lasts, i);
+		ck_assert_uint_eq(told[0].after, 0);
+		ck_assert_uint_eq(told[1].lasts, i);
+	}
+	/* what the top does not do well is told, and what the base does is not */
+	told[1].error = -EIO;
+	ck_assert_int_eq(
+		rig_run(&rig, BLKTAP_OP_FLUSH, BT_REQUEST_LAST, 0, NULL, 0), 0);
+	told[0].error = -ENOSPC;
+	ck_assert_int_eq(
+		rig_run(&rig, BLKTAP_OP_FLUSH, BT_REQUEST_LAST, 0, NULL, 0),
+		-ENOSPC);
+	rig_fini(&rig);
+}
+END_TEST
+
 static bool is_map_write(const struct bt_request *req)
 {
 	return req->op == BLKTAP_OP_WRITE && req->offset >= 8192 &&
@@ -249,6 +323,7 @@ int main(void)
 	tcase_add_test(
 		tc,
 		a_map_that_could_not_be_written_fails_the_flush_until_it_is);
+	tcase_add_test(tc, what_is_below_a_cow_hears_of_the_last_flush);
 	tcase_add_test(tc, a_power_cut_leaves_what_was_flushed);
 	tcase_add_test(tc, what_does_not_fit_is_refused_by_name);
 	suite_add_tcase(suite, tc);

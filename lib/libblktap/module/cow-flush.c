@@ -2,10 +2,14 @@
 /* What makes a cow's writes durable: data, then map. One round at a time:
  *
  *   IDLE -> stage the bits -> FLUSHING top -> COMMITTING the map, which is flushed
- *        -> (a LAST one: the clean mark) -> IDLE
+ *        -> (a LAST one: the clean mark -> LAST flush of top) -> IDLE
  *
  * The bits that are staged are of writes that have completed, so the flush of top
- * that follows covers their data before the map names it. */
+ * that follows covers their data before the map names it.
+ *
+ * What is below top may have something to mark clean as well: a cache there writes
+ * back. It is told behind all that the cow itself writes. The base is told by the
+ * port (port.c). */
 #include "module/cow.h"
 
 #include <string.h>
@@ -44,9 +48,37 @@ static void end_flush(struct bt_cow *cow, int error, struct bt_node *failed)
 	begin_flush(cow);
 }
 
+/* The pool has one: a round sends one flush after the other. */
+static void send_flush(struct bt_cow *cow, uint32_t flags,
+		       void (*done)(struct bt_request *child))
+{
+	struct bt_request *child = bt_pool_take(cow->flush_pool);
+
+	child->op = BLKTAP_OP_FLUSH;
+	child->flags = flags;
+	child->done = done;
+	child->opaque = cow;
+	bt_port_submit(cow->top, child);
+}
+
+static void top_told(struct bt_request *child)
+{
+	struct bt_cow *cow = child->opaque;
+	struct bt_node *failed = child->failed;
+	int error = child->error;
+
+	bt_pool_give(child);
+	end_flush(cow, error, failed);
+}
+
 static void marked_clean(struct bt_header_writer *writer, int error)
 {
-	end_flush(writer->opaque, error, NULL);
+	struct bt_cow *cow = writer->opaque;
+
+	if (error)
+		end_flush(cow, error, NULL);
+	else
+		send_flush(cow, BT_REQUEST_LAST, top_told);
 }
 
 static bool is_last(const struct bt_cow *cow)
@@ -66,12 +98,14 @@ static void map_flushed(struct bt_table_wait *wait, int error)
 {
 	struct bt_cow *cow = bt_container_of(wait, struct bt_cow, wait);
 
-	if (error || !is_last(cow) || cow->header.clean) {
+	if (error || !is_last(cow)) {
 		end_flush(cow, error, NULL);
-		return;
+	} else if (cow->header.clean || cow->read_only) {
+		marked_clean(&cow->writer, 0);
+	} else {
+		cow->header.clean = true;
+		bt_header_writer_go(&cow->writer, marked_clean);
 	}
-	cow->header.clean = true;
-	bt_header_writer_go(&cow->writer, marked_clean);
 }
 
 /* Without the data being durable the map must not name it; the bits stay staged
@@ -91,18 +125,12 @@ static void data_flushed(struct bt_request *child)
 
 static void begin_flush(struct bt_cow *cow)
 {
-	struct bt_request *child;
-
 	if (cow->flushing || bt_list_empty(&cow->flushes))
 		return;
 	cow->flushing = true;
 	bt_list_splice_tail(&cow->round, &cow->flushes);
 	stage(cow);
-	child = bt_pool_take(cow->flush_pool);
-	child->op = BLKTAP_OP_FLUSH;
-	child->done = data_flushed;
-	child->opaque = cow;
-	bt_port_submit(cow->top, child);
+	send_flush(cow, 0, data_flushed);
 }
 
 /* ---- for cow.c --------------------------------------------------------------- */

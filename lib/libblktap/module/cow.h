@@ -19,7 +19,7 @@ struct bt_cow {
 	unsigned char *staged; /* a byte a block of the table: has new bits */
 	/* A FLUSH is on one of the two until its round is over. A round is:
 	 * stage, flush top, commit the table, and for a LAST one the clean
-	 * mark. */
+	 * mark, and a LAST flush of top. */
 	struct bt_list flushes; /* for the next round, oldest first */
 	struct bt_list round;
 	struct bt_pool *flush_pool;
