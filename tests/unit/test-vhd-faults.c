@@ -2,6 +2,8 @@
 /* The VHD driver on files that fail. */
 #include "vhd-bench.h"
 
+#include <sys/syscall.h>
+
 /* ---- faults --------------------------------------------------------------- */
 
 START_TEST(space_that_is_short_fails_only_who_needs_it)
@@ -148,6 +150,74 @@ START_TEST(random_faults_lose_nothing_else)
 }
 END_TEST
 
+/* ---- another parent -------------------------------------------------------- */
+
+#define FAULTS 8 /* calls of a new parent, and none */
+
+static int spoil; /* the call after so many that fails; 0: none */
+
+static bool is_spoilt(void)
+{
+	errno = EIO;
+	return spoil && !--spoil;
+}
+
+/* Before the C library's: the driver's calls that block. */
+ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
+{
+	return is_spoilt() ? -1
+			   : syscall(SYS_pwrite64, fd, data, length, offset);
+}
+
+int fdatasync(int fd)
+{
+	return is_spoilt() ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command), "cp %s %s", in_dir(from),
+		 in_dir(to));
+	ck_assert_int_eq(system(command), 0);
+}
+
+/* Nobody knows which of the two headers the file names: both have to stay. */
+START_TEST(a_new_parent_that_fails_anywhere_leaves_an_image_that_goes_on)
+{
+	struct blktap_vhd *vhd;
+	int rc;
+
+	memset(model, 0, sizeof(model));
+	make("one.vhd", SIZE, NULL, NULL, NULL);
+	copy_file("one.vhd", "two.vhd");
+	make("a.vhd", SIZE, in_dir("one.vhd"), "vhd", NULL);
+	ck_assert_int_eq(
+		blktap_vhd_open(in_dir("a.vhd"), BLKTAP_VHD_WRITE, &vhd, NULL),
+		0);
+	/* behind it the next header and the next block have one place */
+	ck_assert_int_eq(
+		blktap_vhd_set_parent(vhd, in_dir("two.vhd"), false, NULL), 0);
+	spoil = _i + 1;
+	rc = blktap_vhd_set_parent(vhd, in_dir("one.vhd"), false, NULL);
+	ck_assert_int_eq(rc, spoil ? 0 : -EIO);
+	ck_assert_int_eq(spoil != 0, _i == FAULTS - 1);
+	spoil = 0;
+	ck_assert_int_eq(blktap_vhd_allocate(vhd, 4, 8, NULL, NULL, NULL), 0);
+	blktap_vhd_close(vhd);
+	open_image("a.vhd", BLKTAP_OPEN_READ_ONLY);
+	compare(0, SIZE);
+	close_image();
+	open_image("a.vhd", 0);
+	write_random(4 * BLOCK, BLOCK);
+	write_random(12 * BLOCK, BLOCK);
+	compare(0, SIZE);
+	close_image();
+	check_footers("a.vhd");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vhd-faults");
@@ -162,6 +232,10 @@ int main(void)
 		tc, without_space_for_the_footer_the_image_ends_where_it_did);
 	tcase_add_test(tc, a_failed_flush_stays_failed);
 	tcase_add_test(tc, random_faults_lose_nothing_else);
+	tcase_add_loop_test(
+		tc,
+		a_new_parent_that_fails_anywhere_leaves_an_image_that_goes_on,
+		0, FAULTS);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -19,6 +19,7 @@ struct plan {
 	uint64_t at; /* where it goes */
 	uint64_t end;
 	uint64_t batmap_at; /* of the header; 0: none */
+	bool switched; /* the copy at 0 may name the new header */
 	struct bt_vhd_batmap batmap;
 	uint8_t *bytes; /* from at to end, as they will be in the file */
 };
@@ -163,6 +164,7 @@ static int write_all(struct plan *p)
 		rc = bt_image_file_write(&img->f, end, old, sizeof(old));
 	if (!rc)
 		rc = bt_image_file_sync(&img->f);
+	p->switched = !rc;
 	if (!rc)
 		rc = bt_image_file_write(&img->f, 0, new, sizeof(new));
 	if (!rc)
@@ -170,6 +172,22 @@ static int write_all(struct plan *p)
 	if (!rc)
 		rc = bt_image_file_write(&img->f, end, new, sizeof(new));
 	return rc ? rc : bt_image_file_sync(&img->f);
+}
+
+/* The image goes on with what memory has, the old header. Once the copy at 0 was
+ * written to, nobody knows which of the two the file names, so blocks go behind both
+ * from now on. Before that the new one is nobody's, and the old footer's place, which
+ * it has taken, is given back. */
+static void stay(const struct plan *p)
+{
+	struct bt_vhdimg *img = p->img;
+
+	if (p->switched)
+		img->data_end = p->end;
+	if (img->f.is_device)
+		return;
+	img->footer_lost = true;
+	img->cut_short |= !p->switched;
 }
 
 /* Nothing else uses the image. What the old header and tables took stays, as a
@@ -193,8 +211,11 @@ int bt_vhdmove_run(struct bt_vhdimg *img, struct bt_vhdmove *move,
 			       "%s: has no room for its tables", img->f.path);
 	p.bytes = calloc(1, (size_t)(p.end - p.at));
 	rc = p.bytes ? fill(&p, locators_at) : -ENOMEM;
-	if (!rc)
+	if (!rc) {
 		rc = write_all(&p);
+		if (rc < 0)
+			stay(&p);
+	}
 	free(p.bytes);
 	if (rc < 0)
 		return bt_image_file_fail(img->f.path, rc, err);
