@@ -63,6 +63,16 @@ file_has b.raw 0 '2M 64k'
 tap-ctl pause -p "$pid" -m "$minor"
 exits 2 tap-ctl unpause -p "$pid" -m "$minor" -2 "aio:$tmp/none" 2>err
 tap-ctl unpause -p "$pid" -m "$minor"
+equal "$(find "$BLKTAP_RUNDIR" -name 'graph*' | wc -l)" 1
+# nor does that undo what was changed while it ran
+tap-ctl mason dump -p "$pid" -m "$minor" |
+	sed 's/^d -> /&log(what=errors) -> /' >changed.mason
+tap-ctl mason apply -p "$pid" -m "$minor" "$tmp/changed.mason"
+tap-ctl pause -p "$pid" -m "$minor"
+exits 2 tap-ctl unpause -p "$pid" -m "$minor" -2 "aio:$tmp/none" 2>err
+tap-ctl unpause -p "$pid" -m "$minor"
+tap-ctl mason dump -p "$pid" -m "$minor" >out
+contains out 'log('
 io -c 'write -P 83 3M 64k'
 file_has c.raw 83 '3M 64k'
 tap-ctl pause -p "$pid" -m "$minor"

@@ -215,11 +215,10 @@ int bt_legacy_resume(struct bt_legacy *l, const struct bt_legacy *old,
 	*changed = params->flags & here || *params->path;
 	*l = *old;
 	l->image = l->secondary = l->log = l->parent = l->file = NULL;
+	l->second_name = !old->second_name;
 	if (copy_text(&l->image, *params->path ? params->path : image) ||
 	    copy_text(&l->secondary, old->secondary) ||
-	    copy_text(&l->log, old->log) ||
-	    copy_text(&l->parent, old->parent) ||
-	    copy_text(&l->file, old->file))
+	    copy_text(&l->log, old->log) || copy_text(&l->parent, old->parent))
 		rc = bt_fail(err, -ENOMEM, NULL, "out of memory");
 	if (!old->image)
 		l->key_fd = -1;
@@ -406,15 +405,17 @@ static void remove_file(const char *file)
 }
 
 /* "wx": a file that is there already, put by somebody else, is not written to.
- * It is ours, and so removed before. */
+ * It is ours, and so removed before. Of two names, so that a graph which is to take
+ * another's place leaves that, and what it has become since, alone until it has. */
 static int write_file(struct bt_legacy *l, const struct bt_rundir *dir,
 		      int minor, const char *text, struct blktap_error **err)
 {
 	FILE *f;
 	int rc = 0;
 
-	if (!l->file && asprintf(&l->file, "%s/graph%d.%d.mason", dir->path,
-				 (int)getpid(), minor) < 0)
+	if (!l->file &&
+	    asprintf(&l->file, "%s/graph%d.%d%s.mason", dir->path,
+		     (int)getpid(), minor, l->second_name ? ".b" : "") < 0)
 		l->file = NULL;
 	if (!l->file)
 		return bt_fail(err, -ENOMEM, NULL, "out of memory");
@@ -471,6 +472,14 @@ void bt_legacy_drop(struct bt_legacy *l)
 	free(l->parent);
 	free(l->file);
 	memset(l, 0, sizeof(*l));
+}
+
+void bt_legacy_replace(struct bt_legacy *l, const struct bt_legacy *next)
+{
+	if (l->file)
+		remove_file(l->file);
+	bt_legacy_drop(l);
+	*l = *next;
 }
 
 void bt_legacy_fini(struct bt_legacy *l)

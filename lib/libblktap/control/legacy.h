@@ -16,6 +16,7 @@ struct bt_legacy {
 	char key[16]; /* "fd:N", or "" */
 	int key_fd; /* where image is not NULL: -1, or a file in memory */
 	char *file; /* of the graph, where there is one; or NULL */
+	bool second_name; /* of the two that file may have */
 };
 
 /* Takes from an OPEN what is asked for. Refuses what cannot be had. */
@@ -35,7 +36,9 @@ int bt_legacy_make(struct bt_legacy *legacy, const struct bt_rundir *dir,
 uint32_t bt_legacy_flags(const struct bt_legacy *legacy);
 /* Frees, and removes the file. Harmless where all is zero. */
 void bt_legacy_fini(struct bt_legacy *legacy);
-/* The same, but for the file and the key, which another one has. */
+/* next takes its place, and its key; its file goes. */
+void bt_legacy_replace(struct bt_legacy *legacy, const struct bt_legacy *next);
+/* The same as fini, but for the file and the key, which another one has. */
 void bt_legacy_drop(struct bt_legacy *legacy);
 
 #endif

@@ -463,14 +463,12 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 	return close_disk(tap, err);
 }
 
-/* Another image, or another graph. The old one's file is put back where the new
- * one does not open. The new graph's file has the old one's name, so the old
- * one is written again where it fails: the disk stays paused, and can be
- * resumed as it was. */
+/* Another image, or another graph. Where it does not open, its file goes and the old
+ * one's is as it was: the disk stays paused, and can be resumed as it was. */
 static int resume_as(struct blktap_control_server *server, struct bt_tap *tap,
 		     struct bt_legacy *next, struct blktap_error **err)
 {
-	char *spec = NULL, *old = NULL;
+	char *spec = NULL;
 	int rc = bt_legacy_make(next, &server->dir, tap->minor, &spec, err);
 
 	if (!rc)
@@ -479,16 +477,11 @@ static int resume_as(struct blktap_control_server *server, struct bt_tap *tap,
 		bt_vbd_show_as(tap->disk, next->image);
 	free(spec);
 	if (!rc) {
-		bt_legacy_drop(&tap->legacy);
-		tap->legacy = *next;
+		bt_legacy_replace(&tap->legacy, next);
 		return 0;
 	}
 	next->key_fd = -1; /* it is the old one's */
 	bt_legacy_fini(next);
-	if (tap->legacy.file)
-		bt_legacy_make(&tap->legacy, &server->dir, tap->minor, &old,
-			       NULL);
-	free(old);
 	return rc;
 }
 
