@@ -7,7 +7,9 @@
  * Requests are told apart by two phases: they enter in the present one, and when
  * it is turned, those of the old one are waited for.
  *
- * A FLUSH ends when what was dropped before it is free and that is on disk, so
+ * A FLUSH ends when the round is over that was under way or that it began, and the
+ * counts are on disk. What was dropped too late for a round under way is the next
+ * flush's to free; the last one there is (BT_REQUEST_LAST) sees to that itself, so
  * that a closed image has lost nothing.
  *
  * dropped.list has two parts: the first `covered` extents are those whose
@@ -150,7 +152,8 @@ static struct bt_qcow *qcow_of(struct bt_qcow_reclaimer *r)
 static void flush_again(struct bt_qcow_frame *frame);
 
 /* Flushes that waited are answered behind one more commit, which puts the
- * counts on disk. */
+ * counts on disk; but the last one there is waits for a round more where this one
+ * left something. */
 static void ended(struct bt_qcow *q)
 {
 	struct bt_qcow_reclaimer *r = &q->reclaimer;
@@ -165,8 +168,19 @@ static void ended(struct bt_qcow *q)
 	r->busy = false;
 	bt_list_init(&now);
 	bt_list_splice_tail(&now, &r->flushes);
-	while ((node = bt_list_pop(&now)))
-		flush_again(bt_list_entry(node, struct bt_qcow_frame, link));
+	while ((node = bt_list_pop(&now))) {
+		struct bt_qcow_frame *frame =
+			bt_list_entry(node, struct bt_qcow_frame, link);
+
+		if (frame->late && r->dropped.count) {
+			frame->late = false;
+			bt_list_add_tail(&r->flushes, &frame->link);
+		} else {
+			flush_again(frame);
+		}
+	}
+	if (!bt_list_empty(&r->flushes))
+		reclaim_start(q);
 }
 
 /* The hole is made before the place is known to be free, so nobody's new data
@@ -415,6 +429,7 @@ void bt_qcow_flush(struct bt_qcow_frame *frame)
 {
 	struct bt_qcow *q = frame->run.q;
 
+	frame->late = frame->req->flags & BT_REQUEST_LAST && q->reclaimer.busy;
 	reclaim_start(q); /* goes along in the same commit */
 	frame->commit.fn = flushed;
 	bt_meta_commit(q->meta, &frame->commit);

@@ -114,6 +114,7 @@ struct bt_qcow_frame {
 	uint8_t phase; /* reclaimer.phase when it came */
 	bool run_used; /* run was taken once: further ones are the pool's */
 	bool needs_commit; /* FUA, OUTLIVE */
+	bool late; /* FLUSH: the round under way may lack what it is to free */
 	struct bt_list link; /* waits for an allocation, a table, a run */
 	struct bt_meta_wait wait;
 	struct bt_qcow_run run;
