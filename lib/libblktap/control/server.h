@@ -56,6 +56,8 @@ struct bt_tap {
 	struct blktap_nbd_server *tcp; /* or NULL */
 	int leaving; /* of these, how many wait for their clients' end */
 	void (*left)(struct bt_tap *tap); /* when it is none */
+	bool still; /* bt_tap_hand_over: its pause has ended, */
+	int still_error; /* with this */
 	struct blktap_job *job; /* the last one of the disk, or NULL */
 	struct blktap_ring *ring; /* or NULL */
 	struct bt_legacy legacy; /* what the disk was opened with */

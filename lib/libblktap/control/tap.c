@@ -422,13 +422,10 @@ int bt_tap_close(struct bt_tap *tap, bool force, struct blktap_error **err)
 	return close_disk(tap, err);
 }
 
-/* The disk is closed only when no request is out; those that come meanwhile
- * wait in the kernel's ring. The mark stays as it is: it is what the next
- * tapdisk reads. */
-int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
+/* What can be told before anything is touched. */
+static int check_hand_over(const struct bt_tap *tap, struct blktap_error **err)
 {
 	const char *node;
-	int rc;
 
 	if (!tap->ring)
 		return bt_fail(err, -ENOTSUP,
@@ -450,15 +447,71 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 			"minor %d: '%s' is in the memory of its tapdisk, "
 			"which the next would not have",
 			tap->minor, node);
-	rc = blktap_ring_destroy(tap->ring, BLKTAP_RING_END_KEEP);
+	return 0;
+}
+
+static int not_handed_over(const struct bt_tap *tap, int rc,
+			   struct blktap_error **err)
+{
+	return bt_fail(err, rc,
+		       rc == -ENOTSUP ? "write the time it may take, in ms, to "
+					"recovery_ms in sysfs"
+				      : "its image fails: see the log of its "
+					"tapdisk",
+		       "minor %d: cannot be handed over: %s", tap->minor,
+		       STRERROR(rc));
+}
+
+static void on_still(void *opaque, int error, const char *message)
+{
+	struct bt_tap *tap = opaque;
+
+	(void)message;
+	tap->still = true;
+	tap->still_error = error;
+}
+
+static bool is_still(void *opaque)
+{
+	return ((struct bt_tap *)opaque)->still;
+}
+
+/* Nothing is in flight, all that was answered is on disk, and the image is closed;
+ * or the disk goes on as before. */
+static int make_still(struct bt_tap *tap)
+{
+	int rc;
+
+	tap->still = false;
+	rc = blktap_disk_pause(tap->disk, 0, on_still, tap);
+	if (!rc)
+		rc = bt_loop_run_until(bt_vbd_get_env(tap->disk)->loop,
+				       is_still, tap, -1);
+	return rc ? rc : tap->still_error;
+}
+
+/* Paused first: where its last flush fails, the disk stays with who knows of that and
+ * fails every later flush, too. The next tapdisk would open the image anew, and the
+ * next flush would say that all is well. Requests that come meanwhile wait in the
+ * kernel's ring. The mark stays as it is: it is what the next tapdisk reads. */
+int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
+{
+	struct blktap_ring_info info = { .size = sizeof(info) };
+	int rc = check_hand_over(tap, err);
+
 	if (rc)
-		return bt_fail(err, rc,
-			       rc == -ENOTSUP
-				       ? "write the time it may take, in ms, "
-					 "to recovery_ms in sysfs"
-				       : NULL,
-			       "minor %d: cannot be handed over: %s",
-			       tap->minor, STRERROR(rc));
+		return rc;
+	blktap_ring_get_info(tap->ring, &info);
+	if (!info.recovery_ms)
+		return not_handed_over(tap, -ENOTSUP, err);
+	rc = make_still(tap);
+	if (!rc) {
+		rc = blktap_ring_destroy(tap->ring, BLKTAP_RING_END_KEEP);
+		if (rc)
+			blktap_disk_resume(tap->disk, NULL, NULL);
+	}
+	if (rc)
+		return not_handed_over(tap, rc, err);
 	tap->ring = NULL;
 	return close_disk(tap, err);
 }

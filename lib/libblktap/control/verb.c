@@ -204,22 +204,21 @@ static int verb_snapshot(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
-/* The minor is free for another tapdisk once this is answered. tap is gone when
- * its disk was closed, even where that failed: the device is the next tapdisk's
- * then. */
+/* The minor is free for another tapdisk once this is answered. Where it cannot be
+ * handed over, the disk goes on here. */
 static int verb_handover(struct bt_conn *conn, struct bt_tap *tap,
 			 struct bt_strbuf *out, struct blktap_error **err)
 {
 	struct blktap_control_server *server = conn->server;
 	int rc = bt_tap_hand_over(tap, err);
 
-	if (tap->disk)
+	if (rc)
 		return rc;
 	bt_tap_detach(server, tap, false);
 	if (bt_list_empty(&server->taps))
 		bt_command_finish(server);
 	bt_strbuf_puts(out, "{}");
-	return rc;
+	return 0;
 }
 
 static int verb_resize(struct bt_conn *conn, struct bt_tap *tap,
