@@ -123,6 +123,31 @@ START_TEST(flush_fails_after_a_cached_write_with_fua_has_failed)
 }
 END_TEST
 
+/* A server without space says so when pages are written to it. Of the write itself
+ * it says it again. */
+START_TEST(flush_fails_after_a_write_with_fua_that_has_no_space_once)
+{
+	static const int errors[] = { -ENOSPC, -EDQUOT };
+	struct blktap_disk_options o = options();
+	unsigned char data[512] = { 1 };
+	bool once = _i & 1;
+	int error = errors[_i / 2];
+
+	o.flags = BLKTAP_OPEN_BUFFERED;
+	open_disk(&o);
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 0, data, 512, 0), 0);
+	faulty_add((struct faulty_rule){ .op = BT_IO_WRITE,
+					 .error = error,
+					 .nth = 1,
+					 .times = once ? 1 : 2 });
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 4096, data, 512, BLKTAP_FUA),
+			 error);
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 4096, data, 512, BLKTAP_FUA), 0);
+	ck_assert_int_eq(run(BLKTAP_OP_FLUSH, 0, NULL, 0, 0), once ? error : 0);
+	close_disk(once ? error : 0);
+}
+END_TEST
+
 /* Each alone they succeed, and nobody was told. */
 START_TEST(flush_fails_after_writes_with_fua_that_failed_together)
 {
@@ -300,6 +325,9 @@ int main(void)
 		       after_a_failed_flush_every_flush_fails_until_reopened);
 	tcase_add_test(tc,
 		       flush_fails_after_a_cached_write_with_fua_has_failed);
+	tcase_add_loop_test(
+		tc, flush_fails_after_a_write_with_fua_that_has_no_space_once,
+		0, 4);
 	tcase_add_test(tc,
 		       flush_fails_after_writes_with_fua_that_failed_together);
 	tcase_add_test(tc, zeroes_with_fua_fail_where_their_flush_fails);

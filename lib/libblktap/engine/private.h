@@ -22,6 +22,7 @@ struct bt_engine_slot {
 	struct bt_slot pub;
 	struct bt_file *file;
 	uint32_t attempts; /* without progress */
+	int doubt; /* an error that may be another write's; it is tried again */
 	bool closed; /* nothing may be merged; a pass need not be the whole */
 	struct iovec iov[BT_SLOT_IOV];
 };

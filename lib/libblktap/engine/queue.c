@@ -203,6 +203,7 @@ static struct bt_engine_slot *start(struct bt_engine *engine, struct bt_io *io,
 	slot = bt_list_first(&engine->free, struct bt_engine_slot, pub.link);
 	slot->file = io->file;
 	slot->attempts = 0;
+	slot->doubt = 0;
 	slot->closed = alone;
 	slot->pub.op = io->op;
 	slot->pub.flags = io->flags;

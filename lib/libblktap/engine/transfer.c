@@ -9,6 +9,7 @@
  *   -EINTR, -EAGAIN             the same pass again, a bounded number of times
  *   another errno, one io       the io fails
  *   another errno, many ios     each again by itself
+ *   no space, cached FUA        once more without, to know whose error it was
  *
  * Progress is kept in the ios (bytes that are done for good), so that a slot can
  * be taken apart and its ios start anew at any point between passes. */
@@ -162,9 +163,14 @@ static void complete_all(struct bt_engine *engine, struct bt_engine_slot *slot,
 /* The kernel tells of a page that it could not write once, to whoever syncs first,
  * and then has it for clean. Where that is a cached write with FUA, the page may be
  * one that another write left, so the next sync has to say it again. */
+static bool is_cached_fua(const struct bt_engine_slot *slot)
+{
+	return slot->pub.flags & BT_IO_FUA && !slot->file->direct;
+}
+
 static void note_lost(struct bt_engine_slot *slot, int error)
 {
-	if (error == -EIO && slot->pub.flags & BT_IO_FUA && !slot->file->direct)
+	if (error == -EIO && is_cached_fua(slot))
 		slot->file->lost = error;
 }
 
@@ -180,6 +186,28 @@ static void fail(struct bt_engine *engine, struct bt_engine_slot *slot,
 	}
 	bt_list_splice_tail(&engine->alone, ios);
 	bt_queue_free_slot(engine, slot);
+}
+
+/* Lack of space is the write's own, as a rule, and may pass; but servers and thin
+ * devices tell of it when pages are written out. Without FUA it is the write's own
+ * alone: so one that goes well then says that pages are lost. */
+static bool is_in_doubt(struct bt_engine_slot *slot)
+{
+	int64_t error = slot->pub.result;
+
+	if ((error != -ENOSPC && error != -EDQUOT) || !is_cached_fua(slot))
+		return false;
+	slot->doubt = (int)error;
+	slot->closed = true;
+	slot->pub.flags &= ~BT_IO_FUA;
+	return true;
+}
+
+static void judge(struct bt_engine *engine, struct bt_engine_slot *slot)
+{
+	if (slot->pub.result > 0)
+		slot->file->lost = slot->doubt;
+	fail(engine, slot, slot->doubt);
 }
 
 static void again(struct bt_engine *engine, struct bt_engine_slot *slot,
@@ -298,6 +326,10 @@ void bt_transfer_finish(struct bt_engine *engine, struct bt_engine_slot *slot)
 
 	if (bt_unlikely(pub->result == -EINTR || pub->result == -EAGAIN))
 		again(engine, slot, (int)pub->result);
+	else if (bt_unlikely(slot->doubt))
+		judge(engine, slot);
+	else if (bt_unlikely(pub->result < 0 && is_in_doubt(slot)))
+		bt_queue_make_ready(engine, slot);
 	else if (bt_unlikely(pub->result < 0))
 		fail(engine, slot, (int)pub->result);
 	else if (!is_transfer(slot))
