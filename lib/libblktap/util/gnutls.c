@@ -12,7 +12,7 @@
 #define FIND(name)                                                           \
 	tls->name =                                                          \
 		(__typeof__(tls->name))dlsym(tls->library, "gnutls_" #name); \
-	missing |= !tls->name;
+	missing |= !tls->name
 
 int bt_gnutls_load(struct bt_gnutls *tls)
 {
@@ -23,7 +23,7 @@ int bt_gnutls_load(struct bt_gnutls *tls)
 	tls->library = dlopen(SONAME, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
 	if (!tls->library)
 		return -ENOTSUP;
-	BT_GNUTLS_FUNCTIONS(FIND)
+	BT_GNUTLS_FUNCTIONS(FIND);
 	if (missing) {
 		bt_gnutls_unload(tls);
 		return -ENOTSUP;
@@ -36,5 +36,19 @@ void bt_gnutls_unload(struct bt_gnutls *tls)
 	if (tls->library)
 		dlclose(tls->library);
 	memset(tls, 0, sizeof(*tls));
+}
+
+void *bt_gnutls_get_ptr(gnutls_session_t session)
+{
+	void *library = dlopen(SONAME, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+	__typeof__(gnutls_session_get_ptr) *get = NULL;
+	void *ptr;
+
+	if (library)
+		get = (__typeof__(get))dlsym(library, "gnutls_session_get_ptr");
+	ptr = get ? get(session) : NULL;
+	if (library)
+		dlclose(library);
+	return ptr;
 }
 #endif
