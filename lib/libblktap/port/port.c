@@ -207,8 +207,17 @@ static void enqueue(struct bt_env *env, struct bt_request *req)
 
 /* A flush that has nothing to cover ends here, whatever is below: nobody but this
  * edge's users wrote through it, and what a node below writes on its own account it
- * has to make durable on its own account. A LAST one goes down all the same, since
- * it says more than "flush"; but a node that stays in the graph is not told so. */
+ * has to make durable on its own account. Not at an edge of a node of pause class
+ * none: that may have come while writes were under way, which then end by the edges
+ * they came by, and it has not seen them. The edge above has, and decides. */
+static bool is_covered(const struct bt_port *port)
+{
+	return port->flushed == port->written &&
+	       !(port->upper && port->upper->cls->pause == BT_PAUSE_NONE);
+}
+
+/* A LAST flush goes down all the same, since it says more than "flush"; but a node
+ * that stays in the graph is not told so. */
 static void enter(struct bt_port *port, struct bt_request *req,
 		  enum bt_flow flow)
 {
@@ -236,8 +245,7 @@ static void enter(struct bt_port *port, struct bt_request *req,
 	req->upward = false;
 	if (req->op == BLKTAP_OP_FLUSH) {
 		req->top->mark = port->written;
-		if (port->flushed == port->written &&
-		    !(req->flags & BT_REQUEST_LAST)) {
+		if (is_covered(port) && !(req->flags & BT_REQUEST_LAST)) {
 			bt_request_complete(req, 0);
 			return;
 		}
