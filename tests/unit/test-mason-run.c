@@ -147,7 +147,7 @@ START_TEST(what_does_not_open_is_named_and_leaves_nothing_open)
 	refuse("x.mason", "z", -ENOENT, "there is no disk 'z' in it");
 	put("x.mason", "disk(\"x\") -> s :: slice(offset=1M, size=1M) -> "
 		       "raw(%s/a.raw);");
-	refuse("x.mason", NULL, -ERANGE, "s: ");
+	refuse("x.mason", NULL, -ERANGE, "x.mason: s: ends");
 	put("x.mason", "disk(\"x\") -> raw(%s/a.raw);");
 	disk = open_disk("x.mason", NULL);
 	refuse("x.mason", "x", -EBUSY, "disk 'x' is in use");

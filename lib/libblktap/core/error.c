@@ -57,6 +57,8 @@ int bt_fail(struct blktap_error **err, int code, const char *hint,
 	return code;
 }
 
+/* Whose message begins with the object already, as a module's own name, has said
+ * it. */
 void bt_error_prefix(struct blktap_error **err, const char *fmt, ...)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
@@ -68,7 +70,12 @@ void bt_error_prefix(struct blktap_error **err, const char *fmt, ...)
 	va_start(ap, fmt);
 	bt_strbuf_vprintf(&sb, fmt, ap);
 	va_end(ap);
-	bt_strbuf_printf(&sb, ": %s", (*err)->message);
+	bt_strbuf_puts(&sb, ": ");
+	if (!sb.failed && !strncmp((*err)->message, sb.data, sb.len)) {
+		bt_strbuf_fini(&sb);
+		return;
+	}
+	bt_strbuf_puts(&sb, (*err)->message);
 	text = bt_strbuf_steal(&sb);
 	if (!text)
 		return;

@@ -10,7 +10,7 @@
 int bt_fail(struct blktap_error **err, int code, const char *hint,
 	    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
-/* Puts "prefix: " before the message of *err. */
+/* Puts "prefix: " before the message of *err, where it does not begin so. */
 void bt_error_prefix(struct blktap_error **err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

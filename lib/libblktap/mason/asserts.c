@@ -111,11 +111,14 @@ static int check_one(const struct bt_plan *plan, const struct bt_cmp *cmp,
 			       "%s:%u:%u: assert: the node of '%s' does not "
 			       "run",
 			       file, line, column, cmp->path);
-	if (!bt_node_value(node, what, text, sizeof(text)))
-		return bt_fail(err, -ENOENT, node->cls->values,
+	if (!bt_node_value(node, what, text, sizeof(text))) {
+		snprintf(text, sizeof(text), "it has %s",
+			 node->cls->values ? node->cls->values : "");
+		return bt_fail(err, -ENOENT, node->cls->values ? text : NULL,
 			       "%s:%u:%u: assert: '%s' (%s) has no value '%s'",
 			       file, line, column, node->name, node->cls->name,
 			       what);
+	}
 	if (holds(text, cmp->rel, cmp->value->text))
 		return 0;
 	return bt_fail(err, -EAGAIN, "apply it again when it holds",
