@@ -262,6 +262,33 @@ START_TEST(undo_goes_back_and_a_restart_finds_what_ran_last)
 }
 END_TEST
 
+/* Text, defines and all, or it is another one. */
+START_TEST(a_text_applied_again_is_none_that_undo_goes_back_to)
+{
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk;
+	int i;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	disk = start(DISK "r :: raw(%s/a.raw);");
+	must_apply(disk, DISK "r :: raw(%s/a.raw);", "1 kept");
+	ck_assert_int_eq(blktap_mason_undo(disk, NULL, NULL, &err), -ENOENT);
+	blktap_error_destroy(err);
+	fill(disk, 0, 1);
+	must_apply(disk, DISK "r :: raw(%s/b.raw);", "1 replaced");
+	fill(disk, 0, 2);
+	for (i = 0; i < 3; i++)
+		must_apply(disk, DISK "r :: raw(%s/b.raw);", "1 kept");
+	ck_assert_uint_eq(blktap_mason_get_generation(disk), 6);
+	ck_assert_int_eq(blktap_mason_undo(disk, NULL, NULL, NULL), 0);
+	expect(disk, 0, 1);
+	ck_assert_int_eq(blktap_mason_undo(disk, NULL, NULL, NULL), 0);
+	expect(disk, 0, 2);
+	end(disk);
+}
+END_TEST
+
 START_TEST(a_change_is_planned_without_being_made)
 {
 	struct blktap_disk *disk = start(DISK "r :: ram(1M);");
@@ -585,6 +612,7 @@ int main(void)
 	tcase_add_test(tc, what_would_shrink_or_lose_data_is_refused_and_named);
 	tcase_add_test(tc, a_disk_grows_and_those_who_serve_it_are_told);
 	tcase_add_test(tc, undo_goes_back_and_a_restart_finds_what_ran_last);
+	tcase_add_test(tc, a_text_applied_again_is_none_that_undo_goes_back_to);
 	tcase_add_test(tc, a_change_is_planned_without_being_made);
 	tcase_add_test(tc, a_snapshot_is_taken_of_a_disk_that_runs);
 	tcase_add_test(tc, an_assert_that_does_not_hold_stops_the_change);

@@ -240,6 +240,47 @@ static int keep_old(const struct bt_run *run)
 	return rc == -EEXIST ? rc : 0;
 }
 
+static bool is_same(const struct bt_mason_file *a,
+		    const struct bt_mason_file *b)
+{
+	char *const none[] = { NULL };
+	char *const *da = a->defines ? a->defines : none;
+	char *const *db = b->defines ? b->defines : none;
+	uint32_t i;
+
+	for (; *da && *db && !strcmp(*da, *db); da++)
+		db++;
+	if (*da || *db || a->count != b->count)
+		return false;
+	for (i = 0; i < a->count; i++)
+		if (a->texts[i].length != b->texts[i].length ||
+		    memcmp(a->texts[i].text, b->texts[i].text,
+			   a->texts[i].length) != 0)
+			return false;
+	return true;
+}
+
+/* A text that is applied again is no change: what an undo goes back to stays, or
+ * whoever applies his files every night could undo none. */
+static int write_next(struct bt_run *run, const struct bt_mason_file *next)
+{
+	struct bt_mason_file before = *run->file;
+	struct bt_state state;
+	int rc;
+
+	if (!is_same(next, run->file) ||
+	    bt_state_read(run->path, &state, NULL) != 1)
+		return write_state(run, suffixes[STATE_NEW],
+				   run->generation + 1, next, run->file);
+	before.texts = state.old_texts;
+	before.count = state.old_count;
+	before.defines = state.old_defines;
+	rc = write_state(run, suffixes[STATE_NEW], run->generation + 1, next,
+			 &before);
+	bt_state_fini(&state);
+	return rc;
+}
+
 /* What an earlier change has left open is settled first: before that, nobody
  * knows what N's name holds on disk. The file has the
  * generation before it as well, which an undo goes back to. */
@@ -255,8 +296,7 @@ int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
 			rc = give_name(run, STATE_NEW, STATE, rename);
 	}
 	if (!rc)
-		rc = write_state(run, suffixes[STATE_NEW], run->generation + 1,
-				 next, run->file);
+		rc = write_next(run, next);
 	if (!rc)
 		rc = keep_old(run);
 	if (!rc)
