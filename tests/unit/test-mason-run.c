@@ -134,6 +134,33 @@ START_TEST(a_cache_before_a_base_has_what_was_read_when_it_comes_back)
 }
 END_TEST
 
+/* What keeps running below it is no reason to keep what was opened to be read. */
+START_TEST(a_module_that_gets_a_writer_is_opened_to_be_written)
+{
+#define TWO                                      \
+	"disk(\"a\"%s) -> r :: raw(%s/a.raw);\n" \
+	"disk(\"b\"%s) -> c :: cbt(\"%s/log\") -> r;"
+	struct blktap_error *err = NULL;
+	char data[4096] = { 1 }, *answer = NULL, text[512];
+	struct blktap_disk *disk;
+	int rc;
+
+	put_image("a.raw", M);
+	ck_assert_int_eq(blktap_cbt_create(in_dir("log"), M, NULL), 0);
+	snprintf(text, sizeof(text), TWO, "", dir, ", ro=true", dir);
+	put("x.mason", text);
+	disk = open_disk("x.mason", "b");
+	ck_assert_int_eq(io(disk, BLKTAP_OP_WRITE, 0, data, 4096), -EPERM);
+	snprintf(text, sizeof(text), TWO, ", ro=true", dir, "", dir);
+	rc = blktap_mason_apply(disk, "new.mason", text, strlen(text), NULL,
+				&answer, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	free(answer);
+	ck_assert_int_eq(io(disk, BLKTAP_OP_WRITE, 0, data, 4096), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 START_TEST(what_does_not_open_is_named_and_leaves_nothing_open)
 {
 	struct blktap_disk *disk;
@@ -283,6 +310,7 @@ int main(void)
 	tcase_add_loop_test(
 		tc, a_cache_before_a_base_has_what_was_read_when_it_comes_back,
 		0, 3);
+	tcase_add_test(tc, a_module_that_gets_a_writer_is_opened_to_be_written);
 	tcase_add_test(tc, what_does_not_open_is_named_and_leaves_nothing_open);
 	tcase_add_test(tc, a_paused_disk_of_a_file_lets_its_images_go);
 	tcase_add_loop_test(

@@ -183,6 +183,19 @@ static const char *why_not_edges(const struct bt_plan *plan,
 	return NULL;
 }
 
+/* Whether it was opened to be read alone, and is not to be opened so any more. A
+ * filter looks at no flags. */
+static bool gets_writer(const struct bt_mason_node *old,
+			const struct bt_mason_node *new,
+			const struct bt_node *node)
+{
+	if (old->written || !new->written)
+		return false;
+	if (blktap_class_is_driver(new->cls))
+		return node->limits.read_only && !bt_args_bool(new->args, "ro");
+	return new->cls->pause != BT_PAUSE_NONE;
+}
+
 /* In the order in which a user would look for it: one reason is told. */
 static const char *why_replace(const struct bt_plan *plan,
 			       const struct bt_mason_node *old,
@@ -195,9 +208,7 @@ static const char *why_replace(const struct bt_plan *plan,
 		return "it is of another class";
 	if (args_differ(new->cls, old->args, new->args, &live) && !live)
 		return "arguments differ that cannot change while it runs";
-	if (new->written && !old->written &&
-	    node->limits.read_only &&blktap_class_is_driver(new->cls) &&
-	    !bt_args_bool(new->args, "ro"))
+	if (gets_writer(old, new, node))
 		return "it is written to from now on";
 	return why_not_edges(plan, old, new);
 }
