@@ -30,7 +30,12 @@ int main(void)
 	     "are given by name, or by place in the order in which they stand "
 	     "here. A I<live> argument changes while requests are under way, "
 	     "without anything being held. The fronts B<disk> and B<export> "
-	     "are described in L<blktap-mason(5)>.\n\n"
+	     "are described in L<blktap-mason(5)>, and so is what the values "
+	     "mean.\n\n"
+	     "A port that keeps data of the node's own leads to a B<store>: a "
+	     "raw file, say, that nobody else writes to. A new one has zeroes "
+	     "in its first 8 KiB (truncate -s 1G FILE); where it is too small, "
+	     "the error says how large it has to be.\n\n"
 	     "=head1 DRIVERS\n");
 	if (put_all(true))
 		return 1;

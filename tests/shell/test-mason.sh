@@ -71,6 +71,16 @@ for word in let def assert include was in; do
 	contains grammar "\"$word\""
 done
 
+# What an assertion may ask a class for is explained.
+sed -n '/^=head2 Values/,/^=head1/p' "$page" >values
+"$builddir/modules-pod" |
+	sed -n 's/.*Values for asserts: \([a-z_,]*\).*/\1/p' |
+	tr , '\n' | sort -u >words
+[ "$(wc -l <words)" -ge 25 ] || fail "$(cat words)"
+while read -r word; do
+	contains values "C<$word>"
+done <words
+
 # Both ways to be wrong from outside.
 printf 'a -> ;' >x.mason
 exits 1 "$tool" fmt x.mason >out

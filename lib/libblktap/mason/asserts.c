@@ -112,9 +112,12 @@ static int check_one(const struct bt_plan *plan, const struct bt_cmp *cmp,
 			       "run",
 			       file, line, column, cmp->path);
 	if (!bt_node_value(node, what, text, sizeof(text))) {
-		snprintf(text, sizeof(text), "it has %s",
+		snprintf(text, sizeof(text),
+			 "it has size,block_size,in_flight,stopped,class,"
+			 "fingerprint%s%s",
+			 node->cls->values ? "," : "",
 			 node->cls->values ? node->cls->values : "");
-		return bt_fail(err, -ENOENT, node->cls->values ? text : NULL,
+		return bt_fail(err, -ENOENT, text,
 			       "%s:%u:%u: assert: '%s' (%s) has no value '%s'",
 			       file, line, column, node->name, node->cls->name,
 			       what);
