@@ -48,7 +48,7 @@ static bool open_alarm(struct bt_loop *loop)
 
 bool bt_alarm_covers(struct bt_loop *loop, uint64_t ns)
 {
-	uint64_t due = loop->now_ns + ns;
+	uint64_t due = loop->time.now_ns + ns;
 	struct itimerspec when = {
 		.it_value = { .tv_sec = (time_t)(due / NS_PER_S),
 			      .tv_nsec = (long)(due % NS_PER_S) },
@@ -59,7 +59,7 @@ bool bt_alarm_covers(struct bt_loop *loop, uint64_t ns)
 	if (ns < BT_ALARM_FAR_NS || loop->clock == BT_CLOCK_VIRTUAL ||
 	    !open_alarm(loop))
 		return false;
-	if (loop->alarm_ns > loop->now_ns && loop->alarm_ns <= due)
+	if (loop->alarm_ns > loop->time.now_ns && loop->alarm_ns <= due)
 		return true;
 	if (timerfd_settime(loop->alarm_fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
 		return false;

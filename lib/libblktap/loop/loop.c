@@ -13,6 +13,7 @@
 #include "loop/private.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -52,6 +53,8 @@ static int open_fds(struct bt_loop *loop)
 	return bt_watch_add(loop, &loop->wake, loop->wake_fd, EPOLLIN,
 			    drain_wake);
 }
+
+_Static_assert(!offsetof(struct bt_loop, time), "see bt_loop_now");
 
 int bt_loop_create(enum bt_clock clock, const struct bt_log *log,
 		   struct bt_loop **out)
@@ -208,22 +211,17 @@ void bt_loop_poke(struct bt_loop *loop)
 	loop->hooks_wanted = true;
 }
 
-uint64_t bt_loop_now(const struct bt_loop *loop)
-{
-	return loop->now_ns;
-}
-
 uint64_t bt_loop_refresh(struct bt_loop *loop)
 {
 	if (loop->clock == BT_CLOCK_MONOTONIC)
-		loop->now_ns = bt_monotonic_ns();
-	return loop->now_ns;
+		loop->time.now_ns = bt_monotonic_ns();
+	return loop->time.now_ns;
 }
 
 void bt_loop_advance(struct bt_loop *loop, uint64_t ns)
 {
 	if (loop->clock == BT_CLOCK_VIRTUAL)
-		loop->now_ns += ns;
+		loop->time.now_ns += ns;
 }
 
 /* What is deferred meanwhile waits for the next round. */

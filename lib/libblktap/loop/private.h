@@ -17,11 +17,11 @@ struct bt_timer_slot {
 };
 
 struct bt_loop {
+	struct bt_loop_time time; /* must be first */
 	enum bt_clock clock;
 	const struct bt_log *log;
 	int epoll_fd;
 	int wake_fd;
-	uint64_t now_ns;
 	bool running; /* a turn is on the stack */
 	bool hooks_wanted; /* idle hooks have work: do not wait */
 	bool coarse; /* the kernel has no epoll_pwait2 */

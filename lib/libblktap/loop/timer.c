@@ -149,7 +149,7 @@ void bt_timers_run(struct bt_loop *loop)
 {
 	struct bt_list *node;
 
-	while (loop->timer_count && loop->heap[0].due_ns <= loop->now_ns) {
+	while (loop->timer_count && loop->heap[0].due_ns <= loop->time.now_ns) {
 		struct bt_timer *timer = loop->heap[0].timer;
 
 		heap_remove(loop, 0);
@@ -169,7 +169,7 @@ uint64_t bt_timers_next(const struct bt_loop *loop)
 {
 	if (!loop->timer_count)
 		return UINT64_MAX;
-	if (loop->heap[0].due_ns <= loop->now_ns)
+	if (loop->heap[0].due_ns <= loop->time.now_ns)
 		return 0;
-	return loop->heap[0].due_ns - loop->now_ns;
+	return loop->heap[0].due_ns - loop->time.now_ns;
 }
