@@ -100,10 +100,9 @@ static uint16_t flags_of(uint8_t op)
 	}
 }
 
-/* Only where is_plain says no: which rule it was. */
-static const char *explain(const struct blktap_info *info,
-			   const struct blktap_desc *desc, uint32_t tag,
-			   uint64_t slot)
+const char *bt_ring_explain_desc(const struct blktap_info *info,
+				 const struct blktap_desc *desc, uint32_t tag,
+				 uint64_t slot)
 {
 	bool has_data = desc->op <= BLKTAP_REQ_WRITE;
 
@@ -125,24 +124,4 @@ static const char *explain(const struct blktap_info *info,
 	if (has_data && desc->data != slot)
 		return "data outside of its slot";
 	return NULL;
-}
-
-/* Nearly all there is, in one condition: a read or write that is in order. */
-static bool is_plain(const struct blktap_info *info,
-		     const struct blktap_desc *desc, uint32_t tag,
-		     uint64_t slot)
-{
-	return desc->op <= BLKTAP_REQ_WRITE && !desc->flags &&
-	       desc->tag == tag && desc->data == slot && desc->bytes &&
-	       desc->bytes <= info->slot_bytes &&
-	       is_aligned(desc->bytes | desc->offset, info->logical_block);
-}
-
-const char *bt_ring_check_desc(const struct blktap_info *info,
-			       const struct blktap_desc *desc, uint32_t tag,
-			       uint64_t slot)
-{
-	return bt_likely(is_plain(info, desc, tag, slot))
-		       ? NULL
-		       : explain(info, desc, tag, slot);
 }

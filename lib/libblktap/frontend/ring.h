@@ -18,6 +18,7 @@
 
 #include "loop/loop.h"
 #include "uapi/blktap.h"
+#include "util/checked.h"
 #include "vbd/vbd.h"
 
 #define BT_RING_DIR "/dev/" BLKTAP_DEV_DIR
@@ -93,11 +94,32 @@ struct blktap_ring {
 /* ---- ring-check.c: NULL, or what is wrong --------------------------------- */
 
 const char *bt_ring_check_info(const struct blktap_info *info);
+/* NULL, or which rule it breaks. */
+const char *bt_ring_explain_desc(const struct blktap_info *info,
+				 const struct blktap_desc *desc, uint32_t tag,
+				 uint64_t slot);
+
+/* Nearly all there is, in one condition: a read or write that is in order. */
+static inline bool bt_ring_is_plain(const struct blktap_info *info,
+				    const struct blktap_desc *desc,
+				    uint32_t tag, uint64_t slot)
+{
+	return desc->op <= BLKTAP_REQ_WRITE && !desc->flags &&
+	       desc->tag == tag && desc->data == slot && desc->bytes &&
+	       desc->bytes <= info->slot_bytes &&
+	       !((desc->bytes | desc->offset) & (info->logical_block - 1));
+}
+
 /* desc is our copy, and slot where that of the tag lies in the mapping. It says
  * nothing of the end of the disk, which may move. */
-const char *bt_ring_check_desc(const struct blktap_info *info,
-			       const struct blktap_desc *desc, uint32_t tag,
-			       uint64_t slot);
+static inline const char *bt_ring_check_desc(const struct blktap_info *info,
+					     const struct blktap_desc *desc,
+					     uint32_t tag, uint64_t slot)
+{
+	return bt_likely(bt_ring_is_plain(info, desc, tag, slot))
+		       ? NULL
+		       : bt_ring_explain_desc(info, desc, tag, slot);
+}
 /* Where a queue's slots lie in the mapping. */
 uint64_t bt_ring_slots(const struct blktap_info *info, uint32_t queue);
 
