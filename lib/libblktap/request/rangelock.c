@@ -73,12 +73,10 @@ static bool grant_one(struct bt_rangelock *lock)
 	return false;
 }
 
-void bt_range_unlock(struct bt_rangelock *lock, struct bt_range *range)
+void bt_range_unlock_listed(struct bt_rangelock *lock, struct bt_range *range)
 {
 	bool contended = lock->exclusive > 0;
 
-	if (!range->link.next || bt_list_empty(&range->link))
-		return;
 	bt_list_del(&range->link);
 	lock->exclusive -= range->exclusive;
 	range->held = false;

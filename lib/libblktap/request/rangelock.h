@@ -33,7 +33,15 @@ void bt_rangelock_init(struct bt_rangelock *lock);
 bool bt_range_lock(struct bt_rangelock *lock, struct bt_range *range,
 		   uint64_t offset, uint64_t length, bool exclusive,
 		   void (*granted)(struct bt_range *range));
-/* Held or waiting; harmless where it is neither (zeroed or unlocked). */
-void bt_range_unlock(struct bt_rangelock *lock, struct bt_range *range);
+/* Held or waiting. */
+void bt_range_unlock_listed(struct bt_rangelock *lock, struct bt_range *range);
+
+/* Harmless where it is neither (zeroed or unlocked), as that of each read is. */
+static inline void bt_range_unlock(struct bt_rangelock *lock,
+				   struct bt_range *range)
+{
+	if (range->link.next && !bt_list_empty(&range->link))
+		bt_range_unlock_listed(lock, range);
+}
 
 #endif

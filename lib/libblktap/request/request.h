@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "request/rangelock.h"
+#include "util/checked.h"
 #include "util/list.h"
 #include "util/sgl.h"
 
@@ -113,15 +114,63 @@ static inline bool bt_op_is_writing(enum blktap_op op)
 	return (BT_OPS_WRITING >> op) & 1u;
 }
 
+/* What bt_request_push will take for a node's bytes. */
+#define BT_FRAME_ALIGN 16u
+
+static inline uint32_t bt_frame_size(size_t bytes)
+{
+	return (uint32_t)(sizeof(struct bt_frame) + bytes + BT_FRAME_ALIGN -
+			  1) &
+	       ~(BT_FRAME_ALIGN - 1);
+}
+
+/* A place in a spare segment of the pool; NULL where there is none. */
+void *bt_request_push_spare(struct bt_request *req, uint32_t need);
+/* Gives the segment of the frame on top back. */
+void bt_request_pop_spare(struct bt_request *req);
+
 /* Pushes a frame of bytes for node, reached through port. Takes a spare segment
  * from the pool where the request has no room left; false where there is none,
- * which the planner rules out. */
-bool bt_request_push(struct bt_request *req, struct bt_port *port,
-		     struct bt_node *node, uint32_t bytes);
-void bt_request_pop(struct bt_request *req);
+ * which the planner rules out. In line, as is bt_request_pop: each request needs
+ * both once for every node. */
+static inline bool bt_request_push(struct bt_request *req, struct bt_port *port,
+				   struct bt_node *node, uint32_t bytes)
+{
+	uint32_t need = bt_frame_size(bytes);
+	bool in_spare = req->frame_room < need;
+	struct bt_frame *frame;
+	void *at;
 
-/* What bt_request_push will take for a node's bytes. */
-uint32_t bt_frame_size(size_t bytes);
+	if (bt_unlikely(in_spare))
+		at = bt_request_push_spare(req, need);
+	else if (req->top)
+		at = (char *)req->top + req->top->bytes;
+	else
+		at = req->frames;
+	if (!at)
+		return false;
+	req->frame_room -= need;
+	frame = (struct bt_frame *)at;
+	frame->prev = req->top;
+	frame->port = port;
+	frame->node = node;
+	frame->bytes = need;
+	frame->in_spare = in_spare;
+	frame->passed = false;
+	req->top = frame;
+	return true;
+}
+
+static inline void bt_request_pop(struct bt_request *req)
+{
+	struct bt_frame *frame = req->top;
+
+	req->top = frame->prev;
+	if (bt_likely(!frame->in_spare))
+		req->frame_room += frame->bytes;
+	else
+		bt_request_pop_spare(req);
+}
 
 /* ---- pools ---------------------------------------------------------------- */
 

@@ -19,6 +19,14 @@ struct bt_sgl {
  * sum does not fit. */
 uint64_t bt_sgl_length(const struct bt_sgl *sgl);
 
+/* Whether it has so many; mostly it is one piece that does. */
+static inline bool bt_sgl_holds(const struct bt_sgl *sgl, uint64_t length)
+{
+	if (sgl->count == 1 && !sgl->skip)
+		return sgl->iov->iov_len >= length;
+	return bt_sgl_length(sgl) >= length;
+}
+
 /* Moves the window's start; false where fewer than bytes are left. */
 bool bt_sgl_advance(struct bt_sgl *sgl, uint64_t bytes);
 

@@ -53,7 +53,7 @@ static int check(const struct blktap_disk *disk, const struct bt_request *req)
 	if (rc < 0)
 		return rc;
 	if ((req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE) &&
-	    bt_sgl_length(&req->data) < req->length)
+	    !bt_sgl_holds(&req->data, req->length))
 		return -EINVAL;
 	if (req->op == BLKTAP_OP_BLOCK_STATUS &&
 	    (!req->extents || !req->extent_max))
