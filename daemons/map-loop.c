@@ -23,33 +23,38 @@ static void doze(void)
 
 /* The kernel names a free device, but does not reserve it: LOOP_CONFIGURE is
  * what takes it, in one step with all settings, and fails with EBUSY where
- * another was faster. */
-static int configure(int control, struct loop_config *config, char **device)
+ * another was faster. The state names it before, so that none is taken that
+ * nobody would find again; one that is named and not ours is known by its
+ * backing file. */
+static int configure(int control, struct loop_config *config, struct map *map)
 {
 	int n = ioctl(control, LOOP_CTL_GET_FREE), fd, rc;
+	char *device;
 
 	if (n < 0)
 		return -errno;
-	if (asprintf(device, "/dev/loop%d", n) < 0)
+	if (asprintf(&device, "/dev/loop%d", n) < 0)
 		return -ENOMEM;
-	fd = open(*device, O_RDWR | O_CLOEXEC);
-	rc = fd < 0 || ioctl(fd, LOOP_CONFIGURE, config) ? -errno : 0;
+	rc = map_put(map, "device", device);
+	fd = rc ? -1 : open(device, O_RDWR | O_CLOEXEC);
+	if (!rc && (fd < 0 || ioctl(fd, LOOP_CONFIGURE, config)))
+		rc = -errno;
 	if (fd >= 0)
 		close(fd);
-	if (rc) {
-		free(*device);
-		*device = NULL;
-	}
+	if (rc)
+		free(device);
+	else
+		map->device = device;
 	return rc;
 }
 
 /* Direct I/O: the disk is cached once, in the page cache of the loop device, and
  * what the file system on it writes is under way at once. The descriptors may
  * be closed after: the device has the file open by itself. */
-int map_loop_attach(const char *file, uint32_t block_size, bool read_only,
-		    char **device)
+int map_loop_attach(struct map *map, uint32_t block_size, bool read_only)
 {
 	struct loop_config config = { .block_size = block_size };
+	const char *file = map->file;
 	int control, tries, fd, rc = -EBUSY;
 
 	config.info.lo_flags = LO_FLAGS_DIRECT_IO;
@@ -67,7 +72,7 @@ int map_loop_attach(const char *file, uint32_t block_size, bool read_only,
 	}
 	config.fd = (uint32_t)fd;
 	for (tries = 0; rc == -EBUSY && tries < ATTACH_TRIES; tries++)
-		rc = configure(control, &config, device);
+		rc = configure(control, &config, map);
 	close(fd);
 	close(control);
 	return rc;

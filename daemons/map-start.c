@@ -251,9 +251,7 @@ static int wait_for(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : MAP_FAILURE;
 }
 
-/* In this process, whose opening of the file and ioctl the daemon answers. A
- * crash before the device stands in the state leaves a loop device that only
- * `losetup -d` takes away. */
+/* In this process, whose opening of the file and ioctl the daemon answers. */
 static int make_device(struct plan *plan, const struct map_ready *ready)
 {
 	struct map *map = &plan->map;
@@ -264,10 +262,7 @@ static int make_device(struct plan *plan, const struct map_ready *ready)
 	if (block_size < 512 || block_size > 4096 ||
 	    (block_size & (block_size - 1)))
 		block_size = 512;
-	rc = map_loop_attach(map->file, block_size, ready->read_only,
-			     &map->device);
-	if (!rc)
-		rc = map_put(map, "device", map->device);
+	rc = map_loop_attach(map, block_size, ready->read_only);
 	return rc ? map_fail(plan->args, rc, "'tap-ctl doctor' may know more",
 			     "%s to a loop device", map->file)
 		  : 0;

@@ -101,9 +101,8 @@ int map_unmount(const char *file, bool lazy);
 
 /* ---- map-loop.c: the block device ----------------------------------------- */
 
-/* Sets *device, to be freed. */
-int map_loop_attach(const char *file, uint32_t block_size, bool read_only,
-		    char **device);
+/* Sets map->device, on map->file; it stands in the state before it is taken. */
+int map_loop_attach(struct map *map, uint32_t block_size, bool read_only);
 /* 0 also where the device is not on file (any more). lazy: in spite of users,
  * and of data that cannot be written. */
 int map_loop_detach(const char *device, const char *file, bool lazy,
