@@ -18,21 +18,25 @@
 #define RUNDIR_HINT                                      \
 	"run as root, or name a directory of your own: " \
 	"BLKTAP_RUNDIR=$XDG_RUNTIME_DIR/blktap or --rundir"
+#define OPEN_HINT \
+	"use a directory of your own that only you can write to (chmod go-w)"
 
 /* ---- the directory -------------------------------------------------------- */
 
-/* Who could write here could have us unmount and remove other files. */
-static int make_private(const char *path)
+/* Who could write here could have us unmount and remove other files: others, and
+ * a group. One that is not there is made, or is nobody's. */
+static int find_private(const char *path, bool make)
 {
 	struct stat st;
 
-	if (mkdir(path, 0700) && errno != EEXIST)
+	if (make && mkdir(path, 0700) && errno != EEXIST)
 		return -errno;
 	if (stat(path, &st))
-		return -errno;
+		return errno == ENOENT && !make ? 0 : -errno;
 	if (!S_ISDIR(st.st_mode))
 		return -ENOTDIR;
-	if ((st.st_uid != geteuid() && st.st_uid) || (st.st_mode & S_IWOTH))
+	if ((st.st_uid != geteuid() && st.st_uid) ||
+	    (st.st_mode & (S_IWGRP | S_IWOTH)))
 		return -EPERM;
 	return 0;
 }
@@ -71,7 +75,7 @@ static int resolve(char **path)
 /* Makes them where make says so; sets dir's paths. */
 static int find_paths(struct map_dir *dir, bool make)
 {
-	int rc = make ? make_private(dir->rundir) : 0;
+	int rc = find_private(dir->rundir, make);
 
 	if (!rc)
 		rc = resolve(&dir->rundir);
@@ -81,8 +85,7 @@ static int find_paths(struct map_dir *dir, bool make)
 		dir->path = NULL;
 		return -ENOMEM;
 	}
-	if (make)
-		rc = make_private(dir->path);
+	rc = find_private(dir->path, make);
 	return rc ? rc : resolve(&dir->path);
 }
 
@@ -103,8 +106,8 @@ int map_dir_open(const struct args *args, bool make, struct map_dir *dir)
 	}
 	if (!rc)
 		return 0;
-	rc = map_fail(args, rc, RUNDIR_HINT, "anything: %s",
-		      dir->path ? dir->path : dir->rundir);
+	rc = map_fail(args, rc, rc == -EPERM ? OPEN_HINT : RUNDIR_HINT,
+		      "anything: %s", dir->path ? dir->path : dir->rundir);
 	map_dir_close(dir);
 	return rc;
 }

@@ -57,10 +57,11 @@ static void look_at_rundir(struct report *r, const char *dir)
 	struct stat st;
 	char parent[512];
 	char *slash;
-	bool ok;
+	bool ok, open = false;
 
 	if (!stat(dir, &st)) {
-		ok = S_ISDIR(st.st_mode) && !access(dir, W_OK | X_OK);
+		open = st.st_mode & (S_IWGRP | S_IWOTH);
+		ok = S_ISDIR(st.st_mode) && !access(dir, W_OK | X_OK) && !open;
 	} else {
 		snprintf(parent, sizeof(parent), "%s", dir);
 		slash = strrchr(parent, '/');
@@ -69,7 +70,10 @@ static void look_at_rundir(struct report *r, const char *dir)
 		ok = !access(parent, W_OK | X_OK);
 	}
 	put(r, ok, "rundir", dir,
-	    "export BLKTAP_RUNDIR=\"$XDG_RUNTIME_DIR/blktap\", or run as root");
+	    open ? "others can change what is in it: chmod go-w"
+		 : "export BLKTAP_RUNDIR=\"$XDG_RUNTIME_DIR/blktap\", or run "
+		   "as "
+		   "root");
 	r->failed |= !ok;
 }
 

@@ -89,4 +89,13 @@ mkdir shut/map
 chmod 0777 shut/map
 exits 1 tap-ctl map --rundir shut a.raw 2>log
 contains log '(EPERM)'
+chmod 0770 shut/map
+exits 1 tap-ctl map --rundir shut a.raw 2>log
+contains log 'chmod go-w'
 equal "$(ls -A open)$(ls -A shut/map)" ""
+# nor is a file removed by what others have put there
+: >theirs
+printf 'image=raw:x\nfile=%s\nmade-file=1\n' "$tmp/theirs" >shut/map/x.state
+exits 1 tap-ctl unmap --rundir shut x 2>log
+contains log '(EPERM)'
+[ -e theirs ] || fail 'a file is gone'

@@ -206,6 +206,11 @@ refused 2 'No such file or directory' tap-ctl spawn --rundir "$tmp/no/such"
 mkdir -m 0777 open
 chmod 0777 open
 refused 1 'Operation not permitted' tap-ctl allocate --rundir "$tmp/open"
+chmod 0770 open
+refused 1 'Operation not permitted' tap-ctl allocate --rundir "$tmp/open"
+contains err 'chmod go-w'
+fails tap-ctl doctor --rundir "$tmp/open" >doctor
+contains doctor 'chmod go-w'
 if [ "$(id -u)" != 0 ]; then
 	mkdir -m 0500 closed
 	refused 13 'Permission denied' tap-ctl allocate --rundir "$tmp/closed"

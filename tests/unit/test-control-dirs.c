@@ -339,12 +339,20 @@ END_TEST
 
 START_TEST(directory_that_others_can_write_to_is_refused)
 {
-	struct blktap_error *err = NULL;
+	static const mode_t modes[] = { 0777, 01777, 0770, 0702 };
+	struct blktap_error *err;
+	size_t i;
 
 	ck_assert_int_eq(bt_rundir_make(&dir, NULL), 0);
-	ck_assert_int_eq(chmod(dir.path, 0777), 0);
-	ck_assert_int_eq(bt_rundir_make(&dir, &err), -EPERM);
-	blktap_error_destroy(err);
+	for (i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		err = NULL;
+		ck_assert_int_eq(chmod(dir.path, modes[i]), 0);
+		ck_assert_int_eq(bt_rundir_make(&dir, &err), -EPERM);
+		blktap_error_destroy(err);
+	}
+	/* as earlier versions made it */
+	ck_assert_int_eq(chmod(dir.path, 0755), 0);
+	ck_assert_int_eq(bt_rundir_make(&dir, NULL), 0);
 }
 END_TEST
 

@@ -102,7 +102,8 @@ static char *sub_path(const struct bt_rundir *dir, const char *sub)
 	return bt_strbuf_steal(&sb);
 }
 
-/* stat, not lstat: the directory may be a link that its owner made. */
+/* stat, not lstat: the directory may be a link that its owner made. A group is
+ * others, too, as it is for ssh: who is in it nobody knows here. */
 static int make_one(const char *path, struct blktap_error **err)
 {
 	struct stat st;
@@ -123,9 +124,10 @@ static int make_one(const char *path, struct blktap_error **err)
 		return bt_fail(err, -ENOTDIR, "name a directory",
 			       "%s: Not a directory", path);
 	if ((st.st_uid != geteuid() && st.st_uid != 0) ||
-	    (st.st_mode & S_IWOTH))
+	    (st.st_mode & (S_IWGRP | S_IWOTH)))
 		return bt_fail(err, -EPERM,
-			       "use a directory that only you can write to",
+			       "use a directory that only you can write to "
+			       "(chmod go-w)",
 			       "%s: others can change what is in it (owner %u, "
 			       "mode %04o): Operation not permitted",
 			       path, (unsigned int)st.st_uid,
