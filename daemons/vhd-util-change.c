@@ -79,6 +79,33 @@ static const struct opt resize_options[] = {
 	{ 0 },
 };
 
+/* The end of a disk is cut off where a journal is kept, as ever: a size in the
+ * wrong unit must not do it. What the geometry rounds off is no end. */
+static int check_shrink(const struct args *args)
+{
+	struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+	const char *name = arg_text(args, "name");
+	struct blktap_error *err = NULL;
+	char cause[96];
+	int rc;
+
+	if (arg_is_set(args, "journal") || arg_is_set(args, "fast"))
+		return 0;
+	rc = blktap_vhd_get_info(name, &info, &err);
+	if (rc) {
+		printf("error opening %s: %d\n", name, rc);
+		return report(args, name, rc, err);
+	}
+	if ((uint64_t)arg_long(args, "size", 0) >= info.length / MIB)
+		return 0;
+	snprintf(cause, sizeof(cause),
+		 "it has %" PRIu64 " MiB: what lies behind the new end would "
+		 "be lost",
+		 info.length / MIB);
+	return report_as(args, name, -EINVAL, cause,
+			 "to cut it off, keep a journal: -j FILE");
+}
+
 static int resize(const struct args *args)
 {
 	const char *name = arg_text(args, "name");
@@ -86,6 +113,8 @@ static int resize(const struct args *args)
 	struct blktap_vhd *vhd;
 	int rc = check_mib(args, "size");
 
+	if (!rc)
+		rc = check_shrink(args);
 	if (rc)
 		return rc;
 	rc = blktap_vhd_open(name, BLKTAP_VHD_WRITE, &vhd, &err);

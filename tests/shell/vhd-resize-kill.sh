@@ -78,4 +78,4 @@ kills d.vhd 4 4000 4194304
 kills f.vhd 4 6 4194304 -j journal
 head -c 2097152 data.raw >kept.raw
 kills d.vhd 4 2 2097152 -j journal
-kills f.vhd 4 2 2097152
+kills f.vhd 4 2 2097152 -j journal

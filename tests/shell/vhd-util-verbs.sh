@@ -114,6 +114,16 @@ bytes flat.vhd | cmp - want.raw
 equal "$("$u" query -n p.vhd -v)" 100
 exits 22 "$u" resize -n p.vhd -s 102 -f >out 2>err
 equal "$(cat out)" ''
+# a size in the wrong unit cuts nothing off
+exits 22 "$u" resize -n p.vhd -s 1 >out 2>err
+contains err 'it has 100 MiB'
+contains err '-j FILE'
+equal "$("$u" query -n p.vhd -v)" 100
+"$u" resize -n p.vhd -s 100
+"$u" resize -n p.vhd -s 102
+equal "$("$u" query -n p.vhd -v)" 102
+exits 2 "$u" resize -n none.vhd -s 1 >out 2>err
+equal "$(cat out)" 'error opening none.vhd: -2'
 "$u" resize -n a.vhd -s 4000 -j journal
 [ ! -e journal ] || fail 'a journal was left'
 valid a.vhd
