@@ -488,6 +488,7 @@ END_TEST
 START_TEST(image_that_is_there_is_not_replaced_unasked)
 {
 	struct blktap_image_options o;
+	struct stat st;
 
 	make("qcow2", "top", MIB, 0, NULL, NULL, NULL);
 	blktap_image_options_init(&o);
@@ -495,8 +496,12 @@ START_TEST(image_that_is_there_is_not_replaced_unasked)
 	ck_assert_int_eq(blktap_image_create("qcow2", in_dir("top"), &o, NULL),
 			 -EEXIST);
 	o.flags = BLKTAP_CREATE_OVERWRITE;
+	ck_assert_int_eq(chmod(in_dir("top"), 0600), 0);
 	ck_assert_int_eq(blktap_image_create("qcow2", in_dir("top"), &o, NULL),
 			 0);
+	/* and what others could not read they cannot */
+	ck_assert_int_eq(stat(in_dir("top"), &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 0600);
 	o.backing = "nowhere";
 	o.backing_format = "raw";
 	ck_assert_int_eq(blktap_image_create("qcow2", in_dir("new"), &o, NULL),

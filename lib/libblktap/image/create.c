@@ -233,13 +233,32 @@ static int open_temporary(struct making *m, struct blktap_error **err)
 	return rc;
 }
 
+/* Whoever could not read the image that goes must not read the one in its place.
+ * The owner before the mode, which giving a file away may clear. */
+static int take_owner(const struct making *m)
+{
+	struct stat st;
+
+	if (lstat(m->create.path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISREG(st.st_mode))
+		return 0;
+	/* a file system may know no owners: then it is ours, as it was before */
+	if (geteuid() == 0 && fchown(m->create.fd, st.st_uid, st.st_gid) < 0 &&
+	    errno != EPERM && errno != EOPNOTSUPP)
+		return -errno;
+	return fchmod(m->create.fd, st.st_mode & 07777) < 0 ? -errno : 0;
+}
+
 /* NOREPLACE settles who comes first where two make the same image. */
 static int put_in_place(struct making *m)
 {
 	const char *path = m->create.path;
 	bool replace = m->create.flags & BLKTAP_CREATE_OVERWRITE;
-	int rc;
+	int rc = replace ? take_owner(m) : 0;
 
+	if (rc < 0)
+		return rc;
 	if (fsync(m->create.fd) < 0)
 		return -errno;
 	if (replace) {
