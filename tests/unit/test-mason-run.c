@@ -161,6 +161,31 @@ START_TEST(a_module_that_gets_a_writer_is_opened_to_be_written)
 }
 END_TEST
 
+START_TEST(a_graph_that_was_dumped_is_the_one_that_runs)
+{
+	struct blktap_error *err = NULL;
+	char *text = NULL, *answer = NULL;
+	struct blktap_disk *disk;
+	int rc;
+
+	put("x.mason",
+	    "disk(\"x\") -> a-b :: slice(offset=0, size=512k) -> c_d-e;\n"
+	    "export(\"y\") -> a_b :: slice(offset=512k, size=512k) -> "
+	    "c_d-e :: ram(1M);");
+	disk = open_disk("x.mason", NULL);
+	ck_assert_int_eq(blktap_mason_dump(disk, &text, NULL), 0);
+	rc = blktap_mason_apply(disk, "new.mason", text, strlen(text), NULL,
+				&answer, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	ck_assert_msg(strstr(answer, "2 kept, 0 reconfigured, 0 replaced, "
+				     "0 added, 0 removed") != NULL,
+		      "%s", answer);
+	free(answer);
+	free(text);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 START_TEST(what_does_not_open_is_named_and_leaves_nothing_open)
 {
 	struct blktap_disk *disk;
@@ -311,6 +336,7 @@ int main(void)
 		tc, a_cache_before_a_base_has_what_was_read_when_it_comes_back,
 		0, 3);
 	tcase_add_test(tc, a_module_that_gets_a_writer_is_opened_to_be_written);
+	tcase_add_test(tc, a_graph_that_was_dumped_is_the_one_that_runs);
 	tcase_add_test(tc, what_does_not_open_is_named_and_leaves_nothing_open);
 	tcase_add_test(tc, a_paused_disk_of_a_file_lets_its_images_go);
 	tcase_add_loop_test(

@@ -8,14 +8,15 @@
 #include "util/strbuf.h"
 
 /* Names of defs and of nodes without one are not names of the language; the
- * index keeps them apart. */
+ * index keeps them apart. A '-' is part of a name, so it stays: with another name
+ * the node would be another one. */
 static void put_name(struct bt_strbuf *out, const struct bt_mason_node *g)
 {
 	const char *at;
 
 	/* "a.n" of a def, "raw#1" of a node without a name */
 	for (at = g->name; *at; at++)
-		bt_strbuf_putc(out, isalnum((unsigned char)*at) || *at == '_'
+		bt_strbuf_putc(out, isalnum((unsigned char)*at) || *at == '-'
 					    ? *at
 					    : '_');
 	if (g->anonymous || strchr(g->name, '.'))
