@@ -217,6 +217,22 @@ START_TEST(a_good_copy_heals_a_bad_one)
 }
 END_TEST
 
+/* Its first 8 KiB are cleared, as a damaged header says, and it gets an empty disk. */
+START_TEST(a_store_that_is_begun_anew_knows_nothing_of_before)
+{
+	must_open("", false);
+	guest_init(&guest, &rig, SECTORS, 1);
+	guest_run(&guest, 80);
+	close_sums();
+	memset(platters.bytes[1], 0, 8192);
+	memset(platters.bytes[0], 0, SIZE);
+	must_open(_i ? "adopt=true" : "", false);
+	ck_assert_int_eq(read_all(), 0);
+	ck_assert_uint_eq(value("wrong"), 0);
+	close_sums();
+}
+END_TEST
+
 START_TEST(a_bad_copy_is_passed_over_where_nothing_is_written)
 {
 	use_mirror = _i;
@@ -403,6 +419,8 @@ int main(void)
 	tcase_add_loop_test(all, a_good_copy_heals_a_bad_one, 0, 2);
 	tcase_add_loop_test(
 		all, a_bad_copy_is_passed_over_where_nothing_is_written, 0, 2);
+	tcase_add_loop_test(
+		all, a_store_that_is_begun_anew_knows_nothing_of_before, 0, 2);
 	tcase_add_test(all, a_disk_with_data_is_adopted_or_not_believed);
 	tcase_add_test(
 		all,

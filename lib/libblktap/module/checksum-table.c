@@ -252,6 +252,32 @@ static int adopt_range(struct bt_sums *sums, uint64_t at, uint64_t length)
 	return rc;
 }
 
+static bool is_zero(const char *p, uint64_t length)
+{
+	return !p[0] && !memcmp(p, p + 1, length - 1);
+}
+
+/* Behind a header that somebody cleared, as he is told to where it is damaged,
+ * the sums of another disk may lie. A table that is zero is not written. */
+static int clear_table(struct bt_sums *sums)
+{
+	uint64_t end = BT_HEADER_AREA + sums->sectors * BT_SUM_SECTOR;
+	uint64_t at, n;
+	int rc = 0;
+
+	for (at = BT_HEADER_AREA; !rc && at < end; at += n) {
+		n = bt_min_u64(BT_SUM_TRANSFER, end - at);
+		rc = bt_node_transfer(sums->store, BLKTAP_OP_READ, at,
+				      sums->scratch, n);
+		if (rc || is_zero(sums->scratch, n))
+			continue;
+		memset(sums->scratch, 0, n);
+		rc = bt_node_transfer(sums->store, BLKTAP_OP_WRITE, at,
+				      sums->scratch, n);
+	}
+	return rc;
+}
+
 static int flush(struct bt_port *port)
 {
 	int rc = bt_node_transfer(port, BLKTAP_OP_FLUSH, 0, NULL, 0);
@@ -269,6 +295,8 @@ static int begin(struct bt_sums *sums, bool adopt, struct blktap_error **err)
 	sums->header.clean = true; /* it is whole at every moment */
 	bt_store_le32(sums->header.payload, sums->granule);
 	bt_store_le64(sums->header.payload + 8, sums->size);
+	if (!rc)
+		rc = clear_table(sums);
 	/* what is not on disk may be gone after a power cut */
 	if (!rc && adopt)
 		rc = flush(sums->lower);
