@@ -500,6 +500,33 @@ START_TEST(a_declaration_is_read_once)
 }
 END_TEST
 
+static const struct blktap_module_port perhaps[] = {
+	{ .name = "lower", .flags = BLKTAP_PORT_OPTIONAL },
+	{ .name = NULL },
+};
+
+/* Values without a function to ask, and a first port that nothing is linked to. */
+START_TEST(what_a_foreign_module_leaves_out_is_not_called)
+{
+	struct blktap_module m = twice;
+	struct bt_node *none = NULL;
+	struct bt_foreign *f;
+	struct rig rig;
+	char data[512];
+
+	m.ports = perhaps;
+	m.open = NULL;
+	m.values = "one,two";
+	rig_init(&rig);
+	ck_assert_int_eq(bt_foreign_create(&m, "m.so", &f, NULL), 0);
+	ck_assert_ptr_null(f->cls.values);
+	rig_top(&rig, rig_node(&rig, &f->cls, "t", "", &none, 1));
+	ck_assert_int_eq(rig_read(&rig, 0, data, sizeof(data)), -ENOTSUP);
+	rig_fini(&rig);
+	bt_foreign_destroy(f);
+}
+END_TEST
+
 /* A later library's module has more fields at its end; this one reads those that
  * it knows. */
 START_TEST(a_larger_declaration_is_taken_as_far_as_it_is_known)
@@ -532,6 +559,7 @@ int main(void)
 		limits_of_a_foreign_module_that_passes_are_those_of_its_first_edge);
 	tcase_add_test(tc, a_declaration_is_read_once);
 	tcase_add_test(tc, declarations_without_sense_are_refused);
+	tcase_add_test(tc, what_a_foreign_module_leaves_out_is_not_called);
 	tcase_add_test(tc, a_larger_declaration_is_taken_as_far_as_it_is_known);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

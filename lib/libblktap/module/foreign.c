@@ -200,7 +200,8 @@ static void fill_class(struct bt_foreign *f)
 		.pause = (enum bt_pause)m->pause, /* the same order */
 		.reconfigure = m->reconfigure ? foreign_reconfigure : NULL,
 		.get_value = m->get_value ? foreign_value : NULL,
-		.values = m->values,
+		/* there is nobody to ask for them without it */
+		.values = m->get_value ? m->values : NULL,
 	};
 }
 

@@ -171,7 +171,8 @@ static void go_down(struct bt_request *req)
 
 	if (bt_likely(node->cls->operations & bit))
 		node->cls->submit(node, req);
-	else if (node->cls->passes & bit && node->port_count)
+	else if (node->cls->passes & bit && node->port_count &&
+		 node->ports[0].lower) /* a foreign one's may be optional */
 		pass(node, req);
 	else
 		bt_request_complete(req, -ENOTSUP);
