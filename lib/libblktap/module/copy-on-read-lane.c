@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "util/checked.h"
 
+/* Ends are not part of the range. */
 static bool overlap(uint64_t a_from, uint64_t a_to, uint64_t b_from,
 		    uint64_t b_to)
 {
@@ -16,6 +17,10 @@ static bool overlap(uint64_t a_from, uint64_t a_to, uint64_t b_from,
 }
 
 /* ---- what is known --------------------------------------------------------- */
+
+/* The map is in memory alone, and a hint: a bit that lacks costs a question, and
+ * one that is set although the bytes are lower costs their copy. No read is ever
+ * answered by it. */
 
 bool bt_cor_is_known(const struct bt_cor *cor, uint64_t offset, uint64_t length)
 {
@@ -67,7 +72,9 @@ static bool is_lower(const struct blktap_extent *e)
 	return e->depth && !(e->flags & BLKTAP_EXTENT_ZERO);
 }
 
-/* Grains of which all has been told, and nothing is lower. */
+/* Grains of which all has been told, and nothing is lower. The question was made
+ * wider than the lane, to whole grains, so that small reads teach as well. `clear`
+ * goes on over the answers of one lane: a grain may be told of by two. */
 static void learn(struct bt_cor *cor, struct bt_cor_lane *lane)
 {
 	uint64_t at = lane->asked, grain, end;
@@ -137,6 +144,9 @@ static void wake_writes(struct bt_cor *cor)
 	}
 }
 
+/* Every way out of a lane ends here. Those who waited for it are served after it is
+ * free, since a write that goes on may be back, and bring the next read, before this
+ * returns. */
 void bt_cor_end_lane(struct bt_cor_lane *lane)
 {
 	struct bt_cor *cor = lane->cor;
@@ -154,6 +164,7 @@ void bt_cor_end_lane(struct bt_cor_lane *lane)
 			       bt_list_entry(at, struct bt_request, link));
 }
 
+/* It is not stopped: it looks at the mark before each further step. */
 void bt_cor_stale(struct bt_cor *cor, uint64_t from, uint64_t to)
 {
 	uint32_t i;
@@ -166,6 +177,8 @@ void bt_cor_stale(struct bt_cor *cor, uint64_t from, uint64_t to)
 	}
 }
 
+/* For good: a leaf without space would fail, and say so, with every read. The disk
+ * itself lacks nothing by it. Told once. */
 static void give_up(struct bt_cor_lane *lane, int error)
 {
 	struct bt_cor *cor = lane->cor;
@@ -215,6 +228,8 @@ static bool find_piece(const struct bt_cor_lane *lane, uint64_t *from,
 static void write_piece(struct bt_cor_lane *lane);
 static void ask_on(struct bt_cor_lane *lane);
 
+/* The next piece is looked for from behind this one; while it was written the lane
+ * may have become stale. */
 static void piece_written(struct bt_request *req)
 {
 	struct bt_cor_lane *lane = req->opaque;
@@ -229,6 +244,8 @@ static void piece_written(struct bt_request *req)
 	write_piece(lane);
 }
 
+/* One piece at a time, so that a write which comes has to wait for one at most. A
+ * lane has one request for the question and for all pieces. */
 static void write_piece(struct bt_cor_lane *lane)
 {
 	struct bt_request *req = lane->req;
@@ -254,6 +271,9 @@ static void write_piece(struct bt_cor_lane *lane)
 	bt_port_submit(lane->cor->leaf, req);
 }
 
+/* A question that failed is as good as one without an answer: nothing is copied,
+ * and nobody's read fails for it. What was told under other nodes is not learned
+ * (links), but it may be copied: the bytes are the disk's in any case. */
 static void told(struct bt_request *req)
 {
 	struct bt_cor_lane *lane = req->opaque;
@@ -268,6 +288,7 @@ static void told(struct bt_request *req)
 		bt_cor_end_lane(lane);
 }
 
+/* Each time from `asked` on. The answer's depth says what is the leaf's. */
 static void ask(struct bt_cor_lane *lane)
 {
 	struct bt_request *req = lane->req;
@@ -284,7 +305,8 @@ static void ask(struct bt_cor_lane *lane)
 	bt_port_submit(lane->cor->leaf, req);
 }
 
-/* An answer may end before the question does. */
+/* An answer may end before the question does. One that has not moved on at all ends
+ * the lane, or it would ask for ever. */
 static void ask_on(struct bt_cor_lane *lane)
 {
 	uint64_t from = lane->asked, left;
@@ -300,6 +322,7 @@ static void ask_on(struct bt_cor_lane *lane)
 		ask(lane);
 }
 
+/* There is a request for each lane, so the pool is never empty here. */
 void bt_cor_copy(struct bt_cor_lane *lane)
 {
 	struct bt_cor *cor = lane->cor;

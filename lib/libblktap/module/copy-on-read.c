@@ -31,7 +31,10 @@ static const struct bt_port_desc ports[] = {
 
 /* ---- reads ----------------------------------------------------------------- */
 
-/* Where the read may be copied from: a lane that has begun, or NULL. */
+/* Where the read may be copied from: a lane that has begun, or NULL. It is made
+ * wider, since an image that gets a part of a cluster has to fill the rest of it
+ * from below, and so reads it in any case; where that is more than goes in one
+ * request, what was asked for is copied alone. */
 static struct bt_cor_lane *begin_lane(struct bt_cor *cor,
 				      const struct bt_request *req)
 {
@@ -61,7 +64,9 @@ static struct bt_cor_lane *begin_lane(struct bt_cor *cor,
 	return lane;
 }
 
-/* What a lane has just read need not be read again. */
+/* What a lane has just read need not be read again. From ASKING on its memory is
+ * whole, and as long as it is not stale no write has come since: it is what the
+ * disk holds, although it is not in the leaf yet. */
 static bool is_served(struct bt_cor *cor, struct bt_request *req)
 {
 	uint64_t end = req->offset + req->length;
@@ -76,6 +81,9 @@ static bool is_served(struct bt_cor *cor, struct bt_request *req)
 	return true;
 }
 
+/* A read of one copy (copy) is a question to that copy, and is not to be answered
+ * from memory, nor to be spread. The guest's request itself goes down, into the
+ * lane's memory: so the guest waits for no more than one read, a wider one. */
 static void read_submit(struct bt_cor *cor, struct bt_request *req)
 {
 	struct bt_cor_frame *frame = bt_request_frame(req);
@@ -102,6 +110,8 @@ static void read_submit(struct bt_cor *cor, struct bt_request *req)
 	bt_port_submit(cor->leaf, req);
 }
 
+/* The guest has its answer before anything is written for it. bt_cor_copy comes
+ * last, since the lane may be free again, and another's, when it returns. */
 static void read_complete(struct bt_cor *cor, struct bt_request *req)
 {
 	struct bt_cor_frame *frame = bt_request_frame(req);
@@ -132,6 +142,10 @@ static void read_complete(struct bt_cor *cor, struct bt_request *req)
 
 /* ---- writes and flushes ---------------------------------------------------- */
 
+/* It is on `writes` from before it goes down until it is back: in between no lane
+ * begins there, which could read the old bytes and write them over the new ones. A
+ * lane that reads or asks has nothing under way that could, so only a piece that is
+ * being written is waited for; stale, the lane sends no other. */
 static void write_submit(struct bt_cor *cor, struct bt_request *req)
 {
 	struct bt_cor_frame *frame = bt_request_frame(req);
@@ -150,6 +164,9 @@ static void write_submit(struct bt_cor *cor, struct bt_request *req)
 		bt_port_submit(cor->leaf, req);
 }
 
+/* An ordinary flush has nothing to do with copies: whether they are there or not
+ * is the same to everybody. A LAST one waits, as what is below may be opened by
+ * another node, or program, from then on. */
 static void flush_submit(struct bt_cor *cor, struct bt_request *req)
 {
 	if (req->flags & BT_REQUEST_LAST) {
@@ -175,6 +192,8 @@ static void cor_submit(struct bt_node *node, struct bt_request *req)
 		write_submit(cor, req);
 }
 
+/* Reads that passed have no lane, and writes no need of one: what they find in
+ * their frames is their own kind's. */
 static void cor_complete(struct bt_node *node, struct bt_port *port,
 			 struct bt_request *req)
 {
@@ -209,6 +228,9 @@ static void cor_close(struct bt_node *node)
 	free(cor->known);
 }
 
+/* All at once, as nothing is allocated on the data path. A lane that was never
+ * used has never touched its memory; the list gives the last used one first, so
+ * that a quiet disk stays with one or two. */
 static int make_lanes(struct bt_cor *cor)
 {
 	uint32_t i = BT_COR_LANES;
@@ -226,6 +248,8 @@ static int make_lanes(struct bt_cor *cor)
 				sizeof(struct bt_request), &cor->pool);
 }
 
+/* Read-only where nothing may be written: then all reads pass. cor->below is set
+ * by the first read, which finds the map empty anyhow. */
 static int cor_open(struct bt_node *node, const struct bt_args *args,
 		    uint32_t flags, struct blktap_error **err)
 {
@@ -264,6 +288,7 @@ static int cor_check(const struct bt_args *args, struct blktap_error **err)
 					  (unsigned long long)unit);
 }
 
+/* So that every read fits a lane. */
 static void cor_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	(void)node;
