@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* concat: its parts one behind the other, as one disk. It has no state but where
- * each part begins, which holds from open to close. */
+ * each part begins, which holds from open to close: a part that gets another size
+ * is another part, and the node is made anew with it (mason/plan.c), or all that
+ * lies behind it would move. */
 #include "module/module.h"
 
 #include <errno.h>
@@ -119,6 +121,7 @@ static int concat_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* The pool of children is the node's. */
 static void concat_close(struct bt_node *node)
 {
 	struct concat *concat = node->data;
@@ -134,6 +137,7 @@ static void concat_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->size = concat->starts[node->port_count];
 }
 
+/* A part whose size is not known before it is opened leaves the sum unknown. */
 static uint64_t concat_size(const struct bt_args *args, const uint64_t *lower,
 			    uint32_t count)
 {

@@ -56,6 +56,7 @@ static const struct bt_port_desc ports[] = {
 
 /* ---- the map --------------------------------------------------------------- */
 
+/* Of the live map: what reads go by. */
 static bool is_in_top(const struct bt_cow *cow, uint64_t grain)
 {
 	return cow->live[grain / 8] >> (grain % 8) & 1u;
@@ -115,6 +116,7 @@ static bool discard_next(struct bt_node *node, const struct bt_request *req,
 	return false;
 }
 
+/* What bt_parts asks for the pieces of everything but writes and flushes. */
 static bool next(struct bt_node *node, const struct bt_request *req,
 		 uint64_t *cursor, struct bt_piece *piece)
 {
@@ -125,6 +127,9 @@ static bool next(struct bt_node *node, const struct bt_request *req,
 
 /* ---- writes ---------------------------------------------------------------- */
 
+/* Whole grains in one piece, since data lies in top as it does on the disk: so a
+ * write costs no child and no lookup. Zeroes are written like data; a hole in top is
+ * zero as well, and the base does not show through it. */
 static void write_top(struct bt_cow *cow, struct bt_request *req)
 {
 	struct bt_cow_frame *frame = bt_request_frame(req);
@@ -145,6 +150,8 @@ static void top_written(struct bt_cow *cow, struct bt_request *req)
 
 /* ---- requests -------------------------------------------------------------- */
 
+/* A discard of nothing that is in top is done: bt_parts wants one piece at least. A
+ * BLOCK_STATUS is answered for its first piece alone, so who answers is known here. */
 static void cow_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct bt_cow *cow = node->data;
@@ -194,11 +201,14 @@ static void cow_complete(struct bt_node *node, struct bt_port *port,
 
 /* ---- opening --------------------------------------------------------------- */
 
+/* One more than is needed where it comes out even: layouts on disk have it. */
 static uint64_t map_bytes(uint64_t size, uint32_t grain)
 {
 	return size / grain / 8 + 1;
 }
 
+/* At a whole MiB, so that a grain lies in top as well aligned as it does on the
+ * disk, whatever the file system or device below likes best. */
 static uint64_t data_start(uint64_t size, uint32_t grain)
 {
 	uint64_t map_end =
@@ -317,6 +327,8 @@ static int start_map(struct bt_cow *cow, bool fresh, struct blktap_error **err)
 	return rc;
 }
 
+/* Nothing is written: what was not flushed is not in the map, and what it was
+ * written over in the base is there still. */
 static void cow_close(struct bt_node *node)
 {
 	struct bt_cow *cow = node->data;
@@ -370,6 +382,10 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
+/* Reads are bounded by both, as they go to either; writes and flushes by top alone,
+ * so what the base lacks of those operations does not count. native_fua: behind a
+ * write with it the map would not be durable. keeps: the live map is this
+ * process' memory. */
 static void cow_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	const struct bt_cow *cow = node->data;
@@ -412,6 +428,7 @@ static uint64_t cow_memory(const struct bt_args *args, uint64_t size,
 	       bt_cow_flush_memory();
 }
 
+/* Counted when asked: the data path needs no number. */
 static bool cow_get_value(const struct bt_node *node, const char *name,
 			  char *text, size_t size)
 {

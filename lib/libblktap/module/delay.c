@@ -52,6 +52,7 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
+/* Also called by the check of a text, before there is a node. */
 static int delay_check(const struct bt_args *args, struct blktap_error **err)
 {
 	if (!bt_args_is_set(args, "max") ||
@@ -72,6 +73,7 @@ static uint32_t operations_of(const char *what)
 	return BT_OPS_ALL;
 }
 
+/* Those that wait already keep the time that they were given. */
 static void delay_set(struct bt_node *node, const struct bt_args *args)
 {
 	struct delay *delay = node->data;

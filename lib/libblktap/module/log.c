@@ -42,6 +42,8 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
+/* "errors" are those of all operations. Looked at when a request is back, so a
+ * change counts for those that are under way. */
 static void log_set(struct bt_node *node, const struct bt_args *args)
 {
 	const char *what = bt_args_string(args, "what");
@@ -66,7 +68,8 @@ static int log_open(struct bt_node *node, const struct bt_args *args,
 }
 
 /* Behind the request: an error is known, and the line stands when it came back.
- */
+ * The place and the length are the request's own again by then, whatever nodes
+ * below made of them. */
 static void tell(struct bt_node *node, const struct bt_request *req,
 		 uint64_t ns)
 {

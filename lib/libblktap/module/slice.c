@@ -57,6 +57,7 @@ static int slice_open(struct bt_node *node, const struct bt_args *args,
 	return 0;
 }
 
+/* All but the size is what is below. */
 static void slice_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	struct slice *slice = node->data;
@@ -73,6 +74,8 @@ static uint64_t slice_size(const struct bt_args *args, const uint64_t *lower,
 	return bt_args_number(args, "size");
 }
 
+/* A flush has no place, but its offset is shifted as well: it comes back by the
+ * same. What is within the limits ends within the slice, so nothing is tested. */
 static void slice_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct slice *slice = node->data;

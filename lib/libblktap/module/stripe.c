@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* stripe: chunks dealt to the legs in turn. Chunk c lies on leg c % n as its chunk
- * c / n. It has no state; what is left of a leg behind its last whole chunk is not
- * used.
+ * c / n. It has no state, on disk neither: that the legs come in their old order, and
+ * all of them, is up to who writes the graph. What is left of a leg behind its last
+ * whole chunk is not used.
  *
  * What carries no data is not cut at chunks: the chunks of a range that one leg
  * has lie together on it, so each leg is asked once. */
@@ -74,6 +75,7 @@ static bool next_leg(struct bt_node *node, const struct bt_request *req,
 	return false;
 }
 
+/* Data is cut where the leg changes, as its memory belongs to two. */
 static bool next_chunk(struct bt_node *node, const struct bt_request *req,
 		       uint64_t *cursor, struct bt_piece *piece)
 {
@@ -140,6 +142,8 @@ static int check_legs(struct bt_node *node, struct blktap_error **err)
 	return 0;
 }
 
+/* A chunk of at least 4096 and legs that hold one: the divisions in the data path
+ * need no further look. */
 static int stripe_open(struct bt_node *node, const struct bt_args *args,
 		       uint32_t flags, struct blktap_error **err)
 {
