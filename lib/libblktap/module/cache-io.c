@@ -130,6 +130,8 @@ static void kept(struct bt_request *req)
 	end_piece(piece, 0);
 }
 
+/* What was read, or written through, may be noted as valid: not where the origin has
+ * become another one since the piece began, as it is the old one's then. */
 static bool may_keep(const struct bt_cache_piece *piece)
 {
 	const struct bt_cache *cache = piece->cache;
@@ -140,6 +142,7 @@ static bool may_keep(const struct bt_cache_piece *piece)
 
 /* ---- reading ------------------------------------------------------------------ */
 
+/* A lock that is not had at once is given up again, so nobody calls this. */
 static void never(struct bt_range *range)
 {
 	(void)range;
@@ -162,6 +165,7 @@ static bool detach(struct bt_cache_piece *piece)
 	return true;
 }
 
+/* The guest's copy first: what becomes of the store's is not its business. */
 static void origin_read(struct bt_request *req)
 {
 	struct bt_cache_piece *piece = of(req);
@@ -213,6 +217,8 @@ static void store_read(struct bt_request *req)
 	send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_READ, passed);
 }
 
+/* A dirty block of a store that has lost a flush may be old: the write that made it
+ * dirty was answered, so its data must come back or nothing. */
 static void read_hit(struct bt_cache_piece *piece)
 {
 	struct bt_cache *cache = piece->cache;
@@ -229,6 +235,7 @@ static void read_hit(struct bt_cache_piece *piece)
 	}
 }
 
+/* Until end_piece: a slot that is busy keeps its chunk. */
 static void hold_slot(struct bt_cache_piece *piece, uint32_t slot)
 {
 	piece->slot = slot;
@@ -263,6 +270,7 @@ static void read_miss(struct bt_cache_piece *piece)
 
 /* ---- writing ------------------------------------------------------------------ */
 
+/* The origin has it now, and the slot something older, or half of it. */
 static void written_instead(struct bt_request *req)
 {
 	struct bt_cache_piece *piece = of(req);
@@ -282,6 +290,8 @@ static void write_instead(struct bt_cache_piece *piece)
 	send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_WRITE, written_instead);
 }
 
+/* Dirty from here on, before the guest is told: a flush that it sends behind its
+ * answer finds the block. */
 static void written_back(struct bt_request *req)
 {
 	struct bt_cache_piece *piece = of(req);
@@ -306,6 +316,7 @@ static void written_through(struct bt_request *req)
 		end_piece(piece, req->error);
 }
 
+/* What is on its way to become dirty counts as if it were. */
 static bool has_room(const struct bt_cache *cache, uint32_t blocks)
 {
 	return cache->dirty_blocks + cache->reserved + blocks <=
@@ -358,6 +369,9 @@ static uint32_t run_of(uint16_t mask, uint32_t first, uint32_t count)
 	return n;
 }
 
+/* As long as all its blocks go one way. The piece is under its request's lock, so
+ * what is looked up here stays so until it ends, but for what only grows: blocks
+ * that are written back become clean, and stay valid. */
 static void start_piece(struct bt_cache_frame *frame,
 			struct bt_cache_piece *piece)
 {
@@ -446,6 +460,8 @@ static void drop_clean(struct bt_cache *cache, uint32_t slot, uint16_t bits)
 	bt_cache_drop(cache, slot, bits & (uint16_t)~cache->slots[slot].dirty);
 }
 
+/* Clean copies go before the origin changes; dirty ones stay until it has, since a
+ * failure leaves the disk with what they hold. */
 static void unmap(struct bt_range *range)
 {
 	struct bt_cache_frame *frame = range->owner;

@@ -147,6 +147,7 @@ static void one_is_back(struct compare_frame *frame)
 	start_waiting(compare);
 }
 
+/* The child has no frame of its own: what it needs is the request's. */
 static void child_done(struct bt_request *child)
 {
 	struct compare_frame *frame = child->opaque;
@@ -212,6 +213,8 @@ static bool start(struct compare *compare, struct bt_request *req)
 	return true;
 }
 
+/* In order of coming, also where a later one could go, a write, which needs no
+ * buffer: or a read could wait for ever behind writes. */
 static void start_waiting(struct compare *compare)
 {
 	while (!bt_list_empty(&compare->waiting)) {
@@ -226,6 +229,7 @@ static void start_waiting(struct compare *compare)
 	}
 }
 
+/* Also where nothing waits, so that there is one way. */
 static void queue(struct compare *compare, struct bt_request *req)
 {
 	bt_list_add_tail(&compare->waiting, &req->link);
@@ -265,6 +269,8 @@ static void compare_set(struct bt_node *node, const struct bt_args *args)
 	compare->fails = !strcmp(bt_args_string(args, "on_mismatch"), "error");
 }
 
+/* Two disks of different size are refused before (BT_PORT_SAME_SIZE), or the shorter
+ * one counts. */
 static int compare_open(struct bt_node *node, const struct bt_args *args,
 			uint32_t flags, struct blktap_error **err)
 {
@@ -292,6 +298,7 @@ static void compare_close(struct bt_node *node)
 	bt_buffers_fini(&compare->buffers);
 }
 
+/* What b gives for a read has to fit a buffer. */
 static void compare_limits(struct bt_node *node, struct bt_limits *limits)
 {
 	(void)node;

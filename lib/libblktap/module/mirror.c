@@ -82,6 +82,7 @@ static void mirror_set(struct bt_node *node, const struct bt_args *args)
 	bt_mirror_sync_kick(m);
 }
 
+/* A power of two, so that no block of the disk lies in two regions. */
 int bt_mirror_check_args(const struct bt_args *args, struct blktap_error **err)
 {
 	if (bt_is_pow2(bt_args_number(args, "region")))
@@ -139,6 +140,8 @@ static int take_legs(struct bt_node *node, uint64_t source,
 	return 0;
 }
 
+/* The sweep has children of its own, one a leg, since it does not wait for any:
+ * those of the others may all be with writes to a leg that does not answer. */
 static int make_pools(struct bt_mirror *m)
 {
 	int rc = bt_mirror_sync_init(m);
@@ -192,6 +195,10 @@ void bt_mirror_close(struct bt_node *node)
 	bt_mirror_close_words(m);
 }
 
+/* The order counts: the legs say how large the disk is and how many children there
+ * are; the arguments, whether legs that nothing is known of are copied to; then the
+ * words, which need both. What was lost before it was opened is nothing that it
+ * could make up for, so the counts begin at what they are. */
 int bt_mirror_open(struct bt_node *node, const struct bt_args *args,
 		   uint32_t flags, uint64_t source, struct blktap_error **err)
 {
@@ -247,6 +254,7 @@ void bt_mirror_limits(struct bt_node *node, struct bt_limits *limits)
 		limits->operations &= ~discard;
 }
 
+/* With the region that is asked for: a very large disk gets larger ones. */
 uint64_t bt_mirror_memory(const struct bt_args *args, uint64_t size,
 			  uint32_t edges)
 {
@@ -291,6 +299,7 @@ static const char *state_of(const struct bt_mirror *m)
 	return state;
 }
 
+/* Of all legs together, in whole regions: what is left to be copied at most. */
 static uint64_t dirty_bytes(const struct bt_mirror *m)
 {
 	uint64_t dirty = 0;
@@ -301,6 +310,7 @@ static uint64_t dirty_bytes(const struct bt_mirror *m)
 	return dirty * m->region_size;
 }
 
+/* The legs in the order of their edges, as the graph's text has them. */
 static bool mirror_get_value(const struct bt_node *node, const char *name,
 			     char *text, size_t size)
 {
