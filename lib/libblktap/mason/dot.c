@@ -81,6 +81,8 @@ static void draw_figures(const struct bt_node *node, struct bt_strbuf *out)
 	draw_values(node, out);
 }
 
+/* A node that has a name of its own shows it; what another was called by the check
+ * ("raw#1") tells nobody anything. */
 static void draw_node(const struct bt_mason_node *node,
 		      const struct bt_node *running, struct bt_strbuf *out)
 {
@@ -103,6 +105,7 @@ static void draw_node(const struct bt_mason_node *node,
 	bt_strbuf_puts(out, "\"];\n");
 }
 
+/* Dashed: only read. A port is named where its class has more than one. */
 static void draw_link(const struct bt_mason_node *node,
 		      const struct bt_mason_link *link, struct bt_strbuf *out)
 {

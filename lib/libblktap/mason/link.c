@@ -7,6 +7,7 @@
 #include "mason/private.h"
 #include "util/suggest.h"
 
+/* Lists end with a port without a name; a leaf has none. */
 static uint32_t port_count(const struct bt_port_desc *ports)
 {
 	uint32_t n = 0;
@@ -26,6 +27,7 @@ static int find_name(const struct bt_port_desc *ports, const char *name)
 	return -1;
 }
 
+/* A class has one at the most, and it is what => is for. */
 static int find_array(const struct blktap_class *cls)
 {
 	uint32_t i;
@@ -61,6 +63,7 @@ static const char *port_hint(struct blktap_mason *m,
 	return hint;
 }
 
+/* which: "lower" or "upper". */
 static struct bt_diag *no_port(struct blktap_mason *m,
 			       const struct bt_mason_node *node,
 			       const struct bt_port_desc *ports,
@@ -153,6 +156,8 @@ static struct bt_diag *find_lower(struct blktap_mason *m,
 			      node->name, BT_MASON_MAX_LEGS);
 }
 
+/* Most classes have one upper port without a name, which is 0; any number of edges
+ * may end at one. */
 static struct bt_diag *find_upper(struct blktap_mason *m,
 				  const struct bt_mason_node *node,
 				  const struct bt_wire *wire, uint32_t *out)
@@ -176,6 +181,7 @@ static struct bt_diag *find_upper(struct blktap_mason *m,
 	return upper < 0 ? no_port(m, node, uppers, ref, "upper") : NULL;
 }
 
+/* As it is written in a text: leg[2], base. */
 static const char *place_name(struct blktap_mason *m,
 			      const struct bt_mason_node *node,
 			      const struct place *place)

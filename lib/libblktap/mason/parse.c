@@ -10,6 +10,8 @@
 static const char *const keywords[] = { "let", "def", "assert", "include",
 					"was" };
 
+/* They are names to the lexer: "was" and the like are words of the language only
+ * where a statement or an instance has a place for them. */
 static bool is_keyword(const char *text)
 {
 	size_t i;
@@ -131,6 +133,8 @@ static void skip_stmt(struct bt_parser *p)
 
 /* ---- chains ---------------------------------------------------------------- */
 
+/* [name] or [number], or nothing. Whether there is such a port is asked when the
+ * class is known (link.c). */
 static bool parse_port(struct bt_parser *p, struct bt_port_ref **out)
 {
 	struct bt_port_ref *port;
@@ -229,6 +233,8 @@ static struct bt_hop *parse_hop(struct bt_parser *p,
 static struct bt_chain *parse_chain(struct bt_parser *p,
 				    const struct bt_token *first);
 
+/* Without parentheses a branch is one hop: "=> a, b -> c" would not say whose the
+ * arrow is. */
 static struct bt_chain *parse_branch(struct bt_parser *p)
 {
 	struct bt_chain *chain;
@@ -286,6 +292,7 @@ static struct bt_chain *parse_chain(struct bt_parser *p,
 
 /* ---- statements ------------------------------------------------------------ */
 
+/* *end is where the next one goes, so that they keep their order. */
 static struct bt_param_name *add_name(struct bt_parser *p,
 				      struct bt_param_name ***end,
 				      const struct bt_token *tok)
@@ -326,6 +333,7 @@ static bool parse_decl(struct bt_parser *p, struct bt_stmt *stmt,
 	return stmt->inst && expect_end(p);
 }
 
+/* A declaration of several names and a chain begin alike: the comma tells. */
 static bool parse_graph(struct bt_parser *p, struct bt_stmt *stmt)
 {
 	struct bt_token first = p->tok;
@@ -437,6 +445,8 @@ static struct bt_cmp *parse_cmp(struct bt_parser *p)
 	return cmp->value ? cmp : NULL;
 }
 
+/* Joined by && alone: what holds is written one below the other as well, and a
+ * choice between two graphs is the writer's. */
 static bool parse_assert(struct bt_parser *p, struct bt_stmt *stmt)
 {
 	struct bt_cmp **end = &stmt->cmps;
@@ -471,6 +481,7 @@ static bool parse_include(struct bt_parser *p, struct bt_stmt *stmt)
 	return true;
 }
 
+/* What does not begin with a word of the language is a part of the graph. */
 static bool parse_stmt(struct bt_parser *p, struct bt_stmt *stmt)
 {
 	static const struct {
@@ -494,6 +505,8 @@ static bool parse_stmt(struct bt_parser *p, struct bt_stmt *stmt)
 	return parse_graph(p, stmt);
 }
 
+/* Each turn takes one token at least, also where a statement is wrong: so it ends
+ * whatever the text is. */
 static struct bt_stmt *parse_stmts(struct bt_parser *p)
 {
 	struct bt_stmt *first = NULL, **end = &first;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A plan for people and for programs. */
+/* A plan for people and for programs: the same in both, in the order of the graphs'
+ * texts, so that two plans can be compared. What it says of a node is what apply.c
+ * will do; whether it can is found out there. */
 #include "mason/plan.h"
 #include "util/json.h"
 #include "util/strbuf.h"
@@ -92,6 +94,7 @@ static void put_step(struct bt_json *json, const char *change, const char *node,
 	bt_json_object_end(json);
 }
 
+/* As in the text, without what is kept. */
 static void put_steps(const struct bt_plan *plan, struct bt_json *json)
 {
 	const struct bt_mason_graph *new = plan->file->graph;

@@ -27,6 +27,7 @@ static void copy_options(struct blktap_mason *m,
 							  : sizeof(m->options));
 }
 
+/* The texts are copied: places in them are shown when the caller's are gone. */
 static int add_source(struct blktap_mason *m, const char *name,
 		      const char *text, size_t length)
 {
@@ -135,6 +136,8 @@ static int out_of_bounds(const struct blktap_mason *m,
 		       m->sources[0].name);
 }
 
+/* 0 with mistakes too: they are the answer. An error is that there is none, for
+ * lack of memory or for what a text may not ask for. */
 int blktap_mason_check(const char *name, const char *text, size_t length,
 		       const struct blktap_mason_options *options,
 		       struct blktap_mason **out, struct blktap_error **err)
@@ -216,6 +219,8 @@ int blktap_mason_get_diagnostic(const struct blktap_mason *mason,
 	return 0;
 }
 
+/* Only a graph without mistakes is handed out, so whoever has one need not check
+ * it: classes are known, arguments complete and in range, ports linked. */
 const struct bt_mason_graph *bt_mason_get_graph(
 	const struct blktap_mason *mason)
 {
@@ -232,6 +237,7 @@ uint64_t blktap_mason_get_memory(const struct blktap_mason *mason)
 	return mason->errors ? 0 : mason->graph.memory;
 }
 
+/* Needs nothing but the text: includes are not read, and classes not looked up. */
 int blktap_mason_format(const char *name, const char *text, size_t length,
 			char **out, struct blktap_error **err)
 {

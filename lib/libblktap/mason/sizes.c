@@ -56,6 +56,8 @@ static void set_size(struct blktap_mason *m, struct bt_mason_node *node)
 	node->size = node->cls->get_size(node->args, lower, i);
 }
 
+/* The same is asked at opening, where all sizes are known; here it is told before
+ * anything is opened. */
 static void check_part(struct blktap_mason *m, const struct bt_mason_node *node)
 {
 	uint64_t offset, size, below;
@@ -175,6 +177,7 @@ static void check_memory(struct blktap_mason *m)
 		      memory_text(m, largest->memory));
 }
 
+/* Sizes of all first, as a leg may be declared anywhere in the text. */
 void bt_mason_check_sizes(struct blktap_mason *m)
 {
 	struct bt_mason_graph *g = &m->graph;

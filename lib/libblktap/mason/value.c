@@ -18,6 +18,7 @@ static struct bt_value *make(struct bt_parser *p, enum bt_value_kind kind)
 	return value;
 }
 
+/* [ ] is a list of nothing, and a comma may stand behind the last item. */
 static struct bt_value *parse_list(struct bt_parser *p)
 {
 	struct bt_value *list = make(p, BT_VALUE_LIST), **end;
@@ -146,6 +147,8 @@ static void skip_arg(struct bt_parser *p)
 	}
 }
 
+/* What the node was called in the graph that runs: with it, a node that gets
+ * another name goes on as the one that it is (match.c). */
 static bool parse_was(struct bt_parser *p, struct bt_inst *inst)
 {
 	if (p->tok.kind != BT_TOK_NAME || strcmp(p->tok.text, "was"))
