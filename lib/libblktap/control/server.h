@@ -205,8 +205,10 @@ int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 /* For blktap_job_start; opaque is the tap. */
 void bt_tap_job_ended(void *opaque, int error, const char *message);
 /* Closes the disk and leaves its block device, with the requests that come, to
- * the tapdisk that opens it next. Waits. */
-int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err);
+ * the tapdisk that opens it next. Waits; where *gone is true by then, who asked
+ * for it has left, and the disk goes on. */
+int bt_tap_hand_over(struct bt_tap *tap, const bool *gone,
+		     struct blktap_error **err);
 /* Ends the connections of an open disk's clients, and calls left when they have
  * gone; it waits for nothing. */
 void bt_tap_leave(struct bt_tap *tap, void (*left)(struct bt_tap *tap));

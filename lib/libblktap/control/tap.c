@@ -494,7 +494,8 @@ static int make_still(struct bt_tap *tap)
  * fails every later flush, too. The next tapdisk would open the image anew, and the
  * next flush would say that all is well. Requests that come meanwhile wait in the
  * kernel's ring. The mark stays as it is: it is what the next tapdisk reads. */
-int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
+int bt_tap_hand_over(struct bt_tap *tap, const bool *gone,
+		     struct blktap_error **err)
 {
 	struct blktap_ring_info info = { .size = sizeof(info) };
 	int rc = check_hand_over(tap, err);
@@ -505,13 +506,15 @@ int bt_tap_hand_over(struct bt_tap *tap, struct blktap_error **err)
 	if (!info.recovery_ms)
 		return not_handed_over(tap, -ENOTSUP, err);
 	rc = make_still(tap);
-	if (!rc) {
-		rc = blktap_ring_destroy(tap->ring, BLKTAP_RING_END_KEEP);
-		if (rc)
-			blktap_disk_resume(tap->disk, NULL, NULL);
-	}
 	if (rc)
 		return not_handed_over(tap, rc, err);
+	/* nobody is there who would give the device to another */
+	rc = *gone ? -ECANCELED
+		   : blktap_ring_destroy(tap->ring, BLKTAP_RING_END_KEEP);
+	if (rc) {
+		blktap_disk_resume(tap->disk, NULL, NULL);
+		return not_handed_over(tap, rc, err);
+	}
 	tap->ring = NULL;
 	return close_disk(tap, err);
 }

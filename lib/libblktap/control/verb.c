@@ -210,7 +210,7 @@ static int verb_handover(struct bt_conn *conn, struct bt_tap *tap,
 			 struct bt_strbuf *out, struct blktap_error **err)
 {
 	struct blktap_control_server *server = conn->server;
-	int rc = bt_tap_hand_over(tap, err);
+	int rc = bt_tap_hand_over(tap, &conn->gone, err);
 
 	if (rc)
 		return rc;
