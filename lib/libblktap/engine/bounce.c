@@ -6,6 +6,7 @@
 
 #include <sys/mman.h>
 
+/* Last in, first out: the one that the processor's cache still has. */
 void *bt_bounce_get(struct bt_bounce_pool *pool)
 {
 	void *buffer;
@@ -22,6 +23,8 @@ void *bt_bounce_get(struct bt_bounce_pool *pool)
 	return buffer;
 }
 
+/* Never unmapped before the end: BT_BOUNCE_MAX bounds what that costs, and free
+ * has room for all of them. */
 void bt_bounce_put(struct bt_bounce_pool *pool, void *buffer)
 {
 	pool->free[pool->free_count++] = buffer;

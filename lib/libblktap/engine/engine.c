@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The engine as an object, and the choice of a backend. */
+/* The engine as an object, and the choice of a backend.
+ *
+ * The engine lives in its loop's hook (on_idle): that is where ios leave and
+ * where most of them come back, so that a turn costs one system call for all
+ * that was submitted in it. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -10,6 +14,9 @@
 #define DEPTH_DEFAULT 256
 #define DEPTH_MAX 4096
 
+/* The loop's last question before it waits. What ended since comes first: its
+ * owners may submit at once, and that goes out with this batch. True: look
+ * again before you wait. */
 static bool on_idle(struct bt_idle *idle)
 {
 	struct bt_engine *engine = bt_list_entry(idle, struct bt_engine, idle);
@@ -25,6 +32,8 @@ static bool on_idle(struct bt_idle *idle)
 	return any;
 }
 
+/* Nothing is handed over here: the hook follows, and takes them along with what
+ * else there is. */
 static void on_retry(struct bt_timer *timer)
 {
 	struct bt_engine *engine =
@@ -37,6 +46,8 @@ static void on_retry(struct bt_timer *timer)
 			bt_list_entry(node, struct bt_engine_slot, pub.link));
 }
 
+/* Within its submit a backend is in the middle of the ready slots, and a
+ * callback could add to them: so these wait for the hook. */
 static void on_completed(void *opaque, struct bt_slot *pub)
 {
 	struct bt_engine *engine = opaque;
@@ -49,6 +60,8 @@ static void on_completed(void *opaque, struct bt_slot *pub)
 		bt_transfer_finish(engine, slot);
 }
 
+/* All there will ever be: the data path takes a slot and a vector from here,
+ * and asks for no memory. */
 static int make_slots(struct bt_engine *engine)
 {
 	uint32_t i;
@@ -68,6 +81,8 @@ static int make_slots(struct bt_engine *engine)
 	return 0;
 }
 
+/* Everything that destroy looks at is set, so that it can be called from here
+ * on. */
 static struct bt_engine *engine_new(struct bt_loop *loop,
 				    const struct bt_log *log, uint32_t depth)
 {
@@ -91,6 +106,7 @@ static struct bt_engine *engine_new(struct bt_loop *loop,
 	return engine;
 }
 
+/* engine->backend says that its state is there to be ended: it is set last. */
 int bt_engine_create_backend(struct bt_loop *loop, const struct bt_log *log,
 			     const struct bt_backend *backend,
 			     uint32_t queue_depth, struct bt_engine **out,
@@ -117,6 +133,7 @@ int bt_engine_create_backend(struct bt_loop *loop, const struct bt_log *log,
 	return 0;
 }
 
+/* The hook goes first, since it would look at all that follows. */
 void bt_engine_destroy(struct bt_engine *engine)
 {
 	if (!engine)
@@ -158,6 +175,7 @@ static const char *kind_name(enum blktap_engine kind)
 	return "(unknown)";
 }
 
+/* rc 0: none of the backends in this build is of the kind. */
 static int not_to_be_had(enum blktap_engine kind, int rc,
 			 struct blktap_error **err)
 {
@@ -170,6 +188,8 @@ static int not_to_be_had(enum blktap_engine kind, int rc,
 		       rc ? bt_strerror(rc, text) : "not built in");
 }
 
+/* Without memory for the best one the next is not tried: a slower engine is not
+ * what was wrong, and 'not available' would be the wrong word for it. */
 int bt_engine_create(struct bt_loop *loop, const struct bt_log *log,
 		     enum blktap_engine kind, uint32_t queue_depth,
 		     struct bt_engine **out, struct blktap_error **err)

@@ -44,6 +44,8 @@ static int ask_statx(struct bt_file *file)
 	return -ENOTSUP;
 }
 
+/* A device's own block is what it asks of offsets; of memory it asks no more.
+ */
 static int ask_block_device(struct bt_file *file)
 {
 	int size;
@@ -78,6 +80,7 @@ static int ask_by_reading(struct bt_file *file)
 	return rc;
 }
 
+/* No device is behind these, so a plain call does not wait (plain.c). */
 static bool is_in_memory(int fd)
 {
 	struct statfs st;
@@ -86,6 +89,8 @@ static bool is_in_memory(int fd)
 	       (st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC);
 }
 
+/* 1 stands for 'anything goes', where the page cache is between us and the
+ * device. name is the owner's, and has to live as long as the file. */
 int bt_file_init(struct bt_file *file, struct bt_engine *engine, int fd,
 		 bool direct, const char *name)
 {

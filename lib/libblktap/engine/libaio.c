@@ -47,11 +47,14 @@ struct libaio_state {
 
 static bool libaio_reap(void *state);
 
+/* For completions that ended the wait; others were taken by the hook. */
 static void on_readable(struct bt_watch *watch, uint32_t events)
 {
 	libaio_reap(bt_list_entry(watch, struct libaio_state, watch));
 }
 
+/* Also of what init made in part. io_destroy waits for what is under way, of
+ * which there is nothing. */
 static void libaio_fini(void *state)
 {
 	struct libaio_state *s = state;
@@ -67,6 +70,8 @@ static void libaio_fini(void *state)
 	free(s);
 }
 
+/* The ring is an ABI of the kernel's that few rely on: it is read only where
+ * its header is the one that we know. */
 static int open_context(struct libaio_state *s, struct bt_loop *loop,
 			uint32_t queue_depth)
 {
@@ -110,18 +115,21 @@ static int libaio_init(struct bt_loop *loop, uint32_t queue_depth,
 	return 0;
 }
 
+/* The interface has no such operations. */
 static bool is_inline(const struct bt_slot *slot)
 {
 	return slot->op == BT_IO_PUNCH || slot->op == BT_IO_ZERO ||
 	       slot->op == BT_IO_DISCARD;
 }
 
+/* It holds the loop up for as long as it takes: the price of an old kernel. */
 static void perform(struct libaio_state *s, struct bt_slot *slot)
 {
 	slot->result = bt_sync_perform(slot);
 	s->completed(s->opaque, slot);
 }
 
+/* An iocb a slot: one that the kernel has is not filled again. */
 static struct iocb *prep(struct libaio_state *s, struct bt_slot *slot)
 {
 	struct iocb *iocb = &s->iocbs[slot->index];
@@ -160,6 +168,8 @@ static uint32_t count_done(const struct libaio_state *s)
 	       ring->nr;
 }
 
+/* A run of slots of one sort: those for plain calls, or those for the kernel.
+ * What follows is the next call's, so slots begin in their order. */
 static int libaio_submit(void *state, struct bt_slot **slots, uint32_t count)
 {
 	struct libaio_state *s = state;
@@ -183,6 +193,9 @@ static int libaio_submit(void *state, struct bt_slot **slots, uint32_t count)
 	return rc;
 }
 
+/* No system call: the tail is the kernel's, the head ours. ACQUIRE: the events
+ * are there before the tail that tells of them; RELEASE: they have been read
+ * before their places are given back. */
 static uint32_t reap_ring(struct libaio_state *s, struct bt_slot **slots)
 {
 	struct aio_ring *ring = s->ring;
@@ -201,6 +214,7 @@ static uint32_t reap_ring(struct libaio_state *s, struct bt_slot **slots)
 	return count;
 }
 
+/* For a ring that is not known. */
 static uint32_t reap_call(struct libaio_state *s, struct bt_slot **slots)
 {
 	struct io_event events[BT_REAP_MAX];

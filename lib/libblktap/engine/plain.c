@@ -27,6 +27,8 @@
 #define PAUSE_MAX_NS 32000000000ull
 #define BEHIND_BYTES (16ull << 20)
 
+/* Not the loop's time, which stands still within a turn: what is measured is
+ * within one. */
 static uint64_t clock_ns(void)
 {
 	struct timespec ts;
@@ -44,6 +46,8 @@ static bool is_cached_write(const struct bt_engine_slot *slot)
 	       !((pub->offset | pub->length) & PAGE_MASK);
 }
 
+/* Twice the pause with each relapse, so that a slow file soon costs nearly nothing;
+ * forgiven by time, as the reason for it may have passed. */
 static void judge(struct bt_file *file, uint64_t start, uint64_t end)
 {
 	uint64_t pause = file->plain_pause_ns;
@@ -59,6 +63,7 @@ static void judge(struct bt_file *file, uint64_t start, uint64_t end)
 	file->plain_from_ns = end + file->plain_pause_ns;
 }
 
+/* Its end is told by the hook, as of any other. */
 static void perform(struct bt_engine *engine, struct bt_slot *pub)
 {
 	engine->stats.batches++;
@@ -115,6 +120,8 @@ static bool try_plain(struct bt_engine *engine, struct bt_engine_slot *slot,
 	return true;
 }
 
+/* In their order. What is not for a plain call moves to the front, and is the
+ * backend's. */
 bool bt_plain_perform(struct bt_engine *engine)
 {
 	uint32_t i, kept = 0, count = engine->ready_count;

@@ -12,11 +12,12 @@
 
 #include "util/checked.h"
 
-#define RETRY_NS 1000000ull
-#define HELPING_MIN 2
-#define REAP_PARTS 8
-#define SUBMIT_PARTS 4
+#define RETRY_NS 1000000ull /* of what the kernel could not take */
+#define HELPING_MIN 2 /* below, a call costs more than it brings */
+#define REAP_PARTS 8 /* of what the device has, one is taken at once */
+#define SUBMIT_PARTS 4 /* and one of these given */
 
+/* There is room: ready has a place for each slot, and a slot is in it once. */
 void bt_queue_make_ready(struct bt_engine *engine, struct bt_engine_slot *slot)
 {
 	engine->ready[engine->ready_count++] = &slot->pub;
@@ -30,6 +31,8 @@ void bt_queue_drop_bounce(struct bt_engine *engine, struct bt_engine_slot *slot)
 	slot->pub.bounce = NULL;
 }
 
+/* In front, so that few slots are used and stay in the processor's cache. Its
+ * buffer goes back at once: others may wait for one. */
 void bt_queue_free_slot(struct bt_engine *engine, struct bt_engine_slot *slot)
 {
 	bt_queue_drop_bounce(engine, slot);
@@ -44,6 +47,8 @@ void bt_queue_retry_soon(struct bt_engine *engine)
 			     bt_loop_now(engine->loop) + RETRY_NS);
 }
 
+/* What a backend would cut or refuse in words of its own. A file that lost data
+ * (transfer.c) fails each sync, whatever the kernel would say. */
 static int check_io(const struct bt_io *io)
 {
 	const struct bt_file *file = io->file;
@@ -90,6 +95,8 @@ void bt_pace_took(struct bt_pace *pace, uint32_t taken, uint32_t done_inside)
 			helping(pace->in_kernel, REAP_PARTS), BT_REAP_MAX);
 }
 
+/* Whether to begin with what is pending before the turn is over: a device that
+ * has little to do should get its share now. */
 static bool is_a_helping(const struct bt_engine *engine)
 {
 	const struct bt_pace *pace;
@@ -103,6 +110,8 @@ static bool is_a_helping(const struct bt_engine *engine)
 			       SUBMIT_PARTS);
 }
 
+/* Runs are counted as they come, to know how many transfers are pending without
+ * looking through them. */
 static bool is_next_to_last(const struct bt_engine *engine,
 			    const struct bt_io *io)
 {
@@ -113,6 +122,7 @@ static bool is_next_to_last(const struct bt_engine *engine,
 	       last->offset + last->length == io->offset;
 }
 
+/* The first one makes sure that the hook comes before the loop waits. */
 static void add_pending(struct bt_engine *engine, struct bt_io *io)
 {
 	bool is_first = bt_list_empty(&engine->pending);
@@ -141,6 +151,7 @@ void bt_engine_submit(struct bt_io *io)
 	add_pending(engine, io);
 }
 
+/* What moves bytes; the others have a range, or nothing. */
 static bool is_transfer(enum bt_io_op op)
 {
 	return op == BT_IO_READ || op == BT_IO_WRITE;
@@ -154,6 +165,8 @@ static bool takes_memory(const struct bt_file *file, const struct bt_io *io)
 	       bt_sgl_is_aligned(&io->data, io->length, file->memory_align);
 }
 
+/* A slot is one call with one set of flags and one piece of the file. An io
+ * that has to bounce goes alone, as its buffer holds one pass of it. */
 static bool can_join(const struct bt_engine_slot *slot, const struct bt_io *io)
 {
 	const struct bt_slot *pub = &slot->pub;
@@ -193,6 +206,8 @@ static bool join(struct bt_engine *engine, struct bt_engine_slot *slot,
 	return true;
 }
 
+/* NULL: there is no slot or no buffer, and the io is where it was, or refused.
+ * alone: it failed in company, and is to have an error of its own. */
 static struct bt_engine_slot *start(struct bt_engine *engine, struct bt_io *io,
 				    bool alone)
 {
@@ -252,6 +267,7 @@ static void fill(struct bt_engine *engine)
 	}
 }
 
+/* Batches are short: what is left moves up. */
 static void drop_ready(struct bt_engine *engine, uint32_t count)
 {
 	uint32_t i;
@@ -261,13 +277,15 @@ static void drop_ready(struct bt_engine *engine, uint32_t count)
 		engine->ready[i] = engine->ready[i + count];
 }
 
+/* The kernel's way to say that it has too much to do. */
 static bool is_later(int rc)
 {
 	return rc == 0 || rc == -EAGAIN || rc == -EINTR || rc == -EBUSY ||
 	       rc == -ENOMEM;
 }
 
-/* One call of the backend; false where it is to be called later. */
+/* One call of the backend; false where it is to be called later. Any other error is
+ * the first slot's, the one that it came to; the rest is offered again. */
 static bool hand_over(struct bt_engine *engine)
 {
 	int rc;
@@ -316,6 +334,8 @@ void bt_engine_kick(struct bt_engine *engine)
 		bt_loop_poke(engine->loop);
 }
 
+/* Both lists are taken whole: a callback that submits what fails at once would
+ * otherwise be served for ever. */
 bool bt_queue_deliver(struct bt_engine *engine)
 {
 	struct bt_list slots = BT_LIST_INIT(slots);

@@ -43,11 +43,13 @@ static int64_t perform_fallocate(const struct bt_slot *slot)
 	return 0;
 }
 
+/* Data, and what is needed to find it again; times of the file are not. */
 static int64_t perform_sync(const struct bt_slot *slot)
 {
 	return fdatasync(slot->fd) < 0 ? -errno : 0;
 }
 
+/* One buffer goes without the kernel's copy of a vector. */
 static int64_t perform_read(const struct bt_slot *slot)
 {
 	off_t offset = (off_t)slot->offset;
@@ -62,6 +64,8 @@ static int64_t perform_read(const struct bt_slot *slot)
 	return moved < 0 ? -errno : moved;
 }
 
+/* Where RWF_DSYNC is not known nothing has been written: then the write is made
+ * and synced, and an error of either is the write's. */
 static int64_t perform_write(const struct bt_slot *slot)
 {
 	int count = (int)slot->iov_count;
@@ -124,6 +128,8 @@ static void sync_fini(void *state)
 	free(state);
 }
 
+/* All of it is done when this returns. The queue keeps what ends inside for its
+ * hook, so no callback comes here. */
 static int sync_submit(void *state, struct bt_slot **slots, uint32_t count)
 {
 	struct sync_state *s = state;
@@ -136,6 +142,7 @@ static int sync_submit(void *state, struct bt_slot **slots, uint32_t count)
 	return (int)count;
 }
 
+/* Nothing is ever under way. */
 static bool sync_reap(void *state)
 {
 	return false;

@@ -23,6 +23,7 @@
 #define ATTEMPTS_AT_ONCE 8
 #define ATTEMPTS_MAX 200
 
+/* The others are done or not: no passes. */
 static bool is_transfer(const struct bt_engine_slot *slot)
 {
 	return slot->pub.op == BT_IO_READ || slot->pub.op == BT_IO_WRITE;
@@ -43,6 +44,8 @@ static struct bt_sgl rest_of(const struct bt_io *io)
 	return sgl;
 }
 
+/* One io and one buffer a pass. The buffer stays the slot's until the io has
+ * ended, so that a long one cannot be stopped halfway for want of it. */
 static bool prepare_bounce(struct bt_engine *engine,
 			   struct bt_engine_slot *slot)
 {
@@ -117,6 +120,8 @@ static bool fits_direct(const struct bt_engine_slot *slot)
 	       bt_sgl_is_aligned(&sgl, pub->length, file->memory_align);
 }
 
+/* Memory that suits at the beginning may not suit behind a part: so each pass
+ * looks anew. */
 bool bt_transfer_prepare(struct bt_engine *engine, struct bt_engine_slot *slot)
 {
 	struct bt_slot *pub = &slot->pub;
@@ -174,6 +179,8 @@ static void note_lost(struct bt_engine_slot *slot, int error)
 		slot->file->lost = error;
 }
 
+/* In company nobody knows whose fault it was: each tries again alone, and what was
+ * done of it stays done. */
 static void fail(struct bt_engine *engine, struct bt_engine_slot *slot,
 		 int error)
 {
@@ -210,6 +217,8 @@ static void judge(struct bt_engine *engine, struct bt_engine_slot *slot)
 	fail(engine, slot, slot->doubt);
 }
 
+/* Interruptions come in bursts and pass; one that does not is an error after
+ * ATTEMPTS_MAX, some 0.2 s. */
 static void again(struct bt_engine *engine, struct bt_engine_slot *slot,
 		  int error)
 {
@@ -320,6 +329,7 @@ static bool is_whole(const struct bt_engine_slot *slot)
 	       !pub->bounce;
 }
 
+/* More than was asked for is no result that anybody could use. */
 void bt_transfer_finish(struct bt_engine *engine, struct bt_engine_slot *slot)
 {
 	struct bt_slot *pub = &slot->pub;

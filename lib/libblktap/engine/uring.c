@@ -53,6 +53,7 @@ static const unsigned int setup_flags[] = {
 
 static bool uring_reap(void *state);
 
+/* For completions that ended the wait; others were taken by the hook. */
 static void on_readable(struct bt_watch *watch, uint32_t events)
 {
 	uring_reap(bt_list_entry(watch, struct uring_state, watch));
@@ -60,11 +61,14 @@ static void on_readable(struct bt_watch *watch, uint32_t events)
 
 static int enter(struct uring_state *s);
 
+/* What is in the submission ring already cannot be taken back, so it is offered
+ * again until the kernel takes it. */
 static void on_retry(struct bt_timer *timer)
 {
 	enter(bt_list_entry(timer, struct uring_state, retry));
 }
 
+/* -EINVAL: a flag that this kernel does not know. */
 static int open_ring(struct uring_state *s, uint32_t queue_depth)
 {
 	int rc = -EINVAL;
@@ -78,6 +82,8 @@ static int open_ring(struct uring_state *s, uint32_t queue_depth)
 	return rc;
 }
 
+/* A kernel may have the ring and lack an operation; found out now, libaio is
+ * taken instead. */
 static int probe(struct uring_state *s)
 {
 	struct io_uring_probe *probe = io_uring_get_probe_ring(&s->ring);
@@ -93,6 +99,7 @@ static int probe(struct uring_state *s)
 	return rc;
 }
 
+/* The watch is made here: a ring that cannot be waited for is of no use. */
 static int set_up(struct uring_state *s, uint32_t queue_depth)
 {
 	int rc = open_ring(s, queue_depth);
@@ -108,6 +115,8 @@ static int set_up(struct uring_state *s, uint32_t queue_depth)
 	return rc;
 }
 
+/* queue_depth places are enough: a slot has one operation at a time, and there
+ * are as many slots. */
 static int uring_init(struct bt_loop *loop, uint32_t queue_depth,
 		      void (*completed)(void *opaque, struct bt_slot *slot),
 		      void *opaque, void **state)
@@ -133,6 +142,7 @@ static int uring_init(struct bt_loop *loop, uint32_t queue_depth,
 	return 0;
 }
 
+/* Nothing is under way. */
 static void uring_fini(void *state)
 {
 	struct uring_state *s = state;
@@ -163,11 +173,14 @@ static void prep_transfer(struct io_uring_sqe *sqe, const struct bt_slot *slot)
 		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
 }
 
+/* That of a file is fallocate's, and always has been. */
 static bool is_device_discard(const struct bt_slot *slot)
 {
 	return slot->op == BT_IO_DISCARD && (slot->flags & BT_SLOT_BLOCK);
 }
 
+/* Fields as block/ioctl.c of the kernel reads them: addr and addr3, not off and
+ * len. */
 static void prep_discard_cmd(struct io_uring_sqe *sqe,
 			     const struct bt_slot *slot)
 {
@@ -195,6 +208,7 @@ static int64_t judge_discard(struct uring_state *s, const struct bt_slot *slot,
 	return result;
 }
 
+/* The slot comes back as the completion's data. */
 static void prep(struct uring_state *s, struct io_uring_sqe *sqe,
 		 struct bt_slot *slot)
 {
@@ -234,6 +248,8 @@ static int enter(struct uring_state *s)
 	return rc;
 }
 
+/* A slot counts as taken when its entry is filled, whether or not the kernel
+ * has come for it yet: the entry points to it. */
 static int uring_submit(void *state, struct bt_slot **slots, uint32_t count)
 {
 	struct uring_state *s = state;
