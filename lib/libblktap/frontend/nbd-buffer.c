@@ -15,6 +15,7 @@
 
 #define TRIM_NS 1000000000ULL
 
+/* Aligned for O_DIRECT either way. */
 static void *buffer_new(uint32_t shift)
 {
 	size_t size = (size_t)1 << shift;
@@ -27,6 +28,7 @@ static void *buffer_new(uint32_t shift)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/* As it was made. */
 static void buffer_free(void *buffer, uint32_t shift)
 {
 	if (shift < MAP_SHIFT)
@@ -54,6 +56,7 @@ static void trim(struct bt_timer *timer)
 	bt_timer_arm(cache->loop, timer, bt_loop_now(cache->loop) + TRIM_NS);
 }
 
+/* Nothing is allocated before somebody needs it. */
 void bt_nbd_cache_init(struct bt_nbd_cache *cache, struct bt_loop *loop)
 {
 	memset(cache, 0, sizeof(*cache));
@@ -83,6 +86,8 @@ void bt_nbd_cache_drop(struct bt_nbd_cache *cache)
 	cache->kept = 0;
 }
 
+/* One timer for all: it looks a second after the first that gave something
+ * back. */
 void bt_nbd_cache_trim_soon(struct bt_nbd_cache *cache)
 {
 	if (cache->trim.loop)

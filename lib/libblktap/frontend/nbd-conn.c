@@ -275,11 +275,14 @@ static void on_timer(struct bt_timer *timer)
 	bt_nbd_conn_settle(conn);
 }
 
+/* Work is done once however often it is asked for, so a turn has one send. */
 void bt_nbd_conn_defer(struct bt_nbd_conn *conn)
 {
 	bt_loop_defer(conn->server->loop, &conn->work);
 }
 
+/* Nothing is read that could not be answered, nothing is waited for that nobody
+ * would act on. */
 static uint32_t wanted(const struct bt_nbd_conn *conn)
 {
 	switch (conn->stage) {
@@ -361,6 +364,8 @@ static void tune(struct bt_nbd_conn *conn)
 	}
 }
 
+/* settle decides whether it lives, as after every event: it may be gone when
+ * this returns. */
 void bt_nbd_conn_create(struct blktap_nbd_server *server, int fd, bool is_tcp)
 {
 	struct bt_nbd_conn *conn = calloc(1, sizeof(*conn));

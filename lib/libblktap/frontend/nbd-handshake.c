@@ -30,6 +30,7 @@ static void greet(struct bt_nbd_haggle *haggle)
 	bt_strbuf_add(&haggle->out, greeting, sizeof(greeting));
 }
 
+/* The greeting is put at once: a client is owed one before it says a word. */
 int bt_nbd_haggle_create(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_haggle *haggle = calloc(1, sizeof(*haggle));
@@ -72,6 +73,7 @@ void bt_nbd_option_reply(struct bt_nbd_conn *conn, uint32_t type,
 	bt_strbuf_add(&haggle->out, data, len);
 }
 
+/* The text is for people, as the protocol has it. */
 void bt_nbd_option_error(struct bt_nbd_conn *conn, uint32_t type,
 			 const char *text)
 {
@@ -103,6 +105,7 @@ static void on_flags(struct bt_nbd_conn *conn)
 	expect(haggle, BT_NBD_HEADER, NBD_OPTION_LEN);
 }
 
+/* Its data is here, whole. */
 static void on_option(struct bt_nbd_conn *conn)
 {
 	struct bt_nbd_haggle *haggle = conn->haggle;
@@ -113,6 +116,7 @@ static void on_option(struct bt_nbd_conn *conn)
 		expect(haggle, BT_NBD_HEADER, NBD_OPTION_LEN);
 }
 
+/* Kept for the options that follow; need is at most OPTION_MAX. */
 static bool grow(struct bt_nbd_haggle *haggle, size_t need)
 {
 	uint8_t *buf;
@@ -175,6 +179,7 @@ static void on_skipped(struct bt_nbd_conn *conn)
 	expect(haggle, BT_NBD_HEADER, NBD_OPTION_LEN);
 }
 
+/* Called when the part is complete; each of these says what comes next. */
 static void on_part(struct bt_nbd_conn *conn)
 {
 	switch (conn->haggle->part) {

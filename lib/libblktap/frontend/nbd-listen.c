@@ -22,6 +22,7 @@
 #define TELL_AGAIN_NS 60000000000ULL
 #define DEFAULT_PORT "10809"
 
+/* There is room: the unix socket is the first, and listen_tcp counts. */
 static void add_listener(struct blktap_nbd_server *server, int fd)
 {
 	server->listeners[server->listener_count].server = server;
@@ -54,6 +55,8 @@ static void pause_accepting(struct blktap_nbd_server *server, int error)
 		     bt_loop_now(server->loop) + ACCEPT_AGAIN_NS);
 }
 
+/* What passes when somebody gives something back. Any other error is that of
+ * the one who came. */
 static bool is_shortage(int error)
 {
 	return error == EMFILE || error == ENFILE || error == ENOBUFS ||
@@ -205,6 +208,7 @@ static int start_unix(struct blktap_nbd_server *server, int fd,
 	return 0;
 }
 
+/* A name that does not fit is refused: cut, it would be another one. */
 static int listen_unix(struct blktap_nbd_server *server, const char *path,
 		       struct blktap_error **err)
 {
@@ -232,6 +236,7 @@ static int listen_unix(struct blktap_nbd_server *server, const char *path,
 
 /* ---- TCP ------------------------------------------------------------------ */
 
+/* In network order, as the structure has it. */
 static uint16_t *port_of(struct sockaddr_storage *addr)
 {
 	if (addr->ss_family == AF_INET6)
@@ -280,6 +285,7 @@ static bool is_port(const char *text)
 	return text[digits] || (digits <= 5 && atoi(text) <= UINT16_MAX);
 }
 
+/* What to do about the usual reasons. */
 static const char *tcp_hint(int rc)
 {
 	switch (rc) {
@@ -337,6 +343,8 @@ static int listen_tcp(struct blktap_nbd_server *server, const char *host,
 
 /* ---- the address of it all ------------------------------------------------ */
 
+/* Whatever a URI could take for its own. '/' stays, as a path is easier to read
+ * with it. */
 static void add_escaped(struct bt_strbuf *sb, const char *text)
 {
 	for (; *text; text++) {
@@ -376,6 +384,8 @@ static int make_uri(struct blktap_nbd_server *server, const char *host,
 	return server->uri ? 0 : -ENOMEM;
 }
 
+/* Nobody is accepted before all addresses are there: a server that cannot have
+ * one of them never was. */
 int bt_nbd_listen_init(struct blktap_nbd_server *server,
 		       const struct blktap_nbd_options *options,
 		       struct blktap_error **err)

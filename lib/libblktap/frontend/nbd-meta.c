@@ -19,6 +19,7 @@ struct wanted {
 	uint32_t bitmaps; /* 1u << index of the disk's */
 };
 
+/* What was chosen, with the names that were kept of it. */
 void bt_nbd_meta_forget(struct bt_nbd_conn *conn)
 {
 	while (conn->meta_bitmaps)
@@ -27,6 +28,7 @@ void bt_nbd_meta_forget(struct bt_nbd_conn *conn)
 	conn->meta = false;
 }
 
+/* A query has no NUL at its end. */
 static bool is_text(const char *query, uint32_t len, const char *text)
 {
 	return len == strlen(text) && !memcmp(query, text, len);
@@ -92,6 +94,8 @@ static bool keep_export(struct bt_nbd_conn *conn, const char *name,
 	return true;
 }
 
+/* A name that is too long for an answer is left out: a context that cannot be
+ * told cannot be chosen. */
 static void tell(struct bt_nbd_conn *conn, uint32_t id, const char *prefix,
 		 const char *name)
 {
@@ -123,6 +127,8 @@ static uint32_t choose(struct bt_nbd_conn *conn, const char *name)
 	return BT_NBD_META_ID + conn->meta_bitmaps;
 }
 
+/* base:allocation first, then bitmaps in the disk's order; ids follow from the
+ * order of choosing. */
 static void answer_all(struct bt_nbd_conn *conn, const struct wanted *wanted,
 		       bool listing)
 {

@@ -9,6 +9,7 @@
 #include "frontend/nbd-cursor.h"
 #include "util/bytes.h"
 
+/* The option is as the protocol does not have it; haggling goes on. */
 static void invalid(struct bt_nbd_conn *conn, const char *text)
 {
 	bt_nbd_option_error(conn, NBD_REP_ERR_INVALID, text);
@@ -30,6 +31,8 @@ bool bt_nbd_is_export(const struct bt_nbd_conn *conn, const char *name,
 		!memcmp(name, server->export_name, len));
 }
 
+/* The export's own word, or the disk's, which may change while a client is
+ * there: so it is asked each time. */
 static bool is_read_only(const struct bt_nbd_conn *conn)
 {
 	return conn->server->read_only ||
@@ -90,6 +93,8 @@ static void opt_export_name(struct bt_nbd_conn *conn, struct cursor c)
 	go(conn, (const char *)c.at, c.left);
 }
 
+/* Acknowledged, though a client may be gone by then; the end follows when that
+ * is out. */
 static void opt_abort(struct bt_nbd_conn *conn, struct cursor c)
 {
 	ack(conn);
@@ -116,6 +121,8 @@ static void opt_list(struct bt_nbd_conn *conn, struct cursor c)
 	ack(conn);
 }
 
+/* Nothing of the connection changes: what was agreed on in the clear stays what
+ * it was. */
 static void opt_starttls(struct bt_nbd_conn *conn, struct cursor c)
 {
 	if (c.left)
@@ -125,6 +132,7 @@ static void opt_starttls(struct bt_nbd_conn *conn, struct cursor c)
 				    "this server has no TLS");
 }
 
+/* Twice is as good as once. */
 static void opt_structured_reply(struct bt_nbd_conn *conn, struct cursor c)
 {
 	if (c.left) {
@@ -137,6 +145,7 @@ static void opt_structured_reply(struct bt_nbd_conn *conn, struct cursor c)
 
 /* ---- INFO and GO ---------------------------------------------------------- */
 
+/* Of this moment: size and flags are the disk's, which may be resized. */
 static void info_export(struct bt_nbd_conn *conn)
 {
 	uint8_t info[12];
@@ -147,6 +156,7 @@ static void info_export(struct bt_nbd_conn *conn)
 	bt_nbd_option_reply(conn, NBD_REP_INFO, info, sizeof(info));
 }
 
+/* Both texts were bounded when the server was made (copy_text). */
 static void info_text(struct bt_nbd_conn *conn, uint16_t type, const char *text)
 {
 	uint8_t info[2 + NBD_STRING_MAX];
@@ -177,6 +187,8 @@ static void info_block_size(struct bt_nbd_conn *conn)
 	bt_nbd_option_reply(conn, NBD_REP_INFO, info, sizeof(info));
 }
 
+/* What there is nothing to say about is left out, as the protocol lets a server
+ * do. */
 static void info(struct bt_nbd_conn *conn, uint16_t type)
 {
 	const struct blktap_nbd_server *server = conn->server;
@@ -189,6 +201,8 @@ static void info(struct bt_nbd_conn *conn, uint16_t type)
 		info_block_size(conn);
 }
 
+/* Lengths are held against what is there before a name is looked at. INFO and
+ * GO differ in what follows alone. */
 static void opt_info(struct bt_nbd_conn *conn, struct cursor c)
 {
 	bool seen[NBD_INFO_BLOCK_SIZE + 1] = { false };
@@ -219,6 +233,7 @@ static void opt_info(struct bt_nbd_conn *conn, struct cursor c)
 		go(conn, name, len);
 }
 
+/* The option itself tells LIST from SET. */
 static void opt_meta(struct bt_nbd_conn *conn, struct cursor c)
 {
 	bt_nbd_option_meta(conn, c.at, c.left);
@@ -226,6 +241,8 @@ static void opt_meta(struct bt_nbd_conn *conn, struct cursor c)
 
 /* ---- the table ------------------------------------------------------------ */
 
+/* An option that is not known is answered, and haggling goes on: that is what
+ * fixed newstyle promises. */
 void bt_nbd_option(struct bt_nbd_conn *conn, const uint8_t *data, uint32_t len)
 {
 	static void (*const table[])(struct bt_nbd_conn *, struct cursor) = {

@@ -28,6 +28,8 @@ static void out(struct bt_nbd_request *item, const void *base, size_t len)
 	item->out_len += len;
 }
 
+/* After an error nothing follows it; after a read that went well the data does.
+ */
 static void out_simple(struct bt_nbd_request *item, uint32_t error)
 {
 	bt_store_be32(item->head, NBD_SIMPLE_REPLY_MAGIC);
@@ -49,6 +51,8 @@ static void chunk(struct bt_nbd_request *item, uint8_t *head, uint16_t flags,
 
 /* ---- errors --------------------------------------------------------------- */
 
+/* An error of ours may have any number, and the protocol has eight. EFBIG is a
+ * file that may not grow, which to a writer is want of space. */
 uint32_t bt_nbd_errno(int error, uint16_t cmd_flags)
 {
 	switch (-error) {
@@ -160,6 +164,7 @@ static size_t run_end(const struct bt_nbd_request *item, size_t pos, bool *zero)
 	return end;
 }
 
+/* Returns where the next head goes. */
 static uint8_t *out_content(struct bt_nbd_request *item, uint8_t *head,
 			    size_t pos, size_t end, bool zero)
 {
@@ -201,6 +206,7 @@ static void reply_chunks(struct bt_nbd_request *item)
 	}
 }
 
+/* Without structured replies there is one form, holes and all. */
 static void reply_read(struct bt_nbd_request *item)
 {
 	if (item->conn->structured) {
@@ -213,6 +219,8 @@ static void reply_read(struct bt_nbd_request *item)
 
 /* ---- block status --------------------------------------------------------- */
 
+/* The two that base:allocation has; what else an extent says is not for
+ * clients. */
 static uint32_t state_flags(const struct blktap_extent *extent)
 {
 	return (extent->flags & BLKTAP_EXTENT_HOLE ? NBD_STATE_HOLE : 0) |
@@ -327,6 +335,7 @@ static void drop_payload(struct bt_nbd_request *item)
 	item->buffer = NULL;
 }
 
+/* The request is another's as soon as it is given back. */
 void bt_nbd_release(struct bt_nbd_request *item)
 {
 	struct bt_nbd_conn *conn = item->conn;
@@ -343,6 +352,7 @@ static void queue(struct bt_nbd_request *item)
 	bt_nbd_conn_defer(item->conn);
 }
 
+/* As an answer of the disk's would go: in turn, with the others. */
 void bt_nbd_refuse(struct bt_nbd_request *item, int error, const char *text)
 {
 	item->out_count = 0;

@@ -170,6 +170,8 @@ static void set_data(struct bt_nbd_request *item, void *base)
 	item->req.data.skip = 0;
 }
 
+/* The memory is charged before the disk is asked, so a client cannot have more
+ * read than it may hold. */
 static int prepare_read(struct bt_nbd_request *item)
 {
 	int rc = take_buffer(item, item->length);
@@ -179,6 +181,8 @@ static int prepare_read(struct bt_nbd_request *item)
 	return rc;
 }
 
+/* A payload that O_DIRECT cannot take where it lies goes to a buffer that it
+ * can: else the engine would copy it. */
 static bool needs_aligned(const struct bt_nbd_conn *conn, const uint8_t *at)
 {
 	uint32_t align = bt_vbd_get_limits(conn->server->disk)->memory_align;
@@ -233,6 +237,7 @@ static int prepare_status(struct bt_nbd_request *item)
 	return rc;
 }
 
+/* The others bring no data and want none. */
 static int prepare(struct bt_nbd_request *item)
 {
 	switch (item->type) {
@@ -249,6 +254,8 @@ static int prepare(struct bt_nbd_request *item)
 
 /* ---- from bytes to requests ----------------------------------------------- */
 
+/* A small write is wanted whole; of a large one the header will do, as the rest
+ * goes elsewhere. */
 size_t bt_nbd_message_need(const struct bt_nbd_conn *conn)
 {
 	const uint8_t *at =
@@ -263,6 +270,7 @@ size_t bt_nbd_message_need(const struct bt_nbd_conn *conn)
 	return NBD_REQUEST_LEN + length;
 }
 
+/* The magic has been looked at. */
 static void decode(const uint8_t *at, struct header *h)
 {
 	h->flags = bt_load_be16(at + 4);
@@ -272,6 +280,7 @@ static void decode(const uint8_t *at, struct header *h)
 	h->length = bt_load_be32(at + 24);
 }
 
+/* FUA of a command that writes nothing is allowed, and means nothing. */
 static uint32_t request_flags(const struct header *h)
 {
 	uint32_t flags = 0;
@@ -288,6 +297,7 @@ static uint32_t request_flags(const struct header *h)
 	return flags;
 }
 
+/* The item is the disk's from here on, and done may be called inside. */
 void bt_nbd_submit(struct bt_nbd_request *item)
 {
 	struct bt_nbd_conn *conn = item->conn;
@@ -296,6 +306,7 @@ void bt_nbd_submit(struct bt_nbd_request *item)
 	bt_vbd_submit(conn->server->disk, &item->req);
 }
 
+/* A write's payload is on its way whatever is wrong with it. */
 static void skip_payload(struct bt_nbd_request *item, struct refusal why)
 {
 	struct bt_nbd_conn *conn = item->conn;
@@ -413,6 +424,8 @@ static bool finish_skipping(struct bt_nbd_conn *conn)
 	return true;
 }
 
+/* One message after another, as far as they are there. A large payload, or one
+ * that is skipped, is finished before the next header can be. */
 void bt_nbd_parse(struct bt_nbd_conn *conn)
 {
 	bool more = true;

@@ -72,6 +72,8 @@ static uint32_t sent(struct bt_nbd_conn *conn, size_t n)
 	return count;
 }
 
+/* Until there is nothing left or the socket is full. A client that does not
+ * take its replies is watched from the moment at which it stopped. */
 void bt_nbd_send(struct bt_nbd_conn *conn)
 {
 	struct iovec iov[IOV_BATCH];

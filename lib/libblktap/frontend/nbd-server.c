@@ -47,6 +47,7 @@ static int read_options(const struct blktap_nbd_options *from,
 	return 0;
 }
 
+/* Longer ones could not be told to a client. */
 static int copy_text(const char *what, const char *from, char **to,
 		     struct blktap_error **err)
 {
@@ -68,6 +69,8 @@ static uint32_t payload_max(uint32_t client_memory)
 	return max;
 }
 
+/* 0 is 'as usual', so that options of an older caller, which end before a
+ * field, mean the same. */
 static int set_options(struct blktap_nbd_server *server,
 		       const struct blktap_nbd_options *options,
 		       struct blktap_error **err)
@@ -98,12 +101,14 @@ static int set_options(struct blktap_nbd_server *server,
 	return 0;
 }
 
+/* After a shortage: perhaps there is enough now. */
 static void on_accept_again(struct bt_timer *timer)
 {
 	bt_nbd_accept_resume(
 		bt_container_of(timer, struct blktap_nbd_server, accept_again));
 }
 
+/* Nobody is connected. Also of one that was made in part. */
 static void server_free(struct blktap_nbd_server *server)
 {
 	bt_nbd_listen_fini(server);
@@ -114,6 +119,7 @@ static void server_free(struct blktap_nbd_server *server)
 	free(server);
 }
 
+/* For bt_loop_run_until. */
 static bool has_no_clients(void *opaque)
 {
 	struct blktap_nbd_server *server = opaque;
@@ -154,6 +160,8 @@ static void say_goodbye(struct blktap_nbd_server *server)
 	}
 }
 
+/* Without their answers; what the disk has of them is waited for all the same.
+ */
 static void drop_clients(struct blktap_nbd_server *server)
 {
 	struct bt_list *pos, *tmp;
@@ -182,6 +190,7 @@ static int end_clients(struct blktap_nbd_server *server)
 
 /* ---- an end that nobody waits for ------------------------------------------ */
 
+/* Who has not taken his last replies by now does not get them. */
 static void on_goodbye(struct bt_timer *timer)
 {
 	drop_clients(bt_container_of(timer, struct blktap_nbd_server, goodbye));
@@ -199,12 +208,15 @@ static void tell_left(struct bt_work *work)
 	left(server->left_opaque);
 }
 
+/* Deferred, as the client that has just gone is still on the stack. */
 void bt_nbd_server_count(struct blktap_nbd_server *server)
 {
 	if (server->left && !server->conn_count)
 		bt_loop_defer(server->loop, &server->left_work);
 }
 
+/* The loop's time is of the turn's beginning, which a long command may have
+ * left behind: hence refresh. */
 void bt_nbd_server_leave(struct blktap_nbd_server *server,
 			 void (*left)(void *opaque), void *opaque)
 {
@@ -216,6 +228,7 @@ void bt_nbd_server_leave(struct blktap_nbd_server *server,
 	bt_nbd_server_count(server);
 }
 
+/* Who destroys the server is not told any more that it is empty. */
 static void forget_leave(struct blktap_nbd_server *server)
 {
 	server->left = NULL;
@@ -269,6 +282,7 @@ int blktap_nbd_server_create(struct blktap_disk *disk,
 	return 0;
 }
 
+/* It waits for clients, and the loop cannot turn inside of itself. */
 int blktap_nbd_server_destroy(struct blktap_nbd_server *server)
 {
 	int rc;

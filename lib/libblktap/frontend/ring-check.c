@@ -8,11 +8,14 @@
 /* A mapping larger than this is a mistake. */
 #define MAP_MAX (1ULL << 40)
 
+/* align is a power of two. */
 static bool is_aligned(uint64_t v, uint64_t align)
 {
 	return !(v & (align - 1));
 }
 
+/* What the disk's own arithmetic goes by: every later shift and product is
+ * bounded here. */
 static const char *check_disk(const struct blktap_info *i)
 {
 	if (i->logical_block != 512 && i->logical_block != 4096)
@@ -61,6 +64,7 @@ static const char *check_queues(const struct blktap_info *i)
 	return NULL;
 }
 
+/* In the order in which each is used to judge the next. */
 const char *bt_ring_check_info(const struct blktap_info *i)
 {
 	const char *wrong = check_disk(i);
@@ -88,6 +92,7 @@ uint64_t bt_ring_slots(const struct blktap_info *info, uint32_t queue)
 	       (uint64_t)queue * info->depth * info->slot_bytes;
 }
 
+/* Which flags an operation may have. */
 static uint16_t flags_of(uint8_t op)
 {
 	switch (op) {

@@ -29,6 +29,8 @@ static int system_ioctl(void *opaque, int fd, unsigned long cmd, void *arg)
 	return rc < 0 ? -errno : rc;
 }
 
+/* MAP_SHARED: it is the module's memory, and what is put there is seen by it.
+ */
 static int system_map(void *opaque, int fd, size_t bytes, void **out)
 {
 	void *map =
@@ -58,11 +60,13 @@ const struct bt_ring_ops bt_ring_system = {
 	.close = system_close,
 };
 
+/* By the ops, so that a test can be the module. */
 int bt_ring_call(struct blktap_ring *ring, unsigned long cmd, void *arg)
 {
 	return ring->ops->ioctl(ring->opaque, ring->fd, cmd, arg);
 }
 
+/* -EPERM for a ring that is not attached: it harms nobody else's device. */
 int bt_ring_remove(struct blktap_ring *ring, uint32_t flags)
 {
 	struct blktap_remove remove = { .size = sizeof(remove),
@@ -90,6 +94,8 @@ static int open_control(struct blktap_error **err)
 		       bt_strerror(rc, text));
 }
 
+/* The control device is opened for each call: nobody holds it, so the module
+ * can be unloaded. */
 static int control(unsigned long cmd, void *arg, struct blktap_error **err)
 {
 	int fd = open_control(err), rc;
@@ -126,6 +132,7 @@ int blktap_ring_probe(struct blktap_error **err)
 		       rc ? 0 : (unsigned int)v.abi, BLKTAP_ABI_VERSION);
 }
 
+/* -EEXIST is left as it is: who looks for a free number asks for the next. */
 int blktap_ring_allocate(int wanted, int *minor, struct blktap_error **err)
 {
 	struct blktap_alloc alloc = { .size = sizeof(alloc), .minor = wanted };

@@ -161,6 +161,7 @@ static void read_once(struct blktap_desc *to, const struct blktap_desc *from)
 	__asm__ volatile("" ::: "memory");
 }
 
+/* The flags were checked to be the operation's own. */
 static uint32_t flags_of(const struct blktap_desc *desc)
 {
 	uint32_t flags = desc->flags & BLKTAP_REQ_FUA ? BLKTAP_FUA : 0;
@@ -171,6 +172,7 @@ static uint32_t flags_of(const struct blktap_desc *desc)
 	return flags;
 }
 
+/* offset and length are what was checked: the descriptor is our copy. */
 static void submit(struct blktap_ring *ring, struct bt_ring_queue *q,
 		   const struct blktap_desc *desc, uint64_t slot)
 {
@@ -255,6 +257,8 @@ static bool take_queue(struct blktap_ring *ring, struct bt_ring_queue *q)
 	return true;
 }
 
+/* Who had work last is asked to wait for the loop: that is the ring which most
+ * likely has the next. */
 bool bt_ring_take(struct blktap_ring *ring)
 {
 	bool any = false;

@@ -273,6 +273,8 @@ static int check_heir(const struct blktap_ring *ring,
 	return 0;
 }
 
+/* After a takeover the device is as it was made; INFO tells how. What it tells
+ * is checked before a byte of it is used. */
 static int make_device(struct blktap_ring *ring,
 		       const struct blktap_ring_options *o,
 		       struct blktap_error **err)
@@ -380,6 +382,8 @@ static void on_shutdown(struct bt_vbd_client *client)
 			    BLKTAP_RING_END_FORCE);
 }
 
+/* The disk's client before anything is served: from then on it hears of a
+ * resize. What the size has become meanwhile is made up for at the end. */
 static int start(struct blktap_ring *ring, const struct blktap_ring_options *o,
 		 struct blktap_error **err)
 {
@@ -425,6 +429,8 @@ static void ring_free(struct blktap_ring *ring)
 	free(ring);
 }
 
+/* A device that was made and cannot be served is taken away again; one that was
+ * taken over stays for the next daemon. */
 int bt_ring_create_on(struct blktap_disk *disk,
 		      const struct blktap_ring_options *options,
 		      const struct bt_ring_ops *ops, void *opaque,
@@ -500,6 +506,8 @@ static int begin_removal(struct blktap_ring *ring, bool force)
 	return rc == -ENODEV ? 0 : rc;
 }
 
+/* The device is served all the while, as what is dirty in its page cache has to
+ * go somewhere. */
 static int take_away(struct blktap_ring *ring, bool force)
 {
 	int rc = ring->stage == BT_RING_GONE ? 0 : begin_removal(ring, force);
