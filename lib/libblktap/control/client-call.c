@@ -37,6 +37,8 @@ static int put_request(struct bt_message *msg, int minor, const char *verb,
 	return 0;
 }
 
+/* The error is looked at before it is passed on, since that of an older tapdisk
+ * says the wrong thing. */
 static int exchange(struct bt_session *session, const struct bt_message *msg,
 		    const struct bt_strbuf *params, char **json,
 		    struct blktap_error **err)
@@ -67,6 +69,7 @@ static int exchange(struct bt_session *session, const struct bt_message *msg,
 	return bt_session_text(session, answer.u.ext.length, json, err);
 }
 
+/* Parameters are checked and put together before anybody is connected to. */
 int blktap_control_call(struct blktap_control *control, pid_t pid, int minor,
 			const char *verb, const char *const *params,
 			char **json, struct blktap_error **err)

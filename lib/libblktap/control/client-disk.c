@@ -11,6 +11,7 @@
 #include "util/options.h"
 #include "util/strbuf.h"
 
+/* A number that does not fit its 16 bits would be another minor's. */
 static int check_minor(int minor, struct blktap_error **err)
 {
 	if (minor >= 0 && minor < BLKTAP_MINOR_MAX)
@@ -45,6 +46,8 @@ static int simple(const struct blktap_control *control, pid_t pid, int minor,
 	return rc;
 }
 
+/* No time limit on these: a tapdisk that waits for its storage is not made
+ * better by a client that leaves. */
 int blktap_control_attach(struct blktap_control *control, pid_t pid, int minor,
 			  struct blktap_error **err)
 {
@@ -98,6 +101,8 @@ static int put_text(char out[BT_WIRE_PATH], const char *text,
 	return 0;
 }
 
+/* The trailer's order is the protocol's: log, then key. Times that do not fit
+ * the message are the longest that do. */
 static int put_options(struct bt_wire_params *p,
 		       const struct blktap_control_open_options *o,
 		       struct bt_strbuf *trailer, struct blktap_error **err)
@@ -136,6 +141,7 @@ static int put_options(struct bt_wire_params *p,
 	return rc;
 }
 
+/* Opening may take long, and its client waits for as long. */
 static int send_params(const struct blktap_control *control, pid_t pid,
 		       struct bt_message *msg, struct bt_strbuf *trailer,
 		       uint16_t answer_type, struct blktap_error **err)
@@ -202,6 +208,8 @@ static int serve_tcp(struct blktap_control *control, pid_t pid, int minor,
 	return rc;
 }
 
+/* tcp is read only where the caller's struct has it. An image that cannot be
+ * served there is closed again: an open that failed leaves nothing. */
 int blktap_control_open(struct blktap_control *control, pid_t pid, int minor,
 			const char *spec,
 			const struct blktap_control_open_options *options,
@@ -231,6 +239,8 @@ int blktap_control_resume(struct blktap_control *control, pid_t pid, int minor,
 			      BT_WIRE_RESUME, err);
 }
 
+/* The length of the text is the other side's word, and bounded in
+ * bt_session_text. */
 int blktap_control_stats(struct blktap_control *control, pid_t pid, int minor,
 			 char **json, struct blktap_error **err)
 {
@@ -255,6 +265,8 @@ int blktap_control_stats(struct blktap_control *control, pid_t pid, int minor,
 	return rc;
 }
 
+/* Stops at the first step that fails: what follows would take away what is
+ * still in use. */
 int blktap_control_stop(struct blktap_control *control, pid_t pid, int minor,
 			uint32_t timeout_s, struct blktap_error **err)
 {

@@ -131,6 +131,7 @@ static int list_tapdisk(void *opaque, int pid)
 	return 0;
 }
 
+/* Allocated, and nobody has it. */
 static int list_orphan(void *opaque, int minor)
 {
 	struct listing *l = opaque;
@@ -140,6 +141,8 @@ static int list_orphan(void *opaque, int minor)
 	return 0;
 }
 
+/* fn is called as answers come in, tapdisk by tapdisk in the order of their
+ * pids. */
 int blktap_control_list(struct blktap_control *control,
 			const struct blktap_control_filter *filter,
 			blktap_control_row_fn *fn, void *opaque,
@@ -176,6 +179,7 @@ struct rows {
 	struct bt_json json;
 };
 
+/* TYPE:PATH apart, for who reads JSON; what is no such thing stays whole. */
 static void put_spec(struct bt_json *json, const char *spec)
 {
 	const char *colon = strchr(spec, ':');
@@ -190,6 +194,8 @@ static void put_spec(struct bt_json *json, const char *spec)
 	bt_json_string(json, "path", colon + 1);
 }
 
+/* A tapdisk that does not answer here is left without its details: the list is
+ * not worth less for it. */
 static void put_json_row(void *opaque, const struct blktap_control_row *row)
 {
 	struct rows *rows = opaque;
@@ -215,6 +221,7 @@ static void put_json_row(void *opaque, const struct blktap_control_row *row)
 	bt_json_object_end(json);
 }
 
+/* *out is the caller's to free; it is not set where this fails. */
 int blktap_control_list_json(struct blktap_control *control,
 			     const struct blktap_control_filter *filter,
 			     char **out, struct blktap_error **err)

@@ -36,6 +36,7 @@ static int open_pipes(struct child *child)
 	return 0;
 }
 
+/* -1 says that it is closed, so closing twice is harmless. */
 static void close_pipe(int *fd)
 {
 	if (*fd >= 0)
@@ -43,6 +44,7 @@ static void close_pipe(int *fd)
 	*fd = -1;
 }
 
+/* A daemon must not begin with what its starter blocks or ignores. */
 static int set_attributes(posix_spawnattr_t *attributes)
 {
 	sigset_t set;
@@ -61,6 +63,8 @@ static int set_attributes(posix_spawnattr_t *attributes)
 	return rc;
 }
 
+/* In the order in which the child does them; closefrom comes last, behind the
+ * two that it keeps. */
 static int set_actions(posix_spawn_file_actions_t *actions,
 		       const struct child *child)
 {
@@ -220,6 +224,7 @@ static int finish(const struct blktap_control *control, struct child *child,
 	return 0;
 }
 
+/* Blocks until the tapdisk listens, or says that it will not. */
 int blktap_control_spawn(struct blktap_control *control, pid_t *pid,
 			 struct blktap_error **err)
 {

@@ -9,6 +9,7 @@
 #include "control/client.h"
 #include "core/error.h"
 
+/* There is one at most: a minor is one tapdisk's. */
 static void take_pid(void *opaque, const struct blktap_control_row *row)
 {
 	if (row->pid >= 0)
@@ -27,6 +28,8 @@ static int find_tapdisk(struct blktap_control *control, int minor, pid_t *pid,
 	return blktap_control_list(control, &filter, take_pid, pid, err);
 }
 
+/* Whatever can be told from the mark is told before a tapdisk is started for
+ * nothing. */
 static int read_mark(struct blktap_control *control, int minor,
 		     struct bt_mark *mark, struct blktap_error **err)
 {
@@ -68,6 +71,7 @@ static void dismiss(struct blktap_control *control, pid_t pid)
 		       &answer, NULL);
 }
 
+/* The verb's answer says that the minor is free. */
 static int hand_over(struct blktap_control *control, pid_t pid, int minor,
 		     struct blktap_error **err)
 {
@@ -79,6 +83,8 @@ static int hand_over(struct blktap_control *control, pid_t pid, int minor,
 	return rc;
 }
 
+/* As it was open: the mark has all of it, or read_mark has refused. A device
+ * that was let go and cannot be opened waits; the message says so. */
 static int open_again(struct blktap_control *control, pid_t pid, int minor,
 		      const struct bt_mark *mark, struct blktap_error **err)
 {

@@ -22,6 +22,7 @@
 
 #define DEFAULT_TIMEOUT_MS 10000
 
+/* size is the caller's struct's: fields that it lacks are not written to. */
 void blktap_control_options_init_sized(struct blktap_control_options *options,
 				       size_t size)
 {
@@ -30,6 +31,8 @@ void blktap_control_options_init_sized(struct blktap_control_options *options,
 	bt_options_fill(options, size, &all, sizeof(all));
 }
 
+/* Touches neither directory nor tapdisk: a driver may be there before either.
+ */
 int blktap_control_create(const struct blktap_control_options *options,
 			  struct blktap_control **out,
 			  struct blktap_error **err)
@@ -63,6 +66,7 @@ int blktap_control_create(const struct blktap_control_options *options,
 	return 0;
 }
 
+/* No session is open: each call closes its own. */
 void blktap_control_destroy(struct blktap_control *control)
 {
 	if (!control)
@@ -77,6 +81,8 @@ const char *blktap_control_get_rundir(const struct blktap_control *control)
 	return control->dir.path;
 }
 
+/* By this process itself, under the locks of the directory: no tapdisk is
+ * needed. */
 int blktap_control_allocate(struct blktap_control *control, int *minor,
 			    struct blktap_error **err)
 {
@@ -89,6 +95,8 @@ int blktap_control_free(struct blktap_control *control, int minor,
 	return bt_minor_free(&control->dir, minor, err);
 }
 
+/* The block device where the minor has one; else the mark, which older
+ * toolstacks take as a name for it. */
 char *blktap_control_minor_path(struct blktap_control *control, int minor)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
@@ -106,6 +114,7 @@ char *blktap_control_minor_path(struct blktap_control *control, int minor)
 
 /* ---- sessions ------------------------------------------------------------- */
 
+/* Not the time of day, which may jump. */
 uint64_t bt_client_now(void)
 {
 	struct timespec ts;
@@ -114,6 +123,8 @@ uint64_t bt_client_now(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+/* Rounded up: a deadline that is not over yet must not become a poll that does
+ * not wait. */
 int bt_client_timeout(uint64_t deadline_ns)
 {
 	uint64_t now = bt_client_now();
@@ -126,6 +137,8 @@ int bt_client_timeout(uint64_t deadline_ns)
 			       INT32_MAX);
 }
 
+/* The deadline of the whole session begins here. What only tells that nobody is
+ * there is one error to a caller. */
 int bt_session_open(struct bt_session *session,
 		    const struct blktap_control *control, pid_t pid,
 		    uint32_t timeout_ms, struct blktap_error **err)
@@ -176,6 +189,7 @@ static int fail_io(const struct bt_session *session, int rc,
 		STRERROR(rc));
 }
 
+/* Interruptions do not move the deadline. */
 static int wait_for(struct bt_session *session, short events)
 {
 	struct pollfd p = { .fd = session->fd, .events = events };
@@ -215,6 +229,7 @@ static int transfer(struct bt_session *session, void *buf, size_t length,
 	return 0;
 }
 
+/* What is logged leaves the trailer out, which may hold a key. */
 int bt_session_send(struct bt_session *session, const struct bt_message *msg,
 		    const void *trailer, size_t length,
 		    struct blktap_error **err)
@@ -285,6 +300,8 @@ static int take_error(struct bt_session *session,
 	return rc;
 }
 
+/* A type that was not asked for is another program's answer, or another
+ * version's; nothing of it is used. */
 int bt_session_receive(struct bt_session *session, uint16_t type,
 		       struct bt_message *msg, struct blktap_error **err)
 {
@@ -308,6 +325,7 @@ int bt_session_receive(struct bt_session *session, uint16_t type,
 		       STRERROR(-EPROTO));
 }
 
+/* The most common session: one message there, one back. */
 int bt_session_run(const struct blktap_control *control, pid_t pid,
 		   uint32_t timeout_ms, const struct bt_message *request,
 		   uint16_t type, struct bt_message *answer,

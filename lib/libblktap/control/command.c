@@ -32,6 +32,7 @@ static void answer(struct bt_conn *conn, uint16_t type, int rc,
 		bt_conn_ok(conn, type);
 }
 
+/* Attached, and nothing is open on it. */
 static int no_image(const struct bt_conn *conn, struct blktap_error **err)
 {
 	return bt_fail(err, -ENODEV, "open one first: tap-ctl open",
@@ -39,6 +40,8 @@ static int no_image(const struct bt_conn *conn, struct blktap_error **err)
 		       STRERROR(-ENODEV));
 }
 
+/* Who can connect knows the pid by the socket's name; older drivers ask all the
+ * same. */
 static void get_pid(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct bt_message msg = { .type = BT_WIRE_PID_RSP,
@@ -48,6 +51,8 @@ static void get_pid(struct bt_conn *conn, struct bt_tap *tap)
 	bt_conn_reply(conn, &msg, NULL, 0);
 }
 
+/* A tapdisk that ends takes no more minors: it would be gone before they are
+ * used. */
 static void attach(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
@@ -61,6 +66,8 @@ static void attach(struct bt_conn *conn, struct bt_tap *tap)
 	answer(conn, BT_WIRE_ATTACH_RSP, rc, err);
 }
 
+/* Requests that are here already are answered; the program ends when the last
+ * of them is. */
 void bt_command_finish(struct blktap_control_server *server)
 {
 	server->finishing = true;
@@ -100,6 +107,7 @@ static void put_image(struct bt_conn *conn, uint16_t type, struct bt_tap *tap)
 	bt_conn_reply(conn, &msg, NULL, 0);
 }
 
+/* The whole trailer is there: conn.c has waited for it. */
 static void open_image(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
@@ -114,6 +122,8 @@ static void open_image(struct bt_conn *conn, struct bt_tap *tap)
 		put_image(conn, BT_WIRE_OPEN_RSP, tap);
 }
 
+/* What the image says now, which a resize may have changed since it was opened.
+ */
 static void get_info(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
@@ -124,6 +134,7 @@ static void get_info(struct bt_conn *conn, struct bt_tap *tap)
 		bt_conn_error(conn, no_image(conn, &err), err);
 }
 
+/* The answer of a forced one is that of a close, as it always was. */
 static void end_close(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
@@ -228,6 +239,7 @@ static void pause_disk(struct bt_conn *conn, struct bt_tap *tap)
 	answer(conn, BT_WIRE_PAUSE_RSP, rc, err);
 }
 
+/* Its parameters are those of an open: what is not given stays as it was. */
 static void resume_disk(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
@@ -294,6 +306,8 @@ static int collect_stats(struct bt_conn *conn, struct bt_strbuf *out,
 	return any || all ? 0 : no_image(conn, err);
 }
 
+/* The text's length goes ahead of it, so it has to be whole before a byte is
+ * sent. */
 static void get_stats(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct bt_message msg = { .type = BT_WIRE_STATS_RSP,
@@ -313,6 +327,8 @@ static void get_stats(struct bt_conn *conn, struct bt_tap *tap)
 	bt_strbuf_fini(&text);
 }
 
+/* Answered rather than unknown, since drivers ask for them by these types: they
+ * are told what to do instead. */
 static void no_xen(struct bt_conn *conn, struct bt_tap *tap)
 {
 	struct blktap_error *err = NULL;
@@ -350,6 +366,7 @@ static void end_all(struct bt_conn *conn, struct bt_tap *unused)
 	answer(conn, BT_WIRE_EXIT, first, err);
 }
 
+/* The verb was found before, or this would not run. */
 static void run_verb(struct bt_conn *conn, struct bt_tap *tap)
 {
 	bt_verb_run(conn, bt_verb_find(conn->msg.u.ext.verb), tap);
@@ -472,6 +489,7 @@ static void run(struct bt_conn *conn, bool outside)
 	}
 }
 
+/* Called within the turn, from the socket's event. */
 void bt_command_start(struct bt_conn *conn)
 {
 	run(conn, false);
@@ -505,6 +523,7 @@ static void undo_pause(struct bt_conn *conn)
 	bt_conn_destroy(conn);
 }
 
+/* The tap is there: it has been busy since the close began. */
 static void finish_close(struct bt_conn *conn)
 {
 	struct blktap_control_server *server = conn->server;
@@ -517,6 +536,8 @@ static void finish_close(struct bt_conn *conn)
 	bt_conn_answer(conn);
 }
 
+/* One after another, each to its end. What a command wakes comes to the end of
+ * the same list. */
 void bt_command_run_ready(struct bt_work *work)
 {
 	struct blktap_control_server *server =

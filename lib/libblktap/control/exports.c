@@ -36,6 +36,7 @@ static void close_one(struct bt_tap_export *export)
 	free(export);
 }
 
+/* By its name, which is one in a graph. */
 static bool is_served(struct bt_tap *tap, const char *name)
 {
 	struct bt_list *pos;
@@ -115,6 +116,7 @@ static int serve_one(const struct blktap_control_server *server,
 	return 0;
 }
 
+/* What a change of the graph has left out. */
 static void drop_gone(struct bt_tap *tap)
 {
 	struct bt_list *pos, *tmp;
@@ -159,12 +161,14 @@ int bt_exports_serve(struct blktap_control_server *server, struct bt_tap *tap,
 	return first;
 }
 
+/* Before the tap's own disk, which has nodes in common with them. */
 void bt_exports_close(struct bt_tap *tap)
 {
 	while (!bt_list_empty(&tap->exports))
 		close_one(entry(tap->exports.next));
 }
 
+/* For the verb info. */
 void bt_exports_put(const struct bt_tap *tap, struct bt_json *json)
 {
 	struct bt_list *pos;

@@ -9,6 +9,7 @@
 #include "util/checked.h"
 #include "util/json.h"
 
+/* 0 where it is not given: no limit. */
 static int read_number(const struct bt_conn *conn, const char *key,
 		       uint64_t *out, struct blktap_error **err)
 {
@@ -21,6 +22,8 @@ static int read_number(const struct bt_conn *conn, const char *key,
 		       "verb 'job': %s '%s' is no size", key, text);
 }
 
+/* By the names that the library has for them, so that a new kind needs no line
+ * here. */
 static int read_kind(const struct bt_conn *conn, enum blktap_job_kind *kind,
 		     struct blktap_error **err)
 {
@@ -92,6 +95,7 @@ static int change(struct bt_conn *conn, struct bt_tap *tap, const char *verb,
 	return rc;
 }
 
+/* Of this moment; who wants to see it end asks again. */
 static void put_job(struct bt_json *json, const struct blktap_job *job)
 {
 	struct blktap_job_info info = { .size = sizeof(info) };
@@ -109,6 +113,7 @@ static void put_job(struct bt_json *json, const struct blktap_job *job)
 	bt_json_string(json, "text", blktap_job_get_text(job));
 }
 
+/* Whatever was asked for, the answer is the job's state. */
 int bt_verb_job(struct bt_conn *conn, struct bt_tap *tap, struct bt_strbuf *out,
 		struct blktap_error **err)
 {

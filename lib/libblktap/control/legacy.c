@@ -121,6 +121,7 @@ static int is_server(void *opaque, int pid)
 	return !rc;
 }
 
+/* Every byte that has a meaning in a URI is written by its number. */
 static void put_uri(struct bt_strbuf *out, const char *path)
 {
 	bt_strbuf_puts(out, "nbd+unix:///?socket=");
@@ -151,6 +152,8 @@ static int find_parent(struct bt_legacy *l, const struct bt_rundir *dir,
 	return l->parent ? 0 : bt_fail(err, -ENOMEM, NULL, "out of memory");
 }
 
+/* What stands in the message as a text; a key and a parent are taken by others,
+ * as they have to be looked for. */
 static int take(struct bt_legacy *l, const struct bt_wire_params *params,
 		const uint8_t *trailer, struct blktap_error **err)
 {
@@ -231,6 +234,7 @@ int bt_legacy_resume(struct bt_legacy *l, const struct bt_legacy *old,
 
 /* ---- the graph ------------------------------------------------------------- */
 
+/* A name may hold what would end a string of the language. */
 static void put_quoted(struct bt_strbuf *out, const char *text)
 {
 	bt_strbuf_quote(out, text, strlen(text));
@@ -252,6 +256,8 @@ static void put_nbd(struct bt_strbuf *out, const char *rest)
 	bt_strbuf_fini(&uri);
 }
 
+/* By the class's own parameters, so that a driver which learns it needs no line
+ * here. */
 static bool has_key(const struct blktap_class *cls)
 {
 	const struct blktap_param *p;
@@ -356,6 +362,8 @@ static int put_secondary(struct bt_strbuf *out, const char *spec,
 	return rc;
 }
 
+/* From the disk down: log, mirror, copies, image. Each is there only where it
+ * was asked for. */
 static int put_graph(struct bt_strbuf *out, const struct bt_legacy *l,
 		     struct blktap_error **err)
 {
@@ -455,6 +463,7 @@ int bt_legacy_make(struct bt_legacy *l, const struct bt_rundir *dir, int minor,
 	return *spec || rc ? rc : bt_fail(err, -ENOMEM, NULL, "out of memory");
 }
 
+/* For the mark: an heir has to be asked for with the same. */
 uint32_t bt_legacy_flags(const struct bt_legacy *l)
 {
 	return (l->secondary ? BT_WIRE_SECONDARY : 0) |
@@ -464,6 +473,7 @@ uint32_t bt_legacy_flags(const struct bt_legacy *l)
 	       (*l->key ? BT_WIRE_OPEN_ENCRYPTED : 0);
 }
 
+/* Its memory alone. */
 void bt_legacy_drop(struct bt_legacy *l)
 {
 	free(l->image);
@@ -474,6 +484,7 @@ void bt_legacy_drop(struct bt_legacy *l)
 	memset(l, 0, sizeof(*l));
 }
 
+/* The key's descriptor is in both, and stays open. */
 void bt_legacy_replace(struct bt_legacy *l, const struct bt_legacy *next)
 {
 	if (l->file)
@@ -482,6 +493,7 @@ void bt_legacy_replace(struct bt_legacy *l, const struct bt_legacy *next)
 	*l = *next;
 }
 
+/* Also of what was taken in part. */
 void bt_legacy_fini(struct bt_legacy *l)
 {
 	if (l->image && l->key_fd >= 0)

@@ -15,6 +15,7 @@
 /* What stands behind it is of an older, longer mark. */
 #define MARK_END "end"
 
+/* Of two lines of one key the last counts. */
 static int set_text(char **to, const char *value)
 {
 	free(*to);
@@ -116,6 +117,7 @@ int bt_mark_write(int fd, const struct bt_mark *mark)
 	return rc;
 }
 
+/* All is zero afterwards: a mark without a device, of which nothing is open. */
 void bt_mark_fini(struct bt_mark *mark)
 {
 	free(mark->spec);

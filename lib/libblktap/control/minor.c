@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "util/strbuf.h"
 
+/* The caller's to free. */
 char *bt_rundir_minor_path(const struct bt_rundir *dir, int minor)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
@@ -59,11 +60,13 @@ static int lock_marks(const struct bt_rundir *dir, int *fd,
 	return rc;
 }
 
+/* Relative to the directory that lock_marks has open. */
 static void mark_name(int minor, char out[32])
 {
 	snprintf(out, 32, "tapdisk-%d", minor);
 }
 
+/* A number beyond what minors may have is none of ours. */
 static int set_used(void *opaque, int minor)
 {
 	unsigned char *used = opaque;
@@ -73,6 +76,7 @@ static int set_used(void *opaque, int minor)
 	return 0;
 }
 
+/* BLKTAP_MINOR_MAX where there is none. */
 static int lowest_free(const unsigned char *used, int from)
 {
 	while (from < BLKTAP_MINOR_MAX && used[from])
@@ -229,6 +233,8 @@ int bt_minor_free(const struct bt_rundir *dir, int minor,
 	return rc;
 }
 
+/* Without the lock: for who only wants to know. It may be another one by now.
+ */
 int bt_minor_get_mark(const struct bt_rundir *dir, int minor,
 		      struct bt_mark *mark)
 {
@@ -278,6 +284,7 @@ int bt_minor_lock(const struct bt_rundir *dir, int minor, int *fd,
 	return bt_fail(err, rc, NULL, "minor %d: %s", minor, STRERROR(rc));
 }
 
+/* fd is closed in any case, and with it the lock goes. */
 void bt_minor_unlock(const struct bt_rundir *dir, int minor, int fd,
 		     bool remove)
 {

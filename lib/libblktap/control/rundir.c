@@ -26,6 +26,7 @@
 	"run as root, or name a directory of your own: BLKTAP_RUNDIR=" \
 	"$XDG_RUNTIME_DIR/blktap or --rundir"
 
+/* As the build was configured. */
 const char *blktap_control_default_rundir(void)
 {
 	return BLKTAP_RUNDIR;
@@ -50,6 +51,8 @@ static char *absolute(const char *path)
 	return bt_strbuf_steal(&sb);
 }
 
+/* The longest name that will be made there has to fit a socket's address:
+ * better told now than when a disk is opened. */
 int bt_rundir_init(struct bt_rundir *dir, const char *path,
 		   struct blktap_error **err)
 {
@@ -81,6 +84,7 @@ void bt_rundir_fini(struct bt_rundir *dir)
 	dir->path = NULL;
 }
 
+/* It fits: bt_rundir_init has seen to that. */
 void bt_rundir_control_path(const struct bt_rundir *dir, pid_t pid,
 			    char out[BT_SUN_PATH])
 {
@@ -93,6 +97,7 @@ void bt_rundir_nbd_path(const struct bt_rundir *dir, pid_t pid, int minor,
 	snprintf(out, BT_SUN_PATH, "%s/nbd%d.%d", dir->path, (int)pid, minor);
 }
 
+/* sub NULL: the directory itself. NULL where memory is short. */
 static char *sub_path(const struct bt_rundir *dir, const char *sub)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
@@ -135,6 +140,8 @@ static int make_one(const char *path, struct blktap_error **err)
 	return 0;
 }
 
+/* Its owner is looked at before its permissions: a directory of another's is
+ * not made right by being writable. */
 int bt_rundir_make(const struct bt_rundir *dir, struct blktap_error **err)
 {
 	char *sub = sub_path(dir, "tapdisk");
@@ -199,6 +206,7 @@ static int collect(DIR *d, const char *prefix, int **numbers, size_t *count)
 	return 0;
 }
 
+/* Sorted, so that who lists sees the same order each time. */
 int bt_rundir_each(const struct bt_rundir *dir, const char *sub,
 		   const char *prefix, int (*fn)(void *opaque, int number),
 		   void *opaque, struct blktap_error **err)
@@ -283,6 +291,7 @@ static int sweep_one(void *opaque, int pid)
 	return 0;
 }
 
+/* Errors are nobody's here: what stays is found by the next sweep. */
 void bt_rundir_sweep(const struct bt_rundir *dir)
 {
 	bt_rundir_each(dir, NULL, "ctl", sweep_one, (void *)dir, NULL);

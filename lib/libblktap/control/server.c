@@ -19,6 +19,7 @@
 #define ACCEPT_AGAIN_NS 100000000u
 #define NS_PER_MS 1000000ull
 
+/* Zero is 'as usual' in every field. */
 void blktap_control_server_options_init_sized(
 	struct blktap_control_server_options *options, size_t size)
 {
@@ -55,6 +56,7 @@ static void pause_accepting(struct blktap_control_server *server)
 		     bt_loop_refresh(server->loop) + ACCEPT_AGAIN_NS);
 }
 
+/* The listener may have gone meanwhile. */
 static void on_accept_again(struct bt_timer *timer)
 {
 	struct blktap_control_server *server = bt_list_entry(
@@ -105,6 +107,7 @@ void bt_server_stop_listening(struct blktap_control_server *server)
 	server->fd = -1;
 }
 
+/* On failure nothing is left, neither name nor descriptor. */
 static int start_listening(struct blktap_control_server *server,
 			   struct blktap_error **err)
 {
@@ -136,6 +139,7 @@ static int start_listening(struct blktap_control_server *server,
 		       "%s: cannot listen: %s", server->path, STRERROR(rc));
 }
 
+/* All that destroy looks at. */
 static void init(struct blktap_control_server *server,
 		 struct blktap_context *context,
 		 const struct blktap_control_server_options *options)
@@ -158,6 +162,8 @@ static void init(struct blktap_control_server *server,
 	bt_timer_init(&server->accept_again, on_accept_again);
 }
 
+/* The dead are swept first: one of them may have had our pid, and its sockets
+ * our names. */
 int blktap_control_server_create(
 	struct blktap_context *context,
 	const struct blktap_control_server_options *options,

@@ -17,6 +17,7 @@
 #define BACKLOG 128
 #define CONNECT_TRIES 100 /* of 10 ms */
 
+/* The path is bounded before it is copied: cut, it would be another name. */
 static int make_socket(const char *path, struct sockaddr_un *addr)
 {
 	int fd;
@@ -30,6 +31,8 @@ static int make_socket(const char *path, struct sockaddr_un *addr)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Waits for a second at the most, and only where somebody is there who is busy.
+ */
 int bt_socket_connect(const char *path, int *fd)
 {
 	struct sockaddr_un addr;
@@ -54,6 +57,8 @@ int bt_socket_connect(const char *path, int *fd)
 	return rc;
 }
 
+/* Under a name of its own until it listens: so what stands under the real one
+ * is alive or dead, and never on its way. */
 int bt_socket_listen(const char *path, int *fd)
 {
 	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];

@@ -11,6 +11,7 @@
 
 #define BUSY_MS 1000 /* for an image whose last user was killed just now */
 
+/* A tapdisk has few: they are looked through. */
 struct bt_tap *bt_tap_find(struct blktap_control_server *server, int minor)
 {
 	struct bt_list *pos;
@@ -58,6 +59,8 @@ int bt_tap_attach(struct blktap_control_server *server, int minor,
 	return 0;
 }
 
+/* The mark's lock goes last of what others could see: from then on another
+ * tapdisk may have the minor. */
 void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
 		   bool remove)
 {
@@ -88,6 +91,7 @@ static int serve_unix(struct blktap_control_server *server, struct bt_tap *tap,
 
 /* ---- the kernel's block device -------------------------------------------- */
 
+/* NULL takes it away. */
 static int set_name(char **to, const char *from)
 {
 	char *copy = from ? strdup(from) : NULL;
@@ -190,6 +194,7 @@ static int check_inherited(struct bt_tap *tap, struct blktap_error **err)
 		       tap->minor, node);
 }
 
+/* Only where the kernel has the minor, too, which its mark says. */
 static int serve_ring(struct bt_tap *tap, struct blktap_error **err)
 {
 	struct blktap_ring_options options;
@@ -292,6 +297,8 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 	return 0;
 }
 
+/* One address beside the socket. The mark has it as it was written, so that the
+ * next tapdisk serves it, too. */
 int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 		     struct blktap_error **err)
 {
@@ -334,6 +341,7 @@ int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 
 /* ---- closing -------------------------------------------------------------- */
 
+/* The disk's own word: a resume that failed leaves it paused. */
 static bool is_paused(const struct bt_tap *tap)
 {
 	struct blktap_disk_info info = { .size = sizeof(info) };
@@ -344,6 +352,7 @@ static bool is_paused(const struct bt_tap *tap)
 	return info.paused;
 }
 
+/* tap->left may detach the tap: nothing of it is touched after. */
 static void on_left(void *opaque)
 {
 	struct bt_tap *tap = opaque;
@@ -541,6 +550,8 @@ static int resume_as(struct blktap_control_server *server, struct bt_tap *tap,
 	return rc;
 }
 
+/* What is recorded at the end is what runs from now on: a device's next tapdisk
+ * opens that. */
 int bt_tap_resume(struct blktap_control_server *server, struct bt_tap *tap,
 		  const struct bt_wire_params *params, const uint8_t *trailer,
 		  struct blktap_error **err)
@@ -569,6 +580,7 @@ int bt_tap_resume(struct blktap_control_server *server, struct bt_tap *tap,
 		  : record(tap, NULL, blktap_disk_get_spec(tap->disk), err);
 }
 
+/* The bits are those that toolstacks have always had for these states. */
 uint32_t bt_tap_get_state(const struct bt_tap *tap)
 {
 	if (!tap->disk)

@@ -12,6 +12,7 @@
 
 #define DEFINES_MAX 32
 
+/* A text inside of the trailer, which lives as long as the request. */
 static const char *param(const struct bt_conn *conn, const char *key)
 {
 	size_t length;
@@ -20,6 +21,7 @@ static const char *param(const struct bt_conn *conn, const char *key)
 	return bt_wire_params_get((const char *)data, length, key);
 }
 
+/* 0 where it is not given, which is 'none' to all that are asked for here. */
 static int get_number(const struct bt_conn *conn, const char *key, uint64_t max,
 		      uint64_t *out, struct blktap_error **err)
 {
@@ -38,6 +40,7 @@ static int get_number(const struct bt_conn *conn, const char *key, uint64_t max,
 		       (unsigned long long)max);
 }
 
+/* As for every verb about what is open. */
 static int check_disk(const struct bt_tap *tap, struct blktap_error **err)
 {
 	if (tap->disk)
@@ -97,6 +100,8 @@ static int changed(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
+/* The file is read by this process, whose directory is not the caller's: so its
+ * name has to be whole. */
 int bt_verb_mason_apply(struct bt_conn *conn, struct bt_tap *tap,
 			struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -129,6 +134,8 @@ int bt_verb_mason_undo(struct bt_conn *conn, struct bt_tap *tap,
 	return rc ? rc : changed(conn, tap, &change, out, answer);
 }
 
+/* The generation with it, so that who edits the text can say if-gen and lose no
+ * change of another's. */
 static int put_text(struct bt_tap *tap, struct bt_strbuf *out, char *text)
 {
 	struct bt_json json;
@@ -143,6 +150,7 @@ static int put_text(struct bt_tap *tap, struct bt_strbuf *out, char *text)
 	return 0;
 }
 
+/* What runs, which may be other than its files say by now. */
 int bt_verb_mason_dump(struct bt_conn *conn, struct bt_tap *tap,
 		       struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -154,6 +162,7 @@ int bt_verb_mason_dump(struct bt_conn *conn, struct bt_tap *tap,
 	return rc ? rc : put_text(tap, out, text);
 }
 
+/* With what its nodes have done so far. */
 int bt_verb_mason_dot(struct bt_conn *conn, struct bt_tap *tap,
 		      struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -165,6 +174,7 @@ int bt_verb_mason_dot(struct bt_conn *conn, struct bt_tap *tap,
 	return rc ? rc : put_text(tap, out, text);
 }
 
+/* Of all disks of this tapdisk; who wants to know of others asks them. */
 int bt_verb_mason_deps(struct bt_conn *conn, struct bt_tap *tap,
 		       struct bt_strbuf *out, struct blktap_error **err)
 {

@@ -33,6 +33,7 @@ static void put_state(struct bt_json *json, const struct bt_tap *tap)
 							      : "attached");
 }
 
+/* What the kernel's device is like, and what it costs. */
 static void put_ring(struct bt_json *json, const struct blktap_ring *ring)
 {
 	struct blktap_ring_info info = { .size = sizeof(info) };
@@ -54,6 +55,8 @@ static void put_ring(struct bt_json *json, const struct blktap_ring *ring)
 	bt_json_object_end(json);
 }
 
+/* Of this moment. Clients are those of both addresses; an export's are its own.
+ */
 static void put_disk(struct bt_json *json, const struct bt_tap *tap)
 {
 	struct blktap_disk_stats stats = { .size = sizeof(stats) };
@@ -82,6 +85,7 @@ static void put_disk(struct bt_json *json, const struct bt_tap *tap)
 		put_ring(json, tap->ring);
 }
 
+/* Of the process, where no minor was named. */
 static void put_tapdisk(struct bt_json *json,
 			const struct blktap_control_server *server)
 {
@@ -99,6 +103,7 @@ static void put_tapdisk(struct bt_json *json,
 	bt_json_u64(json, "connections", server->conn_count);
 }
 
+/* Harmless while the tap is busy: it asks nothing that waits. */
 static int verb_info(struct bt_conn *conn, struct bt_tap *tap,
 		     struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -124,6 +129,7 @@ int bt_verb_no_image(const struct bt_tap *tap, struct blktap_error **err)
 		       STRERROR(-ENODEV));
 }
 
+/* As much as `tap-ctl stats` has, and every node of the graph beside. */
 static int verb_stats(struct bt_conn *conn, struct bt_tap *tap,
 		      struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -139,6 +145,7 @@ static int verb_stats(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
+/* Looks up the address's host, and so may wait. */
 static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
 		      struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -176,6 +183,7 @@ static int read_timeout(const struct bt_conn *conn, uint32_t *ms,
 		       "timeout '%s' is no number", text);
 }
 
+/* *path is where what was in the image is now; the disk's own name stays. */
 static int verb_snapshot(struct bt_conn *conn, struct bt_tap *tap,
 			 struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -221,6 +229,7 @@ static int verb_handover(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
+/* Only larger: what a disk of less would lose is the library's to refuse. */
 static int verb_resize(struct bt_conn *conn, struct bt_tap *tap,
 		       struct bt_strbuf *out, struct blktap_error **err)
 {
@@ -300,6 +309,7 @@ static int verb_help(struct bt_conn *conn, struct bt_tap *tap,
 	return 0;
 }
 
+/* A dozen, looked up once a request. */
 const struct bt_verb *bt_verb_find(const char *name)
 {
 	size_t i;

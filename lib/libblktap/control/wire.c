@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Each variant is a table of fields, so that encoding and decoding cannot drift
- * apart: the offset on the wire stands beside the member it fills. */
+ * apart: the offset on the wire stands beside the member it fills.
+ *
+ * The byte order is the host's, as both ends are on one machine; and the layout
+ * is that of the structures which the first tapdisks sent as they lay in
+ * memory, holes included. */
 #include "control/wire.h"
 
 #include <errno.h>
@@ -151,11 +155,13 @@ static const struct {
 	[BT_WIRE_EXT_RSP] = { "EXT_RSP", V_EXT },
 };
 
+/* The table has gaps: numbers that nobody ever used. */
 static bool type_is_known(uint16_t type)
 {
 	return type < BT_ARRAY_SIZE(types) && types[type].name;
 }
 
+/* For messages and the log; what came is not believed to be a type. */
 const char *bt_wire_type_name(uint16_t type)
 {
 	return type_is_known(type) ? types[type].name : "?";
@@ -175,6 +181,8 @@ static void put_field(const struct field *f, const void *member, uint8_t *out)
 	}
 }
 
+/* Bytes that no field covers are zero: nothing of our memory goes out with
+ * them. */
 void bt_wire_encode(const struct bt_message *msg, uint8_t out[BT_WIRE_SIZE])
 {
 	const struct field *f;
@@ -239,6 +247,7 @@ static int params_trailer(const struct bt_wire_params *params,
 	return 0;
 }
 
+/* Bounded before anybody makes room for it. */
 int bt_wire_trailer(const struct bt_message *msg, const uint8_t *got,
 		    size_t have, size_t *need)
 {
