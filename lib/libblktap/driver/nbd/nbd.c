@@ -97,6 +97,7 @@ static void on_deadline(struct bt_timer *timer)
 	bt_nbdc_fail_all(nbd);
 }
 
+/* What needs no memory; from here on release is harmless. */
 static void init(struct bt_nbdc *nbd, struct bt_node *node,
 		 const struct bt_args *args)
 {
@@ -181,6 +182,7 @@ static void settle(struct bt_nbdc *nbd, bool read_only)
 		bt_nbdc_start(&nbd->conns[i]);
 }
 
+/* Also what a test needs of an open that has a server of its own. */
 int bt_nbdc_prepare(struct bt_node *node, const struct bt_args *args,
 		    struct blktap_error **err)
 {
@@ -222,6 +224,7 @@ static int nbd_open(struct bt_node *node, const struct bt_args *args,
 	return 0;
 }
 
+/* Nothing is in flight. It says good-bye and does not wait for an answer. */
 static void nbd_close(struct bt_node *node)
 {
 	release(node->data);
@@ -240,6 +243,8 @@ static uint64_t nbd_get_memory(const struct bt_args *args, uint64_t size,
 			2 * NBD_STRING_MAX);
 }
 
+/* violations: how often a server broke the protocol. Anything but 0 is worth a
+ * look. */
 static void nbd_get_status(struct bt_node *node, struct bt_json *json,
 			   bool legacy)
 {
@@ -263,6 +268,8 @@ static void nbd_get_status(struct bt_node *node, struct bt_json *json,
 	bt_json_object_end(json);
 }
 
+/* For asserts and pictures: what says whether the server is there, and how it
+ * was. */
 static bool nbd_get_value(const struct bt_node *node, const char *name,
 			  char *text, size_t size)
 {

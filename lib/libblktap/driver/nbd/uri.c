@@ -23,6 +23,7 @@
 	"write it as nbd://host:port/export or " \
 	"nbd+unix:///export?socket=/path"
 
+/* -1 where it is none. */
 static int hex(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -129,6 +130,8 @@ static int parse_authority(const char *text, const char *at, size_t len,
 	return 0;
 }
 
+/* The longest that fits is the only one that does: none is another's beginning.
+ */
 static int find_scheme(const char *text, const char **rest, bool *is_unix,
 		       struct blktap_error **err)
 {
@@ -209,6 +212,7 @@ static int parse(const char *text, struct bt_nbdc_uri *uri,
 	return bt_fail(err, -ENOMEM, NULL, "out of memory");
 }
 
+/* On failure *uri holds nothing. */
 int bt_nbdc_uri_parse(const char *text, struct bt_nbdc_uri *uri,
 		      struct blktap_error **err)
 {
@@ -221,6 +225,7 @@ int bt_nbdc_uri_parse(const char *text, struct bt_nbdc_uri *uri,
 	return rc;
 }
 
+/* Zeroed, so that it may be done twice. */
 void bt_nbdc_uri_fini(struct bt_nbdc_uri *uri)
 {
 	free(uri->text);

@@ -45,12 +45,14 @@ struct making {
 	uint8_t text[LOCATORS][BT_VHD_LOCATOR_LEN_MAX];
 };
 
+/* The codec's fault, of the image that is to be made. */
 static int refuse(const struct making *m, int rc, const struct bt_fault *fault,
 		  struct blktap_error **err)
 {
 	return bt_vhdimg_fault(m->create->path, rc, fault, err);
 }
 
+/* Name and value are both told: either may be the mistake. */
 static int bad_option(const struct making *m,
 		      const struct bt_create_extra *extra, const char *hint,
 		      struct blktap_error **err)
@@ -79,6 +81,7 @@ static int set_rounding(struct making *m, const struct bt_create_extra *extra,
 			  err);
 }
 
+/* A backing decides the type by itself. */
 static int set_type(struct making *m, const struct bt_create_extra *extra,
 		    struct blktap_error **err)
 {
@@ -171,6 +174,7 @@ static int look_at_parent(struct making *m, struct blktap_error **err)
 	return 0;
 }
 
+/* Texts are kept in m until the metadata is written. */
 static int add_locator(struct making *m, uint32_t code, const char *path,
 		       struct bt_fault *fault)
 {
@@ -254,6 +258,7 @@ static int plan(struct making *m, struct blktap_error **err)
 	return rc ? refuse(m, rc, &fault, err) : 0;
 }
 
+/* The file's error, told with its name. */
 static int put(const struct making *m, uint64_t offset, const void *buf,
 	       size_t length, struct blktap_error **err)
 {
@@ -278,6 +283,7 @@ static int reserve(const struct making *m, struct blktap_error **err)
 	return rc ? bt_image_file_fail(m->create->path, rc, err) : 0;
 }
 
+/* Of a file image/create.c does it, before the rename. */
 static int sync_device(const struct making *m, struct blktap_error **err)
 {
 	return fdatasync(m->create->fd) < 0
@@ -363,6 +369,7 @@ static int write_image(struct making *m, struct blktap_error **err)
 	return rc;
 }
 
+/* All that can be refused is refused before the first byte is written. */
 int bt_vhdimg_create(const struct bt_create *create, struct blktap_error **err)
 {
 	struct making *m = calloc(1, sizeof(*m));

@@ -301,11 +301,13 @@ static bool is_other(uint32_t type)
 	       type != BT_VHD_JOURNAL_FOOTER_COPY;
 }
 
+/* Its turn is between the others and the footer at the end. */
 static bool is_copy(uint32_t type)
 {
 	return type == BT_VHD_JOURNAL_FOOTER_COPY;
 }
 
+/* The last: it is believed where both are whole. */
 static bool is_footer(uint32_t type)
 {
 	return type == BT_VHD_JOURNAL_FOOTER;

@@ -67,6 +67,7 @@ void blktap_vhd_get_key_hash(struct blktap_vhd *vhd,
 	memcpy(hash->hash, b.keyhash.hash, sizeof(hash->hash));
 }
 
+/* Ends the walk: one is enough to know. */
 static int found_block(void *opaque, uint32_t block, uint32_t entry)
 {
 	return 1;

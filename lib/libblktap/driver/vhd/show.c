@@ -61,6 +61,7 @@ static void put_time(struct show *s, const char *name, uint32_t timestamp)
 	put(s, name, "%s", text);
 }
 
+/* MB are MiB, as they always were here. */
 static void put_size(struct show *s, const char *name, uint64_t bytes)
 {
 	put(s, name, "%" PRIu64 " MB (%" PRIu64 " Bytes)", bytes >> 20, bytes);
@@ -74,6 +75,7 @@ static const char *system_name(uint32_t os)
 	return os == 0x5769326b ? "Windows" : "Unknown!";
 }
 
+/* Only of a footer that was checked: there is no other type. */
 static const char *type_name(uint32_t type)
 {
 	static const char *const names[] = {
@@ -184,6 +186,8 @@ static void show_batmap(struct show *s)
 	put(s, "Encryption key", "%s", b.keyhash.cookie == 1 ? "Yes" : "No");
 }
 
+/* Sections in the order of the file's parts. fn is told all as text: what a
+ * number means is in its name. */
 void blktap_vhd_list_fields(struct blktap_vhd *vhd, blktap_vhd_field_fn *fn,
 			    void *opaque)
 {
@@ -250,6 +254,7 @@ int blktap_vhd_get_block(struct blktap_vhd *vhd, uint32_t block,
 	return 0;
 }
 
+/* For bt_vhdtool_each_block. */
 static int set_bit(void *opaque, uint32_t block, uint32_t entry)
 {
 	bt_vhd_bit_set(opaque, block);
@@ -371,6 +376,7 @@ static int survey(struct bt_vhdimg *img, struct survey *s,
 	return rc ? bt_image_file_fail(img->f.path, rc, err) : 0;
 }
 
+/* Reads every bitmap, so it takes as long as the image has blocks. */
 int blktap_vhd_get_stats(struct blktap_vhd *vhd, struct blktap_vhd_stats *stats,
 			 struct blktap_error **err)
 {

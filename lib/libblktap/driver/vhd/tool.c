@@ -137,6 +137,7 @@ int blktap_vhd_open(const char *path, uint32_t flags, struct blktap_vhd **out,
 	return rc;
 }
 
+/* NULL is fine. */
 void blktap_vhd_close(struct blktap_vhd *vhd)
 {
 	if (vhd)
@@ -144,11 +145,13 @@ void blktap_vhd_close(struct blktap_vhd *vhd)
 	free(vhd);
 }
 
+/* 0 stays 0, so that it can end a function. */
 int bt_vhdtool_fail(struct blktap_vhd *vhd, int rc, struct blktap_error **err)
 {
 	return rc ? bt_image_file_fail(vhd->img->f.path, rc, err) : 0;
 }
 
+/* Asked by each call that writes: a handle for looking holds no lock. */
 int bt_vhdtool_check_writable(struct blktap_vhd *vhd, struct blktap_error **err)
 {
 	if (!vhd->img->read_only)
@@ -157,6 +160,7 @@ int bt_vhdtool_check_writable(struct blktap_vhd *vhd, struct blktap_error **err)
 		       "%s: was opened for reading", vhd->img->f.path);
 }
 
+/* A fixed disk has neither table nor bitmaps. */
 int bt_vhdtool_check_blocks(struct blktap_vhd *vhd, struct blktap_error **err)
 {
 	if (!vhd->img->fixed)
@@ -209,6 +213,7 @@ bool bt_vhdtool_read_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap)
 	       !bt_vhd_batmap_decode(bytes, sizeof(bytes), batmap, NULL);
 }
 
+/* The caller syncs, together with what else it writes. */
 int bt_vhdtool_write_batmap_header(struct bt_vhdimg *img,
 				   const struct bt_vhd_batmap *batmap)
 {

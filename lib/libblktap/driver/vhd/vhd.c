@@ -193,6 +193,7 @@ static void commit(struct bt_io *io, int error)
 	bt_meta_commit(f->img->meta, &f->commit);
 }
 
+/* As commit, without the last sync: for who only fears for the process. */
 static void store(struct bt_io *io, int error)
 {
 	struct bt_vhdimg_frame *f =
@@ -222,6 +223,7 @@ static void flush(struct bt_vhdimg *img, struct bt_request *req)
 		bt_vhdimg_restore_footer(f, commit);
 }
 
+/* The one branch on the data path between a file and an image with tables. */
 static void vhd_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct bt_vhdimg *img = node->data;
@@ -234,12 +236,14 @@ static void vhd_submit(struct bt_node *node, struct bt_request *req)
 		bt_vhdimg_start(img, req);
 }
 
+/* Only the parent's edge has anything to bring back. */
 static void vhd_complete(struct bt_node *node, struct bt_port *port,
 			 struct bt_request *req)
 {
 	bt_vhdimg_returned(req);
 }
 
+/* As people call it. */
 static const char *type_name(const struct bt_vhdimg *img)
 {
 	if (img->fixed)
