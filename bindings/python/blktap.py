@@ -115,7 +115,9 @@ class _NbdOptions(_Sized):
     _fields_ = [("size", _size), ("unix_path", _str), ("host", _str),
                 ("port", _str), ("export_name", _str), ("description", _str),
                 ("any_name", _bool), ("read_only", _bool),
-                ("max_clients", _u32), ("client_memory", _u32)]
+                ("max_clients", _u32), ("client_memory", _u32),
+                ("tls_certificates", _str), ("tls_psk", _str), ("tls", _int),
+                ("tls_verify_peer", _bool)]
 
 
 class _ImageOptions(_Sized):
@@ -738,12 +740,15 @@ class NbdServer(_Closable):
 
     Clients are served while something runs the context: serve(), or any call
     that waits. port is a number or a service, and 10809 where there is none.
-    any_name: every export name is taken, not only export_name.
+    any_name: every export name is taken, not only export_name. tls is "off",
+    "on" (clients may use it) or "require", with tls_certificates, a directory,
+    or tls_psk, a file of keys.
     """
 
     def __init__(self, disk, unix_path=None, *, host=None, port=None,
                  export_name=None, description=None, any_name=False,
-                 read_only=False, max_clients=0):
+                 read_only=False, max_clients=0, tls="off",
+                 tls_certificates=None, tls_psk=None, tls_verify_peer=False):
         self._handle = None
         self._disk = disk
         options = _NbdOptions(
@@ -751,7 +756,10 @@ class NbdServer(_Closable):
             port=None if port is None else _bytes(str(port)),
             export_name=_bytes(export_name), description=_bytes(description),
             any_name=any_name, read_only=read_only,
-            max_clients=_number(max_clients, 32, "max_clients"))
+            max_clients=_number(max_clients, 32, "max_clients"),
+            tls=("off", "on", "require").index(tls),
+            tls_certificates=_bytes(tls_certificates),
+            tls_psk=_bytes(tls_psk), tls_verify_peer=tls_verify_peer)
         out, err = _ptr(), _ptr()
         with disk._use() as handle:
             _check(_lib.nbd_server_create(handle, options, out, err), err)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "tls/tls.h"
 
 #define SOCKET_BUFFER (1 << 20) /* so that a batch of replies fits */
 #define SHARE_MIN (512u << 10) /* of total_memory, that none can take away */
@@ -71,8 +72,11 @@ void bt_nbd_conn_kill(struct bt_nbd_conn *conn, const char *why)
 	conn->arena = NULL;
 	bt_timer_cancel(&conn->timer);
 	bt_watch_del(&conn->watch);
-	close(conn->fd);
+	if (conn->fd >= 0)
+		close(conn->fd);
 	conn->fd = -1;
+	bt_tls_destroy(conn->tls);
+	conn->tls = NULL;
 	bt_nbd_conn_defer(conn);
 }
 
@@ -92,6 +96,7 @@ static void close_gently(struct bt_nbd_conn *conn)
 		if (recv(conn->fd, dump, sizeof(dump), 0) <= 0)
 			break;
 	close(conn->fd);
+	conn->fd = -1;
 }
 
 /* Nothing is in flight, so requests hold neither pool nor arena. Others may
@@ -102,6 +107,9 @@ static void conn_free(struct bt_nbd_conn *conn)
 	int i;
 
 	close_gently(conn);
+	if (conn->tls && !conn->tls_ended)
+		return; /* until what is in its buffers is out */
+	bt_tls_destroy(conn->tls);
 	if (conn->arena)
 		bt_nbd_arena_unref(conn, conn->arena);
 	bt_work_cancel(&conn->work);

@@ -266,6 +266,10 @@ void bt_nbd_haggle_run(struct bt_nbd_conn *conn)
 			bt_nbd_conn_drain(conn, "ABORT");
 			return;
 		}
+		if (conn->haggle->starttls)
+			bt_nbd_tls_start(conn);
+		if (conn->stage != BT_NBD_HAGGLE)
+			return;
 		if (!fill(conn))
 			return;
 		on_part(conn);
@@ -275,6 +279,6 @@ void bt_nbd_haggle_run(struct bt_nbd_conn *conn)
 	/* an answer that is not sent yet would wait for more input */
 	flush(conn);
 	if (conn->stage == BT_NBD_HAGGLE &&
-	    (conn->haggle->go || conn->haggle->bye))
+	    (conn->haggle->go || conn->haggle->bye || conn->haggle->starttls))
 		bt_nbd_conn_defer(conn);
 }

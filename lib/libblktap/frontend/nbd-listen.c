@@ -364,15 +364,16 @@ static int make_uri(struct blktap_nbd_server *server, const char *host,
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
 
+	bt_strbuf_puts(&sb, server->tls ? "nbds" : "nbd");
 	if (server->unix_path) {
-		bt_strbuf_puts(&sb, "nbd+unix:///");
+		bt_strbuf_puts(&sb, "+unix:///");
 		add_escaped(&sb, server->export_name);
 		bt_strbuf_puts(&sb, "?socket=");
 		add_escaped(&sb, server->unix_path);
 	} else {
 		bool is_v6 = strchr(host, ':');
 
-		bt_strbuf_printf(&sb, "nbd://%s%s%s:%u", is_v6 ? "[" : "",
+		bt_strbuf_printf(&sb, "://%s%s%s:%u", is_v6 ? "[" : "",
 				 *host ? host : "localhost", is_v6 ? "]" : "",
 				 ntohs(port));
 		if (*server->export_name) {

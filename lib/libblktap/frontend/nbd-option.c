@@ -125,11 +125,7 @@ static void opt_list(struct bt_nbd_conn *conn, struct cursor c)
  * it was. */
 static void opt_starttls(struct bt_nbd_conn *conn, struct cursor c)
 {
-	if (c.left)
-		invalid(conn, "STARTTLS takes no data");
-	else
-		bt_nbd_option_error(conn, NBD_REP_ERR_UNSUP,
-				    "this server has no TLS");
+	bt_nbd_option_starttls(conn, c.left);
 }
 
 /* Twice is as good as once. */
@@ -259,6 +255,8 @@ void bt_nbd_option(struct bt_nbd_conn *conn, const uint8_t *data, uint32_t len)
 	uint32_t option = conn->haggle->option;
 	struct cursor c = { data, len };
 
+	if (bt_nbd_tls_refuses(conn))
+		return;
 	if (option < BT_ARRAY_SIZE(table) && table[option])
 		table[option](conn, c);
 	else

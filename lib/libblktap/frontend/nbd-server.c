@@ -114,6 +114,7 @@ static void server_free(struct blktap_nbd_server *server)
 	bt_nbd_listen_fini(server);
 	bt_timer_cancel(&server->starve_timer);
 	bt_nbd_cache_fini(&server->cache);
+	bt_nbd_tls_fini(server);
 	free(server->export_name);
 	free(server->description);
 	free(server);
@@ -271,6 +272,8 @@ int blktap_nbd_server_create(struct blktap_disk *disk,
 	rc = read_options(options, &opts, err);
 	if (!rc)
 		rc = set_options(server, &opts, err);
+	if (!rc)
+		rc = bt_nbd_tls_init(server, &opts, err);
 	if (!rc)
 		rc = bt_nbd_listen_init(server, &opts, err);
 	if (rc) {

@@ -93,6 +93,8 @@ struct blktap_nbd_server {
 	char *description; /* or NULL */
 	bool any_name;
 	bool read_only;
+	struct bt_tls_creds *tls; /* NULL: there is none */
+	enum blktap_nbd_tls tls_mode;
 	uint32_t max_clients;
 	uint32_t client_memory;
 	uint32_t payload_max; /* READ and WRITE */
@@ -189,6 +191,8 @@ struct bt_nbd_conn {
 	struct bt_work work;
 	struct bt_list starving; /* on server->starved, or empty */
 	int fd;
+	struct bt_tls *tls; /* NULL, or fd is an end of its pair */
+	bool tls_ended;
 	enum bt_nbd_stage stage;
 	bool is_tcp;
 	bool structured;
@@ -263,6 +267,7 @@ struct bt_nbd_haggle {
 	bool no_zeroes;
 	bool go; /* transmission follows when out is sent */
 	bool bye; /* the end follows when out is sent */
+	bool starttls; /* TLS follows when out is sent */
 	uint32_t option;
 	uint32_t length; /* of its data */
 	uint32_t skip; /* bytes left to drop */
@@ -294,5 +299,17 @@ bool bt_nbd_is_export(const struct bt_nbd_conn *conn, const char *name,
 		      uint32_t len);
 /* The transmission flags of the export for this connection. */
 uint16_t bt_nbd_flags(const struct bt_nbd_conn *conn);
+
+/* ---- TLS (nbd-tls.c) ------------------------------------------------------ */
+
+int bt_nbd_tls_init(struct blktap_nbd_server *server,
+		    const struct blktap_nbd_options *options,
+		    struct blktap_error **err);
+void bt_nbd_tls_fini(struct blktap_nbd_server *server);
+void bt_nbd_option_starttls(struct bt_nbd_conn *conn, uint32_t len);
+/* True where the option had to wait for TLS, and has its answer. */
+bool bt_nbd_tls_refuses(struct bt_nbd_conn *conn);
+/* STARTTLS has been acknowledged. */
+void bt_nbd_tls_start(struct bt_nbd_conn *conn);
 
 #endif

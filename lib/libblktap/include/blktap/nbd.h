@@ -11,6 +11,13 @@ BLKTAP_BEGIN_DECLS
 
 struct blktap_nbd_server;
 
+/* Whether a client may begin TLS, or must, before it may ask for anything. */
+enum blktap_nbd_tls {
+	BLKTAP_NBD_TLS_OFF,
+	BLKTAP_NBD_TLS_ON,
+	BLKTAP_NBD_TLS_REQUIRE
+};
+
 struct blktap_nbd_options {
 	size_t size; /* sizeof(struct blktap_nbd_options) */
 	const char *unix_path; /* socket to make, mode 0600; or NULL */
@@ -23,6 +30,15 @@ struct blktap_nbd_options {
 	uint32_t max_clients; /* 0: 1024 */
 	uint32_t client_memory; /* bytes a client's requests may hold; 0: 32 MiB
 				 * and 64 KiB */
+	/* TLS shows and believes what is in one of these, which are read at
+	 * once: a directory of ca-cert.pem, server-cert.pem, server-key.pem and,
+	 * where there is one, ca-crl.pem; or a file of keys that both sides know
+	 * (PSK), lines of "user:hexadecimal key". */
+	const char *tls_certificates;
+	const char *tls_psk;
+	enum blktap_nbd_tls tls;
+	bool tls_verify_peer; /* clients need a certificate that ca-cert.pem
+			       * signed */
 };
 
 /* Fills options with the defaults, size included: as many bytes as the caller's
@@ -49,7 +65,7 @@ BLKTAP_API int blktap_nbd_server_create(
 BLKTAP_API int blktap_nbd_server_destroy(struct blktap_nbd_server *server);
 
 /* "nbd+unix:///?socket=/path" or "nbd://host:port", as the NBD URI document has
- * it; owned by server. Since 0.1. */
+ * it, with nbds where there is TLS; owned by server. Since 0.1. */
 BLKTAP_API const char *blktap_nbd_server_get_uri(
 	const struct blktap_nbd_server *server);
 
