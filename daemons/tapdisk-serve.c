@@ -72,18 +72,45 @@ static int set_tcp(struct serving *s, const char *tcp,
 	return s->host ? 0 : ENOMEM;
 }
 
+/* Certificates or keys without a mode ask for the strict one. */
+static int set_tls(const struct args *args, struct blktap_nbd_options *options)
+{
+	static const char *const modes[] = {
+		[BLKTAP_NBD_TLS_OFF] = "off",
+		[BLKTAP_NBD_TLS_ON] = "on",
+		[BLKTAP_NBD_TLS_REQUIRE] = "require",
+	};
+	const char *mode = arg_text(args, "tls");
+	int i;
+
+	options->tls_certificates = arg_text(args, "tls-certificates");
+	options->tls_psk = arg_text(args, "tls-psk");
+	options->tls_verify_peer = arg_is_set(args, "tls-verify-peer");
+	if (!mode && (options->tls_certificates || options->tls_psk ||
+		      options->tls_verify_peer))
+		mode = modes[BLKTAP_NBD_TLS_REQUIRE];
+	for (i = 0; mode && i < 3; i++) {
+		if (strcmp(mode, modes[i]))
+			continue;
+		options->tls = (enum blktap_nbd_tls)i;
+		return 0;
+	}
+	return mode ? misuse(args, NULL, "--tls is off, on or require") : 0;
+}
+
 static int start_server(struct serving *s)
 {
 	const char *tcp = arg_text(s->args, "tcp");
 	const char *path = arg_text(s->args, "unix");
 	struct blktap_nbd_options options;
 	struct blktap_error *err = NULL;
-	int rc = 0;
+	int rc;
 
 	blktap_nbd_options_init(&options);
+	rc = set_tls(s->args, &options);
 	options.export_name = arg_text(s->args, "export");
 	options.any_name = !options.export_name;
-	if (tcp)
+	if (!rc && tcp)
 		rc = set_tcp(s, tcp, &options);
 	if (!rc && s->own_socket) {
 		rc = make_socket_name(s);

@@ -7,9 +7,12 @@
 #include "tapdisk.h"
 
 /* They say nothing to a tapdisk that opens what tap-ctl asks for. */
-static const char *const disk_options[] = { "run",    "unix",	   "tcp",
-					    "export", "read-only", "buffered",
-					    "force",  NULL };
+static const char *const disk_options[] = { "run",	 "unix",
+					    "tcp",	 "export",
+					    "tls",	 "tls-certificates",
+					    "tls-psk",	 "tls-verify-peer",
+					    "read-only", "buffered",
+					    "force",	 NULL };
 
 static int run(const struct args *args)
 {
@@ -35,6 +38,14 @@ static const struct opt options[] = {
 	{ 0, "tcp", OPT_TEXT, "HOST:PORT", "serve it on this address", 0, 0 },
 	{ 0, "export", OPT_TEXT, "NAME", "the only name clients may ask for", 0,
 	  0 },
+	{ 0, "tls", OPT_TEXT, "MODE",
+	  "off, on (clients may use TLS) or require (they must)", 0, 0 },
+	{ 0, "tls-certificates", OPT_TEXT, "DIR",
+	  "of ca-cert.pem, server-cert.pem and server-key.pem", 0, 0 },
+	{ 0, "tls-psk", OPT_TEXT, "FILE",
+	  "keys that both sides know, USER:HEX on each line", 0, 0 },
+	{ 0, "tls-verify-peer", OPT_FLAG, NULL,
+	  "clients must have a certificate, too", 0, 0 },
 	{ 'R', "read-only", OPT_FLAG, NULL, "refuse writes", 0, 0 },
 	{ 0, "buffered", OPT_FLAG, NULL, "do not use O_DIRECT", 0, 0 },
 	{ 0, "force", OPT_FLAG, NULL, "open it in spite of another's lock", 0,
