@@ -48,7 +48,7 @@ struct says {
 static struct {
 	struct bt_env env;
 	struct bt_log log;
-	char dir[32], path[64], spec[128], logged[4096];
+	char dir[32], path[64], spec[256], logged[4096];
 	int listener, fd;
 	struct says says;
 	struct bt_node *node;

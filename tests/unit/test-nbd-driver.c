@@ -44,8 +44,7 @@ START_TEST(a_wrong_uri_is_told_with_what_is_wrong)
 	} bad_ones[] = {
 		{ "", "not the URI" },
 		{ "http://x", "not the URI" },
-		{ "nbds://h/", "TLS is not built" },
-		{ "nbds+unix:///?socket=/a", "TLS is not built" },
+		{ "nbdx://h/", "not the URI" },
 		{ "nbd+unix:///e", "?socket=PATH is missing" },
 		{ "nbd+unix:///e?sock=/a", "?socket=PATH is missing" },
 		{ "nbd+unix://h/e?socket=/a", "has no host" },

@@ -5,6 +5,8 @@
  * value where it is wrong.
  *
  *   GREETING    server: magic, magic, flags    client: flags, STRUCTURED_REPLY
+ *   STARTTLS    where the URI wants it, before that. ACK: TLS, then as if nothing
+ *               had been said; an error ends it
  *   STRUCTURED  ACK: replies are structured, ask for META; error: ask GO
  *   META        META_CONTEXT, ACK; an error is an answer, too: ask GO
  *   GO          INFO ..., ACK: UP; UNSUP: ask EXPORT_NAME
@@ -33,6 +35,7 @@ static const char *const stage_names[] = {
 	[BT_NBDC_DOWN] = "nothing",
 	[BT_NBDC_CONNECTING] = "connecting",
 	[BT_NBDC_GREETING] = "the greeting",
+	[BT_NBDC_STARTTLS] = "STARTTLS",
 	[BT_NBDC_STRUCTURED] = "STRUCTURED_REPLY",
 	[BT_NBDC_META] = "SET_META_CONTEXT",
 	[BT_NBDC_GO] = "GO",
@@ -211,6 +214,25 @@ static int on_greeting(struct bt_nbdc_conn *conn)
 	conn->has_export = false;
 	conn->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
 	put32(conn, flags & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES));
+	if (conn->nbd->tls)
+		ask(conn, BT_NBDC_STARTTLS, NBD_OPT_STARTTLS, 0);
+	else
+		ask(conn, BT_NBDC_STRUCTURED, NBD_OPT_STRUCTURED_REPLY, 0);
+	return 1;
+}
+
+/* Bytes that are here already came in the clear, and may be anybody's. */
+static int start_tls(struct bt_nbdc_conn *conn)
+{
+	int rc;
+
+	if (conn->pos != conn->end)
+		return bt_nbdc_broken(conn,
+				      "%zu bytes in the clear behind STARTTLS",
+				      conn->end - conn->pos);
+	rc = bt_nbdc_tls_start(conn);
+	if (rc < 0)
+		return rc;
 	ask(conn, BT_NBDC_STRUCTURED, NBD_OPT_STRUCTURED_REPLY, 0);
 	return 1;
 }
@@ -272,7 +294,7 @@ static int refused(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 	case NBD_REP_ERR_TLS_REQD:
 		code = -ENOTSUP;
 		what = "wants TLS";
-		hint = "TLS is not built: serve it without, or use a tunnel";
+		hint = "write nbds in place of nbd";
 		break;
 	case NBD_REP_ERR_POLICY:
 		code = -EACCES;
@@ -282,6 +304,12 @@ static int refused(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 		code = -ESHUTDOWN;
 		what = "is shutting down";
 		break;
+	}
+	if (conn->stage == BT_NBDC_STARTTLS &&
+	    (type == NBD_REP_ERR_UNSUP || type == NBD_REP_ERR_POLICY)) {
+		code = -ENOTSUP;
+		what = "has no TLS";
+		hint = "nothing is sent in the clear where the URI says nbds";
 	}
 	return bt_nbdc_fail(
 		conn, code, hint,
@@ -295,7 +323,8 @@ static int refused(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 static int on_error(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 		    uint32_t len)
 {
-	if (type == NBD_REP_ERR_TLS_REQD || type == NBD_REP_ERR_SHUTDOWN)
+	if (type == NBD_REP_ERR_TLS_REQD || type == NBD_REP_ERR_SHUTDOWN ||
+	    conn->stage == BT_NBDC_STARTTLS)
 		return refused(conn, type, p, len);
 	if (conn->stage == BT_NBDC_GO && type != NBD_REP_ERR_UNSUP)
 		return refused(conn, type, p, len);
@@ -310,6 +339,8 @@ static int on_error(struct bt_nbdc_conn *conn, uint32_t type, const uint8_t *p,
 /* Ends the option. Only GO's has to have brought something. */
 static int on_ack(struct bt_nbdc_conn *conn)
 {
+	if (conn->stage == BT_NBDC_STARTTLS)
+		return start_tls(conn);
 	if (conn->stage == BT_NBDC_STRUCTURED) {
 		conn->info.structured = true;
 		ask_meta(conn);

@@ -28,11 +28,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "tls/tls.h"
 #include "util/bytes.h"
 #include "util/checked.h"
 
@@ -67,10 +67,19 @@ int bt_nbdc_fail(struct bt_nbdc_conn *conn, int code, const char *hint,
 	va_list ap;
 	int n = snprintf(conn->why, sizeof(conn->why),
 			 "%.200s: ", conn->nbd->name);
+	const char *text;
+	int error = conn->tls ? bt_tls_get_error(conn->tls, &text, &hint) : 0;
 
+	/* where TLS has failed, that is the reason for what is seen here */
 	va_start(ap, fmt);
-	vsnprintf(conn->why + n, sizeof(conn->why) - (size_t)n, fmt, ap);
+	if (error)
+		snprintf(conn->why + n, sizeof(conn->why) - (size_t)n, "%s",
+			 text);
+	else
+		vsnprintf(conn->why + n, sizeof(conn->why) - (size_t)n, fmt,
+			  ap);
 	va_end(ap);
+	code = error ? error : code;
 	tidy(conn->why);
 	conn->code = code;
 	conn->hint = hint;
@@ -183,6 +192,7 @@ static void hang_up(struct bt_nbdc_conn *conn)
 	if (conn->fd >= 0)
 		close(conn->fd);
 	conn->fd = -1;
+	bt_nbdc_tls_stop(conn);
 	/* the next try goes to the next address */
 	if (conn->stage == BT_NBDC_CONNECTING)
 		conn->address = (conn->address + 1) % conn->nbd->address_count;
@@ -194,7 +204,7 @@ static void hang_up(struct bt_nbdc_conn *conn)
 }
 
 /* For connecting and all of the handshake. */
-static uint64_t attempt_ns(const struct bt_nbdc *nbd)
+uint64_t bt_nbdc_attempt_ns(const struct bt_nbdc *nbd)
 {
 	return bt_min_u64(nbd->timeout_ns, ATTEMPT_NS);
 }
@@ -205,8 +215,9 @@ static uint64_t first_ns(const struct bt_nbdc *nbd)
 {
 	int ms = bt_env_open_ms(nbd->node->env);
 
-	return ms < 0 ? attempt_ns(nbd)
-		      : bt_min_u64(attempt_ns(nbd), (uint64_t)ms * NS_PER_MS);
+	return ms < 0 ? bt_nbdc_attempt_ns(nbd)
+		      : bt_min_u64(bt_nbdc_attempt_ns(nbd),
+				   (uint64_t)ms * NS_PER_MS);
 }
 
 /* limit_ns: what it had, for the message. */
@@ -220,16 +231,6 @@ static int too_slow(struct bt_nbdc_conn *conn, uint64_t limit_ns)
 }
 
 /* ---- the first one, waited for -------------------------------------------- */
-
-/* The system's, not the loop's: that stands still while the loop does not
- * turn. */
-static uint64_t clock_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 /* Up, or failed for good. */
 static bool is_settled(void *opaque)
@@ -259,7 +260,7 @@ static void on_first(struct bt_watch *watch, uint32_t events)
 static int wait_in_loop(struct bt_nbdc_conn *conn, uint64_t due)
 {
 	struct bt_loop *loop = conn->nbd->loop;
-	uint64_t now = clock_ns();
+	uint64_t now = bt_monotonic_ns();
 	int rc, ms = now < due ? (int)((due - now) / NS_PER_MS) + 1 : 0;
 
 	conn->first_error = bt_nbdc_progress(conn);
@@ -271,7 +272,7 @@ static int wait_in_loop(struct bt_nbdc_conn *conn, uint64_t due)
 		rc = bt_loop_run_until(loop, is_settled, conn, ms);
 	bt_watch_del(&conn->watch);
 	if (rc == -ETIMEDOUT)
-		return too_slow(conn, attempt_ns(conn->nbd));
+		return too_slow(conn, bt_nbdc_attempt_ns(conn->nbd));
 	return rc ? cannot_connect(conn, rc) : conn->first_error;
 }
 
@@ -284,15 +285,11 @@ static int wait_up(struct bt_nbdc_conn *conn, uint64_t due)
 		return wait_in_loop(conn, due);
 
 	while (!(rc = bt_nbdc_progress(conn)) && conn->stage != BT_NBDC_UP) {
-		struct pollfd pfd = { .fd = conn->fd };
-		uint32_t wants = bt_nbdc_wants(conn);
-		uint64_t now = clock_ns();
+		uint64_t now = bt_monotonic_ns();
 
 		if (now >= due)
-			return too_slow(conn, attempt_ns(conn->nbd));
-		pfd.events = (short)((wants & EPOLLIN ? POLLIN : 0) |
-				     (wants & EPOLLOUT ? POLLOUT : 0));
-		poll(&pfd, 1, (int)((due - now) / NS_PER_MS) + 1);
+			return too_slow(conn, bt_nbdc_attempt_ns(conn->nbd));
+		bt_nbdc_tls_poll(conn, (int)((due - now) / NS_PER_MS) + 1);
 	}
 	return rc;
 }
@@ -302,7 +299,7 @@ static int wait_up(struct bt_nbdc_conn *conn, uint64_t due)
 int bt_nbdc_connect_first(struct bt_nbdc_conn *conn, struct blktap_error **err)
 {
 	struct bt_nbdc *nbd = conn->nbd;
-	uint64_t due = clock_ns() + first_ns(nbd);
+	uint64_t due = bt_monotonic_ns() + first_ns(nbd);
 	uint32_t i;
 	int rc = -EHOSTUNREACH;
 
@@ -424,7 +421,7 @@ void bt_nbdc_start(struct bt_nbdc_conn *conn)
 		bt_nbdc_drop(conn);
 		return;
 	}
-	arm(conn, bt_loop_now(nbd->loop) + attempt_ns(nbd));
+	arm(conn, bt_loop_now(nbd->loop) + bt_nbdc_attempt_ns(nbd));
 }
 
 /* ---- time ----------------------------------------------------------------- */
@@ -465,7 +462,7 @@ static void expired(struct bt_timer *timer)
 	if (conn->stage == BT_NBDC_DOWN) {
 		bt_nbdc_start(conn);
 	} else if (conn->stage != BT_NBDC_UP) {
-		too_slow(conn, attempt_ns(nbd));
+		too_slow(conn, bt_nbdc_attempt_ns(nbd));
 		bt_nbdc_drop(conn);
 	} else if (conn->in_flight && bt_loop_now(nbd->loop) >= due) {
 		too_slow(conn, nbd->timeout_ns);

@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "driver/driver.h"
 #include "port/args.h"
+#include "tls/tls.h"
 #include "util/json.h"
 
 #define NS_PER_MS 1000000ull
@@ -21,7 +22,8 @@ static const struct blktap_param nbd_params[] = {
 	{ .name = "uri",
 	  .type = BLKTAP_PARAM_STRING,
 	  .flags = BLKTAP_PARAM_REQUIRED | BLKTAP_PARAM_IDENTITY,
-	  .help = "nbd://host:port/export or nbd+unix:///export?socket=/path" },
+	  .help = "nbd://host:port/export or nbd+unix:///export?socket=/path; "
+		  "nbds is with TLS" },
 	{ .name = "export",
 	  .type = BLKTAP_PARAM_STRING,
 	  .flags = BLKTAP_PARAM_IDENTITY,
@@ -56,6 +58,26 @@ static const struct blktap_param nbd_params[] = {
 	  .type = BLKTAP_PARAM_BOOL,
 	  .fallback = "false",
 	  .help = "open read-only" },
+	{ .name = "tls_certificates",
+	  .type = BLKTAP_PARAM_PATH,
+	  .help = "a directory: ca-cert.pem says whom to believe; "
+		  "client-cert.pem and client-key.pem, where they are there, "
+		  "who we are" },
+	{ .name = "tls_psk",
+	  .type = BLKTAP_PARAM_PATH,
+	  .help = "a file of keys that both sides know, user:hex" },
+	{ .name = "tls_user",
+	  .type = BLKTAP_PARAM_STRING,
+	  .help = "whose key of these, where it is not in the URI" },
+	{ .name = "tls_hostname",
+	  .type = BLKTAP_PARAM_STRING,
+	  .help = "the name in the server's certificate, where it is another "
+		  "than the URI's" },
+	{ .name = "tls_verify_peer",
+	  .type = BLKTAP_PARAM_BOOL,
+	  .fallback = "true",
+	  .help = "believe no certificate that does not check; false: whoever "
+		  "answers" },
 	{ .name = NULL },
 };
 
@@ -77,6 +99,8 @@ static int check_args(const struct bt_args *args, struct blktap_error **err)
 		rc = bt_fail(err, -EINVAL, "give one of them",
 			     "nbd: '%s' and export=%s name two exports", text,
 			     export);
+	else
+		rc = bt_nbdc_tls_check(args, &uri, err);
 	bt_nbdc_uri_fini(&uri);
 	return rc;
 }
@@ -145,6 +169,7 @@ static void release(struct bt_nbdc *nbd)
 	for (i = 0; nbd->conns && i < nbd->conn_count; i++)
 		bt_nbdc_conn_fini(&nbd->conns[i]);
 	bt_timer_cancel(&nbd->deadline);
+	bt_tls_creds_destroy(nbd->tls);
 	bt_nbdc_uri_fini(&nbd->uri);
 	free(nbd->conns);
 	free(nbd->calls);
@@ -199,6 +224,8 @@ int bt_nbdc_prepare(struct bt_node *node, const struct bt_args *args,
 		nbd->export = nbd->uri.export;
 	if (!rc)
 		rc = allocate(nbd, args, err);
+	if (!rc)
+		rc = bt_nbdc_tls_prepare(nbd, args, err);
 	if (rc < 0)
 		release(nbd);
 	return rc;
@@ -234,13 +261,15 @@ static void nbd_close(struct bt_node *node)
 static uint64_t nbd_get_memory(const struct bt_args *args, uint64_t size,
 			       uint32_t edges)
 {
+	bool is_tls = !strncmp(bt_args_string(args, "uri"), "nbds", 4);
+
 	(void)size;
 	(void)edges;
 	return sizeof(struct bt_nbdc) +
 	       BT_NBDC_CALLS * sizeof(struct bt_nbdc_call) +
 	       bt_args_number(args, "connections") *
 		       (sizeof(struct bt_nbdc_conn) + BT_NBDC_BUFFER +
-			2 * NBD_STRING_MAX);
+			2 * NBD_STRING_MAX + (is_tls ? BT_TLS_MEMORY : 0));
 }
 
 /* violations: how often a server broke the protocol. Anything but 0 is worth a

@@ -4,8 +4,9 @@
  *
  * A node has one or more connections, each of which goes through
  *
- *   DOWN -> CONNECTING -> GREETING -> [STRUCTURED -> META] -> GO | NAME -> UP
- *     ^-------------------- bt_nbdc_drop, from anywhere ---------------------'
+ *   DOWN -> CONNECTING -> GREETING -> [STARTTLS] -> [STRUCTURED -> META]
+ *     ^       -> GO | NAME -> UP
+ *     '------------------- bt_nbdc_drop, from anywhere
  *
  * and DOWN again after a loss, from where a timer starts anew. The first is made
  * in open, which waits for it with poll(2); all others by the loop. Both drive
@@ -50,10 +51,14 @@ struct bt_nbdc_uri {
 	char *socket; /* path of a unix socket, or NULL */
 	char *host; /* of TCP; "" is localhost */
 	char *port;
+	bool is_tls; /* nbds; what follows is NULL without */
+	char *certificates, *psk, *user, *hostname;
+	char *verify; /* "true" or "false" */
 };
 
-/* Reads nbd://HOST[:PORT][/EXPORT] or nbd+unix:///[EXPORT]?socket=PATH. What
- * stands in it is the caller's to free, by bt_nbdc_uri_fini. */
+/* Reads nbd://[USER@]HOST[:PORT][/EXPORT] or nbd+unix://[USER@]/[EXPORT]?socket=PATH,
+ * or nbds in their place. What stands in it is the caller's to free, by
+ * bt_nbdc_uri_fini. */
 int bt_nbdc_uri_parse(const char *text, struct bt_nbdc_uri *uri,
 		      struct blktap_error **err);
 void bt_nbdc_uri_fini(struct bt_nbdc_uri *uri);
@@ -105,6 +110,7 @@ enum bt_nbdc_stage {
 	BT_NBDC_DOWN,
 	BT_NBDC_CONNECTING,
 	BT_NBDC_GREETING,
+	BT_NBDC_STARTTLS,
 	BT_NBDC_STRUCTURED,
 	BT_NBDC_META,
 	BT_NBDC_GO,
@@ -124,6 +130,7 @@ struct bt_nbdc_conn {
 	uint32_t index;
 	enum bt_nbdc_stage stage;
 	int fd; /* -1 while DOWN */
+	struct bt_tls *tls; /* NULL, or fd is an end of its pair */
 	struct bt_watch watch;
 	struct bt_timer timer; /* DOWN: the next try; else what is too slow */
 	uint64_t backoff_ns; /* what the next try waits; 0: none */
@@ -170,6 +177,8 @@ struct bt_nbdc {
 	const char *name; /* the URI, for messages */
 	struct bt_nbdc_uri uri;
 	const char *export;
+	struct bt_tls_creds *tls; /* NULL: in the clear */
+	const char *tls_host; /* whose certificate the server must have */
 	struct sockaddr_storage addresses[BT_NBDC_ADDRESSES];
 	socklen_t address_len[BT_NBDC_ADDRESSES];
 	uint32_t address_count;
@@ -229,6 +238,24 @@ int bt_nbdc_fail(struct bt_nbdc_conn *conn, int code, const char *hint,
 void bt_nbdc_drop(struct bt_nbdc_conn *conn);
 /* Starts the watch over a silent server. */
 void bt_nbdc_expect(struct bt_nbdc_conn *conn);
+
+/* For all of an attempt to connect. */
+uint64_t bt_nbdc_attempt_ns(const struct bt_nbdc *nbd);
+
+/* ---- tls.c ------------------------------------------------------------ */
+
+/* Whether the arguments and the URI fit; looks at no file. */
+int bt_nbdc_tls_check(const struct bt_args *args, const struct bt_nbdc_uri *uri,
+		      struct blktap_error **err);
+/* Reads what the node needs for TLS, where its URI wants that. */
+int bt_nbdc_tls_prepare(struct bt_nbdc *nbd, const struct bt_args *args,
+			struct blktap_error **err);
+/* The server has agreed: 0, or a negative errno with the reason noted. */
+int bt_nbdc_tls_start(struct bt_nbdc_conn *conn);
+/* Sends what was sent last, as far as it goes. Harmless without TLS. */
+void bt_nbdc_tls_stop(struct bt_nbdc_conn *conn);
+/* poll(2) for the connection, and what TLS does meanwhile. */
+void bt_nbdc_tls_poll(struct bt_nbdc_conn *conn, int timeout_ms);
 
 /* ---- handshake.c ------------------------------------------------------ */
 

@@ -2,8 +2,10 @@
 /* The URIs of NBD exports, as the document of the NBD project has them:
  *
  *   nbd://[user@]host[:port][/export]
- *   nbd+unix:///[export]?socket=/path
+ *   nbd+unix://[user@]/[export]?socket=/path
  *
+ * and nbds:// and nbds+unix:// for TLS, with the parameters that libnbd has for
+ * it: tls-certificates, tls-psk-file, tls-username, tls-hostname, tls-verify-peer.
  * "//host/..." is taken as the first, so that it may be written as a spec of its
  * own: nbd://host/export. Query parameters not known here are ignored, as that
  * document asks. */
@@ -70,40 +72,97 @@ static int bad(const char *text, struct blktap_error **err, const char *why)
 	return bt_fail(err, -EINVAL, EXAMPLE, "nbd: '%s': %s", text, why);
 }
 
-/* ?name=value&name=value: socket is what is looked for. A second socket is
- * refused: nobody knows which one was meant. */
-static int parse_query(const char *text, const char *query,
-		       struct bt_nbdc_uri *uri, struct blktap_error **err)
+/* A second value of a parameter is refused: nobody knows which one was meant. */
+static int set_once(const char *text, const char *what, const char *value,
+		    size_t len, char **to, struct blktap_error **err)
 {
-	while (*query) {
-		size_t len = strcspn(query, "&");
+	char *old = *to;
 
-		if (!strncmp(query, "socket=", 7) && len > 7) {
-			if (uri->socket)
-				return bad(text, err, "two sockets");
-			uri->socket = decode(query + 7, len - 7);
-			if (!uri->socket)
-				return bad(text, err,
-					   "the socket's path has "
-					   "a wrong %-escape");
-		}
-		query += len + (query[len] == '&');
-	}
-	return 0;
+	*to = decode(value, len);
+	if (*to && !old)
+		return 0;
+	bt_fail(err, -EINVAL, EXAMPLE,
+		*to ? "nbd: '%s': two %ss"
+		    : "nbd: '%s': the %s has a wrong %%-escape",
+		text, what);
+	free(old);
+	return -EINVAL;
 }
 
-/* [user@]host[:port], [user@][IPv6][:port] The user's name is not used. An
- * address in brackets may hold colons. */
+/* What is not known of TLS is not passed over: it may ask for more safety than
+ * there would be. */
+static int parse_tls(const char *text, const char *item, size_t len,
+		     struct bt_nbdc_uri *uri, struct blktap_error **err)
+{
+	const struct {
+		const char *name;
+		char **to;
+	} known[] = {
+		{ "tls-certificates", &uri->certificates },
+		{ "tls-psk-file", &uri->psk },
+		{ "tls-username", &uri->user },
+		{ "tls-hostname", &uri->hostname },
+		{ "tls-verify-peer", &uri->verify },
+	};
+	size_t name = strcspn(item, "=&"), i;
+
+	if (!uri->is_tls)
+		return bad(text, err, "its TLS needs nbds in place of nbd");
+	for (i = 0; i < BT_ARRAY_SIZE(known) && name + 1 < len; i++)
+		if (name == strlen(known[i].name) &&
+		    !memcmp(item, known[i].name, name))
+			return set_once(text, known[i].name, item + name + 1,
+					len - name - 1, known[i].to, err);
+	return bt_fail(err, -EINVAL,
+		       "there are tls-certificates, tls-psk-file, "
+		       "tls-username, tls-hostname and "
+		       "tls-verify-peer",
+		       "nbd: '%s': '%.*s' is not known", text, (int)len, item);
+}
+
+/* ?name=value&name=value: socket and what begins with tls- is looked for. */
+static int parse_query(const char *text, const char *query, bool is_unix,
+		       struct bt_nbdc_uri *uri, struct blktap_error **err)
+{
+	int rc = 0;
+
+	while (*query && !rc) {
+		size_t len = strcspn(query, "&");
+
+		if (is_unix && !strncmp(query, "socket=", 7) && len > 7)
+			rc = set_once(text, "socket", query + 7, len - 7,
+				      &uri->socket, err);
+		else if (!strncmp(query, "tls-", 4))
+			rc = parse_tls(text, query, len, uri, err);
+		query += len + (query[len] == '&');
+	}
+	return rc;
+}
+
+/* user@: for TLS alone. What is left is the host and its port. */
+static int parse_user(const char *text, const char **at, size_t *len,
+		      struct bt_nbdc_uri *uri, struct blktap_error **err)
+{
+	const char *end = memchr(*at, '@', *len);
+	const char *from = *at;
+
+	if (!end)
+		return 0;
+	*at = end + 1;
+	*len -= (size_t)(end + 1 - from);
+	if (!uri->is_tls || end == from)
+		return 0;
+	return set_once(text, "user", from, (size_t)(end - from), &uri->user,
+			err);
+}
+
+/* host[:port], [IPv6][:port] An address in brackets may hold colons. */
 static int parse_authority(const char *text, const char *at, size_t len,
 			   struct bt_nbdc_uri *uri, struct blktap_error **err)
 {
-	const char *user = memchr(at, '@', len), *end;
+	const char *end;
 	size_t host_len;
 
-	if (user) {
-		len -= (size_t)(user + 1 - at);
-		at = user + 1;
-	}
 	if (len && *at == '[') {
 		end = memchr(at, ']', len);
 		if (!end)
@@ -133,15 +192,16 @@ static int parse_authority(const char *text, const char *at, size_t len,
 /* The longest that fits is the only one that does: none is another's beginning.
  */
 static int find_scheme(const char *text, const char **rest, bool *is_unix,
-		       struct blktap_error **err)
+		       bool *is_tls, struct blktap_error **err)
 {
 	static const struct {
 		const char *scheme;
 		bool is_unix;
+		bool is_tls;
 	} schemes[] = {
-		{ "nbd://", false },
-		{ "nbd+unix://", true },
-		{ "//", false },
+		{ "nbd://", false, false }, { "nbd+unix://", true, false },
+		{ "nbds://", false, true }, { "nbds+unix://", true, true },
+		{ "//", false, false },
 	};
 	size_t i;
 
@@ -152,12 +212,9 @@ static int find_scheme(const char *text, const char **rest, bool *is_unix,
 			continue;
 		*rest = text + len;
 		*is_unix = schemes[i].is_unix;
+		*is_tls = schemes[i].is_tls;
 		return 0;
 	}
-	if (!strncmp(text, "nbds", 4))
-		return bt_fail(err, -ENOTSUP,
-			       "use nbd:// through a tunnel that encrypts",
-			       "nbd: '%s': TLS is not built", text);
 	return bad(text, err, "is not the URI of an NBD export");
 }
 
@@ -182,15 +239,18 @@ static int parse(const char *text, struct bt_nbdc_uri *uri,
 	const char *at = text, *path, *query;
 	bool is_unix = false;
 	size_t len;
-	int rc = find_scheme(text, &at, &is_unix, err);
+	int rc = find_scheme(text, &at, &is_unix, &uri->is_tls, err);
 
 	if (rc < 0)
 		return rc;
 	len = strcspn(at, "/?");
-	if (is_unix && len)
-		return bad(text, err, "a unix socket has no host");
 	path = at + len;
 	query = path + strcspn(path, "?");
+	rc = parse_user(text, &at, &len, uri, err);
+	if (rc < 0)
+		return rc;
+	if (is_unix && len)
+		return bad(text, err, "a unix socket has no host");
 	if (!is_unix)
 		rc = parse_authority(text, at, len, uri, err);
 	if (*path == '/')
@@ -198,8 +258,11 @@ static int parse(const char *text, struct bt_nbdc_uri *uri,
 	uri->export = decode(path, (size_t)(query - path));
 	if (!rc && !uri->export)
 		rc = bad(text, err, "the export has a wrong %-escape");
-	if (!rc && is_unix && *query)
-		rc = parse_query(text, query + 1, uri, err);
+	if (!rc && *query)
+		rc = parse_query(text, query + 1, is_unix, uri, err);
+	if (!rc && uri->verify && strcmp(uri->verify, "true") &&
+	    strcmp(uri->verify, "false"))
+		rc = bad(text, err, "tls-verify-peer is true or false");
 	if (!rc && is_unix)
 		rc = check_unix(text, uri, err);
 	if (!rc && strlen(uri->export) > NBD_STRING_MAX)
@@ -233,5 +296,10 @@ void bt_nbdc_uri_fini(struct bt_nbdc_uri *uri)
 	free(uri->socket);
 	free(uri->host);
 	free(uri->port);
+	free(uri->certificates);
+	free(uri->psk);
+	free(uri->user);
+	free(uri->hostname);
+	free(uri->verify);
 	memset(uri, 0, sizeof(*uri));
 }
