@@ -2,7 +2,6 @@
 /* Graphs that change while their disks run. */
 #include "mason-run.h"
 
-#include "faulty.h"
 #include "vbd/private.h"
 
 static char *answer;
@@ -109,65 +108,6 @@ START_TEST(a_filter_comes_and_goes_and_nothing_is_held)
 	must_apply(disk, DISK "r :: ram(1M);",
 		   "0 added, 1 removed; pause: none");
 	expect(disk, 4096, 2);
-	end(disk);
-}
-END_TEST
-
-#define RAW "r :: raw(%s/r.raw);"
-
-/* How many flushes of the image the disk's is. */
-static uint32_t flush(struct blktap_disk *disk)
-{
-	uint32_t before = faulty.calls_of[BT_IO_SYNC];
-
-	ck_assert_int_eq(io(disk, BLKTAP_OP_FLUSH, 0, NULL, 0), 0);
-	return faulty.calls_of[BT_IO_SYNC] - before;
-}
-
-/* A write that was under way ends by the edges it came by: the edge of a filter that
- * has come since has not seen it, and must not say that all is flushed. */
-START_TEST(a_flush_covers_a_write_that_began_before_a_filter_came)
-{
-	static const char *const before[] = { DISK RAW,
-					      DISK "a :: log() -> " RAW };
-	static const char *const after[] = { DISK "b :: log() -> " RAW,
-					     DISK RAW,
-					     DISK "b :: delay() -> " RAW };
-	unsigned char data[512] = { 1 };
-	struct iovec iov = { data, sizeof(data) };
-	struct blktap_disk *disk;
-	int error = 1;
-	struct blktap_io io = {
-		.size = sizeof(io),
-		.op = BLKTAP_OP_WRITE,
-		.length = sizeof(data),
-		.iov = &iov,
-		.iov_count = 1,
-		.callback = set_error,
-		.opaque = &error,
-	};
-
-	blktap_context_destroy(context);
-	faulty_reset();
-	ck_assert_int_eq(bt_context_create_on(BT_CLOCK_VIRTUAL, &faulty_backend,
-					      &context),
-			 0);
-	put_image("r.raw", M);
-	disk = start(before[_i / 3]);
-	fill(disk, 4096, 1);
-	faulty_add(
-		(struct faulty_rule){ .op = BT_IO_WRITE, .delay_ns = 1000000 });
-	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
-	ck_assert_int_eq(blktap_context_process(context), 0);
-	must_apply(disk, after[_i % 3], "pause: none");
-	ck_assert_uint_eq(flush(disk), 1);
-	ck_assert_int_eq(error, 1);
-	bt_loop_advance(context->loop, 1000000);
-	while (error == 1)
-		ck_assert_int_eq(blktap_context_run(context, 0), 0);
-	ck_assert_int_eq(error, 0);
-	ck_assert_uint_eq(flush(disk), 1);
-	ck_assert_uint_eq(flush(disk), 0);
 	end(disk);
 }
 END_TEST
@@ -604,9 +544,6 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, the_same_graph_again_changes_nothing);
 	tcase_add_test(tc, a_filter_comes_and_goes_and_nothing_is_held);
-	tcase_add_loop_test(
-		tc, a_flush_covers_a_write_that_began_before_a_filter_came, 0,
-		6);
 	tcase_add_test(tc, a_node_that_was_called_otherwise_is_the_same);
 	tcase_add_test(tc, anonymous_nodes_are_known_by_what_they_are);
 	tcase_add_test(tc, what_would_shrink_or_lose_data_is_refused_and_named);

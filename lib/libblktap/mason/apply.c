@@ -268,7 +268,7 @@ static int flush_below(struct apply *a, const struct bt_plan_edge *edge,
  * not come there: none goes to the base of a cow. */
 static bool is_dirty(const struct bt_plan_edge *edge)
 {
-	return edge->port->written != edge->port->flushed;
+	return !bt_port_is_flushed(edge->port);
 }
 
 /* Most of it while nobody waits, so that there is little left to flush behind the

@@ -211,7 +211,7 @@ static void enqueue(struct bt_env *env, struct bt_request *req)
  * has to make durable on its own account. Not at an edge of a node of pause class
  * none: that may have come while writes were under way, which then end by the edges
  * they came by, and it has not seen them. The edge above has, and decides. */
-static bool is_covered(const struct bt_port *port)
+bool bt_port_is_flushed(const struct bt_port *port)
 {
 	return port->flushed == port->written &&
 	       !(port->upper && port->upper->cls->pause == BT_PAUSE_NONE);
@@ -246,7 +246,8 @@ static void enter(struct bt_port *port, struct bt_request *req,
 	req->upward = false;
 	if (req->op == BLKTAP_OP_FLUSH) {
 		req->top->mark = port->written;
-		if (is_covered(port) && !(req->flags & BT_REQUEST_LAST)) {
+		if (bt_port_is_flushed(port) &&
+		    !(req->flags & BT_REQUEST_LAST)) {
 			bt_request_complete(req, 0);
 			return;
 		}

@@ -427,6 +427,8 @@ void bt_port_init(struct bt_port *port, struct bt_env *env,
 void bt_port_link(struct bt_port *port, struct bt_node *lower);
 
 void bt_port_submit(struct bt_port *port, struct bt_request *req);
+/* Whether it is certain that all that was written through the edge is durable. */
+bool bt_port_is_flushed(const struct bt_port *port);
 
 /* Takes the requests that wait at the gate off the port, oldest first, for an
  * owner who fails them. */
