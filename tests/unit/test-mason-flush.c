@@ -36,7 +36,7 @@ static void apply(const char *graph, const char *part)
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(text, sizeof(text), graph, dir);
+	snprintf(text, sizeof(text), graph, dir, dir);
 #pragma GCC diagnostic pop
 	rc = blktap_mason_apply(disk, in_dir("new.mason"), text, strlen(text),
 				NULL, &answer, &err);
@@ -131,6 +131,39 @@ START_TEST(a_base_has_what_was_written_before_a_filter_came)
 }
 END_TEST
 
+/* A write that came by the edge above the filter is not seen at the edge below it. A
+ * mirror must not come in between: what it copies would change behind it. */
+START_TEST(a_change_waits_for_writes_that_began_before_the_one_before)
+{
+	struct blktap_mason_change change = { .size = sizeof(change) };
+	struct blktap_error *err = NULL;
+	char text[512], *answer = NULL;
+	int rc;
+
+	start(DISK RAW);
+	begin_write();
+	apply(DISK "b :: log() -> " RAW, "pause: none");
+	put_image("s.raw", M);
+	snprintf(text, sizeof(text),
+		 DISK "b :: log() -> m :: mirror(source=0) => "
+		      "r :: raw(%s/r.raw), s :: raw(%s/s.raw);",
+		 dir, dir);
+	change.deadline_ms = 20;
+	rc = blktap_mason_apply(disk, in_dir("new.mason"), text, strlen(text),
+				&change, &answer, &err);
+	ck_assert_int_eq(rc, -ETIMEDOUT);
+	ck_assert_ptr_nonnull(
+		strstr(blktap_error_get_message(err), "have not finished"));
+	blktap_error_destroy(err);
+	free(answer);
+	end_write();
+	apply(DISK "b :: log() -> m :: mirror(source=0) => "
+		   "r :: raw(%s/r.raw), s :: raw(%s/s.raw);",
+	      "2 added");
+	end();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-flush");
@@ -141,6 +174,8 @@ int main(void)
 		tc, a_flush_covers_a_write_that_began_before_a_filter_came, 0,
 		6);
 	tcase_add_test(tc, a_base_has_what_was_written_before_a_filter_came);
+	tcase_add_test(
+		tc, a_change_waits_for_writes_that_began_before_the_one_before);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

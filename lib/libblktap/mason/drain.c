@@ -42,6 +42,65 @@ static const char *find_stuck(const struct bt_run *run)
 	return where;
 }
 
+/* Whether to is an edge below filters that from leads into. */
+static bool leads_by_filters(const struct bt_port *from,
+			     const struct bt_port *to)
+{
+	const struct bt_node *node = from->lower;
+
+	while (node && node->cls->pause == BT_PAUSE_NONE && node->port_count) {
+		if (&node->ports[0] == to)
+			return true;
+		node = node->ports[0].lower;
+	}
+	return false;
+}
+
+struct strays {
+	const struct bt_run *run;
+	const struct bt_port *port;
+};
+
+static bool are_home(void *opaque)
+{
+	const struct strays *s = opaque;
+	struct bt_list *pos;
+	uint32_t i, n;
+
+	bt_list_for_each (pos, &s->run->fronts) {
+		const struct bt_port *top =
+			bt_list_entry(pos, struct bt_front, link)->top;
+
+		if (top->strays && leads_by_filters(top, s->port))
+			return false;
+	}
+	for (i = 0; i < s->run->file->graph->count; i++) {
+		const struct bt_node *node = s->run->nodes[i];
+
+		for (n = 0; node && n < node->port_count; n++)
+			if (node->ports[n].strays &&
+			    leads_by_filters(&node->ports[n], s->port))
+				return false;
+	}
+	return true;
+}
+
+/* What was in flight when a filter came or went above the edge is below it and did not
+ * enter by it: the gate there knows nothing of it. No more of it can come. */
+static int wait_for_strays(struct bt_run *run, const struct bt_port *port,
+			   uint32_t timeout_ms, struct blktap_error **err)
+{
+	struct strays strays = { run, port };
+	int rc = bt_loop_run_until(run->env->loop, are_home, &strays,
+				   timeout_ms ? (int)timeout_ms : -1);
+
+	return rc < 0 ? bt_fail(err, rc, "give it more time: --deadline",
+				"requests below '%s' from before the last "
+				"change have not finished",
+				port->lower->name)
+		      : 0;
+}
+
 /* A gate that is not drained in time stays held: its caller releases it,
  * whatever came of it. The wait has no time of its own, as the gate tells. */
 int bt_drain_edge(struct bt_run *run, struct bt_plan_edge *edge,
@@ -54,6 +113,9 @@ int bt_drain_edge(struct bt_run *run, struct bt_plan_edge *edge,
 	int rc;
 
 	bt_gate_init(&edge->gate, run->env);
+	rc = wait_for_strays(run, edge->port, timeout_ms, err);
+	if (rc < 0)
+		return rc;
 	rc = bt_gate_hold(&edge->gate, &edge->port, 1, hold, timeout_ms,
 			  drained, &wait);
 	if (rc < 0)

@@ -38,6 +38,8 @@ void bt_port_link(struct bt_port *port, struct bt_node *lower)
 	/* What is below now was flushed by nobody that we know of. Not from the
 	 * start: a flush in flight has its mark from before. */
 	port->written++;
+	port->epoch++;
+	port->strays = bt_port_in_flight(port);
 }
 
 static enum bt_flow flow_of(enum blktap_op op)
@@ -133,6 +135,8 @@ static void go_up(struct bt_request *req)
 			note_generation(port, frame, req);
 		if (bt_unlikely(frame->took_last))
 			req->flags |= BT_REQUEST_LAST;
+		if (bt_unlikely(frame->epoch != port->epoch))
+			port->strays--;
 		port->left[frame->flow]++;
 		node->has--;
 		bt_request_pop(req);
@@ -241,6 +245,7 @@ static void enter(struct bt_port *port, struct bt_request *req,
 	port->entered[flow]++;
 	node->has++;
 	req->top->flow = flow;
+	req->top->epoch = port->epoch;
 	req->top->took_last = false;
 	req->top->entered_ns = bt_loop_now(port->env->loop);
 	req->upward = false;

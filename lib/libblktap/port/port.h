@@ -299,6 +299,10 @@ struct bt_port {
 	struct bt_gate *gate; /* the one that holds it, or NULL */
 	uint64_t written; /* writes completed; starts at 1 */
 	uint64_t flushed; /* value of written that the last flush covers */
+	uint32_t epoch; /* how often it was linked */
+	/* of what is in flight: entered before it was linked to what is below it
+	 * now, so it is in another node, or beside those that came in between */
+	uint64_t strays;
 	bool gives_up; /* a top edge: park.c holds nothing that came by it */
 	/* top edges: the request is out of the graph */
 	void (*done)(struct bt_port *port, struct bt_request *req);

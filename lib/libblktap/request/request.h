@@ -50,6 +50,7 @@ struct bt_frame {
 	uint64_t entered_ns;
 	uint64_t mark; /* FLUSH: the write generation it covers */
 	uint32_t bytes; /* all of it, header included */
+	uint32_t epoch; /* the port's, when it entered */
 	uint16_t flow; /* the port's */
 	bool in_spare; /* first frame of a spare segment: give that back */
 	bool passed; /* the node did not see it: it went on by cls->passes */
