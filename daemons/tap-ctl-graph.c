@@ -33,7 +33,11 @@ static int exit_status(int rc)
 			OPT_REQUIRED, 0                             \
 	}
 
-static const struct opt deps_options[] = { OPT_TEXT_FILE, OPT_PID, { 0 } };
+static const struct opt deps_options[] = {
+	OPT_TEXT_FILE,
+	{ 'p', "pid", OPT_NUMBER, "PID", "only this tapdisk", 0, 0 },
+	{ 0 },
+};
 
 /* ---- answers --------------------------------------------------------------- */
 
@@ -237,16 +241,122 @@ static int draw_running(const struct args *args)
 	return show(args, "mason-dot");
 }
 
+#define DISKS_BEGIN "{\"disks\":["
+#define DISKS_END "]}"
+
+struct everyone {
+	pid_t *pids;
+	size_t count;
+	bool failed;
+};
+
+/* The rows of a tapdisk follow each other. */
+static void take_pid(void *opaque, const struct blktap_control_row *row)
+{
+	struct everyone *all = opaque;
+	pid_t *pids;
+
+	if (row->pid < 0 ||
+	    (all->count && all->pids[all->count - 1] == row->pid))
+		return;
+	pids = reallocarray(all->pids, all->count + 1, sizeof(*pids));
+	all->failed |= !pids;
+	if (!pids)
+		return;
+	all->pids = pids;
+	all->pids[all->count++] = row->pid;
+}
+
+/* What stands between the brackets of an answer; "" for none. */
+static const char *disks_of(char *json)
+{
+	size_t length = strlen(json);
+
+	if (strncmp(json, DISKS_BEGIN, strlen(DISKS_BEGIN)) != 0 ||
+	    length < strlen(DISKS_BEGIN DISKS_END))
+		return "";
+	json[length - strlen(DISKS_END)] = '\0';
+	return json + strlen(DISKS_BEGIN);
+}
+
+/* One that has gone meanwhile stands on nothing; one that cannot be asked is told of
+ * in the end, and might. */
+static int ask_all(struct blktap_control *control, const struct params *p,
+		   const struct everyone *all, struct blktap_error **err)
+{
+	const char *between = "";
+	int rc = 0;
+	size_t i;
+
+	fputs(DISKS_BEGIN, stdout);
+	for (i = 0; i < all->count; i++) {
+		struct blktap_error *mine = NULL;
+		char *json = NULL;
+		int got = blktap_control_call(
+			control, all->pids[i], -1, "mason-deps",
+			(const char *const *)p->list, &json, &mine);
+		const char *disks = got ? "" : disks_of(json);
+
+		if (*disks)
+			printf("%s%s", between, disks);
+		if (*disks)
+			between = ",";
+		free(json);
+		if (got && got != -ENOENT && got != -ESRCH && !rc) {
+			rc = got;
+			*err = mine;
+			mine = NULL;
+		}
+		blktap_error_destroy(mine);
+	}
+	puts(DISKS_END);
+	return rc;
+}
+
+static int deps_of_all(const struct args *args, const struct params *p)
+{
+	struct everyone all = { .count = 0 };
+	struct blktap_error *err = NULL, *last = NULL;
+	struct blktap_control *control;
+	int rc, asked;
+
+	if (p->failed) {
+		report(args, NULL, -ENOMEM, NULL);
+		return EXIT_FAILED;
+	}
+	if (open_control(args, &control))
+		return EXIT_FAILED;
+	rc = blktap_control_list(control, NULL, take_pid, &all, &err);
+	if (!rc && all.failed)
+		rc = -ENOMEM;
+	asked = ask_all(control, p, &all, &last);
+	if (!rc) {
+		rc = asked;
+		err = last;
+	} else {
+		blktap_error_destroy(last);
+	}
+	free(all.pids);
+	blktap_control_destroy(control);
+	if (!rc)
+		return 0;
+	report(args, arg_text(args, "file"), rc, err);
+	return exit_status(rc);
+}
+
 static int deps(const struct args *args)
 {
 	struct params p = { .count = 0 };
 	char *json = NULL;
 	int rc = add_file(&p, args);
 
-	if (!rc)
+	if (!rc && !arg_is_set(args, "pid")) {
+		rc = deps_of_all(args, &p);
+	} else if (!rc) {
 		rc = call(args, "mason-deps", &p, &json);
-	if (!rc)
-		puts(json);
+		if (!rc)
+			puts(json);
+	}
 	free(json);
 	params_fini(&p);
 	return rc;

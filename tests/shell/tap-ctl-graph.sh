@@ -99,6 +99,21 @@ contains out '"how":"writes"'
 exits 0 tap-ctl mason deps b.raw -p "$pid" >out
 contains out '"disks":[]'
 
+# of all tapdisks, which need not be known, and below other images
+exits 0 tap-ctl mason deps b.raw >out
+equal "$(cat out)" '{"disks":[]}'
+truncate -s 4M base.raw
+qcow-create -f qcow2 -F raw 0 leaf.qcow2 base.raw
+pid2=$(tap-ctl spawn)
+cleanup_fn kill -9 "$pid2"
+minor2=$(tap-ctl allocate)
+minor2=${minor2##*-}
+tap-ctl attach -p "$pid2" -m "$minor2"
+tap-ctl open -p "$pid2" -m "$minor2" -a "qcow2:$PWD/leaf.qcow2"
+exits 0 tap-ctl mason deps base.raw >out
+equal "$(cat out)" "{\"disks\":[{\"pid\":$pid2,\"minor\":$minor2,\"disk\":\"qcow2:$PWD/leaf.qcow2\",\"how\":\"reads\"}]}"
+exits 0 tap-ctl mason deps a.raw >out
+equal "$(grep -o '"pid"' out | wc -l)" 1
 # shellcheck disable=SC2086
 exits 0 tap-ctl mason undo $disk >out
 contains out 'reconfigure t (throttle)'
@@ -114,3 +129,19 @@ contains out 'throttle(iops=1000/s)'
 tap-ctl close -p "$pid" -m "$minor"
 tap-ctl detach -p "$pid" -m "$minor"
 tap-ctl free -m "$minor"
+
+# Of all tapdisks, one of which does not answer: it might stand on the file.
+if command -v perl >/dev/null; then
+	perl -MIO::Socket::UNIX -e '
+		my $s = IO::Socket::UNIX->new(Listen => 5,
+			Local => "$ENV{BLKTAP_RUNDIR}/ctl$$") or die;
+		while (my $client = $s->accept) { close $client }' &
+	mute=$!
+	cleanup_fn kill -9 "$mute"
+	wait_for test -S "$BLKTAP_RUNDIR/ctl$mute"
+	status=0
+	tap-ctl mason deps base.raw >out 2>err || status=$?
+	contains out '"how":"reads"'
+	contains err "cannot look up base.raw: tapdisk $mute"
+	[ $status != 0 ] || fail "no answer was taken for an answer"
+fi
