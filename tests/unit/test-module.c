@@ -174,6 +174,66 @@ START_TEST(a_slice_past_the_end_is_refused_and_named)
 }
 END_TEST
 
+/* ---- leaves that hold nothing ----------------------------------------------- */
+
+START_TEST(an_error_fails_with_what_it_was_told_and_can_be_flushed)
+{
+	static const struct {
+		const char *args;
+		int code;
+	} cases[] = {
+		{ "size=1M", -EIO },
+		{ "size=1M error=ENOSPC", -ENOSPC },
+		{ "size=1M error=EPERM", -EPERM },
+		{ "size=1M error=ETIMEDOUT", -ETIMEDOUT },
+	};
+	char data[512] = { 0 };
+	struct rig rig;
+	size_t i;
+
+	for (i = 0; i < BT_ARRAY_SIZE(cases); i++) {
+		rig_init(&rig);
+		rig_top(&rig, rig_node(&rig, &bt_error_class, "e",
+				       cases[i].args, NULL, 0));
+		ck_assert_uint_eq(rig.root->limits.size, 1u << 20);
+		ck_assert_int_eq(rig_read(&rig, 0, data, 512), cases[i].code);
+		ck_assert_int_eq(rig_write(&rig, 0, data, 512), cases[i].code);
+		ck_assert_int_eq(
+			rig_run(&rig, BLKTAP_OP_DISCARD, 0, 0, NULL, 512),
+			cases[i].code);
+		ck_assert_int_eq(rig_flush(&rig), 0);
+		rig_fini(&rig);
+	}
+}
+END_TEST
+
+START_TEST(a_pattern_says_where_each_byte_is_and_checks_what_is_written)
+{
+	static unsigned char data[3 * 4096 + 5];
+	struct rig rig;
+	uint64_t at, i, word;
+
+	rig_init(&rig);
+	rig_top(&rig,
+		rig_node(&rig, &bt_pattern_class, "p", "size=1T", NULL, 0));
+	for (at = 0x12345678f0; at < 0x12345678f0 + 9; at++) {
+		memset(data, 0xee, sizeof(data));
+		ck_assert_int_eq(rig_read(&rig, at, data, sizeof(data)), 0);
+		for (i = 0; i < sizeof(data); i++) {
+			word = (at + i) & ~7ull;
+			ck_assert_uint_eq(
+				data[i], word >> (7 - (at + i) % 8) * 8 & 0xff);
+		}
+		ck_assert_int_eq(rig_write(&rig, at, data, sizeof(data)), 0);
+		data[sizeof(data) - 1] ^= 1;
+		ck_assert_int_eq(rig_write(&rig, at, data, sizeof(data)), -EIO);
+	}
+	ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_DISCARD, 0, 0, NULL, 512),
+			 -ENOTSUP);
+	rig_fini(&rig);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("module");
@@ -182,6 +242,11 @@ int main(void)
 
 	tcase_add_test(core,
 		       a_node_has_as_many_edges_at_an_array_as_it_is_given);
+	tcase_add_test(core,
+		       an_error_fails_with_what_it_was_told_and_can_be_flushed);
+	tcase_add_test(
+		core,
+		a_pattern_says_where_each_byte_is_and_checks_what_is_written);
 	tcase_add_test(core, children_come_back_to_the_node_that_sent_them);
 	suite_add_tcase(suite, core);
 	tcase_add_test(slice, a_slice_shows_its_part_and_nothing_else);

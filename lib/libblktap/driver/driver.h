@@ -5,8 +5,10 @@
 
 #include "port/port.h"
 
+extern const struct blktap_class bt_error_class;
 extern const struct blktap_class bt_nbd_class;
 extern const struct blktap_class bt_null_class;
+extern const struct blktap_class bt_pattern_class;
 extern const struct blktap_class bt_qcow2_class;
 extern const struct blktap_class bt_qcow_class;
 extern const struct blktap_class bt_ram_class;

@@ -16,6 +16,8 @@ static const struct blktap_class *const classes[] = {
 	&bt_ram_class,
 	&bt_null_class,
 	&bt_nbd_class,
+	&bt_error_class,
+	&bt_pattern_class,
 	/* modules that change or keep data */
 	&bt_bitmap_class,
 	&bt_cache_class,
