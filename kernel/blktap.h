@@ -199,6 +199,10 @@ void bt_ring_notify(struct bt_ring *r, struct bt_queue *q);
 __poll_t bt_ring_poll(struct file *file, struct poll_table_struct *pt);
 long bt_ring_enter(struct bt_ring *r, void __user *arg);
 
+/* copy.c */
+void bt_copy_in(u8 *slot, struct request *rq);
+void bt_copy_out(u8 *slot, struct request *rq);
+
 /* request.c */
 extern const struct blk_mq_ops bt_mq_ops;
 void bt_request_init_queue(struct bt_queue *q);

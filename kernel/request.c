@@ -14,8 +14,6 @@
  * and checked against the slot; gen tells an answer to the tag's last use
  * from one to this use.
  */
-#include <linux/bio.h>
-#include <linux/highmem.h>
 #include <linux/jiffies.h>
 #include <linux/nospec.h>
 
@@ -24,91 +22,6 @@
 
 /* A full ring can be a long copy: bytes after which others may have the CPU. */
 #define COPY_AT_ONCE (128U << 10)
-
-static noinline void copy_odd(u8 *to, const u8 *from, u32 n)
-{
-	for (; n >= PAGE_SIZE; n -= PAGE_SIZE) {
-		memcpy(to, from, PAGE_SIZE);
-		to += PAGE_SIZE;
-		from += PAGE_SIZE;
-	}
-	if (n)
-		memcpy(to, from, n);
-}
-
-struct page_words {
-	unsigned long words[PAGE_SIZE / sizeof(unsigned long)];
-};
-
-/*
- * Whole pages nearly always. A copy of constant size is made in line, which on x86
- * is by the string instructions, and by nothing else where the alignment is known;
- * memcpy itself moves words where those are slow for few bytes.
- */
-static __always_inline void copy_bytes(u8 *to, const u8 *from, u32 n)
-{
-	if (unlikely(!PAGE_ALIGNED((unsigned long)to | (unsigned long)from |
-				   n))) {
-		copy_odd(to, from, n);
-		return;
-	}
-	for (; n; n -= PAGE_SIZE) {
-		*(struct page_words *)to = *(const struct page_words *)from;
-		to += PAGE_SIZE;
-		from += PAGE_SIZE;
-	}
-}
-
-/* Between a request's pages and its slot; whole requests only. */
-#if defined(CONFIG_HIGHMEM) || ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE
-static __always_inline void copy_data(u8 *slot, struct request *rq,
-				      bool to_slot)
-{
-	struct req_iterator iter;
-	struct bio_vec bv;
-
-	rq_for_each_segment(bv, rq, iter)
-	{
-		u8 *part = bvec_kmap_local(&bv);
-
-		if (to_slot)
-			copy_bytes(slot, part, bv.bv_len);
-		else
-			copy_bytes(part, slot, bv.bv_len);
-		slot += bv.bv_len;
-		if (!to_slot)
-			flush_dcache_page(bv.bv_page);
-		kunmap_local(part);
-	}
-}
-#else
-/* All memory is mapped, and what is contiguous is so here, too. */
-static __always_inline void copy_data(u8 *slot, struct request *rq,
-				      bool to_slot)
-{
-	struct bio *bio;
-
-	__rq_for_each_bio(bio, rq)
-	{
-		const struct bvec_iter *at = &bio->bi_iter;
-		const struct bio_vec *bv = &bio->bi_io_vec[at->bi_idx];
-		u32 skip = at->bi_bvec_done, left = at->bi_size;
-
-		for (; left; bv++, skip = 0) {
-			u32 n = min(bv->bv_len - skip, left);
-			u8 *part = page_address(bv->bv_page) + bv->bv_offset +
-				   skip;
-
-			if (to_slot)
-				copy_bytes(slot, part, n);
-			else
-				copy_bytes(part, slot, n);
-			slot += n;
-			left -= n;
-		}
-	}
-}
-#endif
 
 /* Requests of one queue on their way to the daemon. */
 struct batch {
@@ -163,8 +76,8 @@ static void publish(struct batch *b)
 static __always_inline void add(struct batch *b, struct bt_slot *slot)
 {
 	if (slot->desc.op == BLKTAP_REQ_WRITE)
-		copy_data((u8 *)b->ring->area->map + slot->desc.data, slot->rq,
-			  true);
+		bt_copy_in((u8 *)b->ring->area->map + slot->desc.data,
+			   slot->rq);
 	slot->desc.gen++;
 	b->q->desc[slot->desc.tag] = slot->desc;
 	b->tags[b->nr++] = slot->desc.tag;
@@ -367,7 +280,7 @@ struct answers {
 
 static void take_data(struct answers *a, struct bt_slot *slot)
 {
-	copy_data((u8 *)a->ring->area->map + slot->desc.data, slot->rq, false);
+	bt_copy_out((u8 *)a->ring->area->map + slot->desc.data, slot->rq);
 	a->copied += slot->desc.bytes;
 	if (a->copied >= COPY_AT_ONCE) {
 		a->copied = 0;
