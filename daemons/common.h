@@ -104,6 +104,10 @@ int flush_output(const char *program);
  * the output. */
 int end_output(const char *program, int status);
 
+/* Whether both names lead to one file or block device; false where either is not
+ * there. */
+bool same_file(const char *a, const char *b);
+
 /* The length of "type:" where a file's name follows, which must not depend on the
  * directory a tapdisk runs in; else 0. */
 size_t path_in_spec(const char *spec);

@@ -159,25 +159,18 @@ static int refuse_target(struct job *job, int rc, const char *cause,
 	return failed(job, rc);
 }
 
-static bool is_same(const struct stat *a, const struct stat *b)
-{
-	if (S_ISBLK(a->st_mode) && S_ISBLK(b->st_mode))
-		return a->st_rdev == b->st_rdev;
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
-}
-
 /* 0 where the target may be made, and whether it is a device. Looked at before
  * anything is made. A file that appears later is seen by put_in_place, which
  * then refuses. */
 static int look_at_target(struct job *job, bool *is_device)
 {
 	const struct convert *c = job->convert;
-	struct stat from, to;
+	struct stat to;
 
 	*is_device = false;
 	if (stat(c->target, &to) < 0)
 		return errno == ENOENT ? 0 : say(job, c->target, -errno, NULL);
-	if (stat(c->source, &from) == 0 && is_same(&from, &to))
+	if (same_file(c->source, c->target))
 		return refuse_target(job, -EINVAL, "it is the source",
 				     "give the copy another name");
 	*is_device = S_ISBLK(to.st_mode);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common.h"
 
@@ -101,6 +102,18 @@ const char *suggest(const char *word, const char *const *names)
 		}
 	}
 	return found;
+}
+
+/* As the library's own: a device may have several nodes, each a file. */
+bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	if (stat(a, &x) < 0 || stat(b, &y) < 0)
+		return false;
+	if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
+		return x.st_rdev == y.st_rdev;
+	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 /* Only "type:path": a spec with brackets says what is a path by its parameters,

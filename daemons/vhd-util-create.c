@@ -11,14 +11,6 @@
 #define MIB 1048576u
 #define MAX_MIB (2040 << 10)
 
-bool same_file(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_ino == y.st_ino &&
-	       x.st_dev == y.st_dev;
-}
-
 int check_mib(const struct args *args, const char *option)
 {
 	char cause[96];

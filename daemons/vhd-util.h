@@ -21,9 +21,6 @@ int vhd_copy_chain(const struct args *args, const char *from, const char *to);
  * else the exit status, and it has been told of. */
 int check_mib(const struct args *args, const char *option);
 
-/* Whether two names are those of one file, which is there. */
-bool same_file(const char *a, const char *b);
-
 /* A name on a line of its own: a line break in it would make two lines of one. */
 void put_line(const char *text);
 

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "unit.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
 #include "util/bytes.h"
 #include "util/checked.h"
 #include "util/json.h"
 #include "util/list.h"
+#include "util/path.h"
 #include "util/strbuf.h"
 #include "util/suggest.h"
 
@@ -138,6 +143,30 @@ START_TEST(suggestion_is_the_nearest_word_or_none)
 }
 END_TEST
 
+START_TEST(names_of_one_file_are_the_same)
+{
+	char dir[] = "/tmp/bt-util-XXXXXX", at[4][64];
+	static const char *const names[] = { "a", "link", "hard", "b" };
+	int i;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	for (i = 0; i < 4; i++)
+		snprintf(at[i], sizeof(at[i]), "%s/%s", dir, names[i]);
+	ck_assert(!bt_path_same_file(at[0], at[0])); /* not there */
+	close(open(at[0], O_CREAT | O_WRONLY, 0600));
+	close(open(at[3], O_CREAT | O_WRONLY, 0600));
+	ck_assert_int_eq(symlink("./a", at[1]), 0);
+	ck_assert_int_eq(link(at[0], at[2]), 0);
+	for (i = 0; i < 3; i++) {
+		ck_assert(bt_path_same_file(at[0], at[i]));
+		ck_assert(!bt_path_same_file(at[3], at[i]));
+	}
+	for (i = 0; i < 4; i++)
+		unlink(at[i]);
+	rmdir(dir);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("util");
@@ -151,6 +180,7 @@ int main(void)
 	tcase_add_test(tc, json_escapes_and_places_commas);
 	tcase_add_test(tc, json_spaced_as_the_legacy_stats_line);
 	tcase_add_test(tc, suggestion_is_the_nearest_word_or_none);
+	tcase_add_test(tc, names_of_one_file_are_the_same);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

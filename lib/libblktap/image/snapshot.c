@@ -210,11 +210,8 @@ int bt_snapshot_make(const char *spec, const char *name, uint64_t length,
  * goes. */
 int bt_snapshot_undo(const struct bt_snapshot *s)
 {
-	struct stat a, b;
-
 	/* two links to one file: rename would do nothing */
-	if (stat(s->path, &a) == 0 && stat(s->name, &b) == 0 &&
-	    a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+	if (bt_path_same_file(s->path, s->name))
 		return unlink(s->name) < 0 ? -errno : 0;
 	if (rename(s->name, s->path) < 0)
 		return -errno;

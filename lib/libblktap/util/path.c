@@ -108,6 +108,18 @@ char *bt_path_absolute(const char *path)
 	return S_ISBLK(st.st_mode) ? keep_name(path) : realpath(path, NULL);
 }
 
+/* A device may have several nodes, each a file of its own. */
+bool bt_path_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	if (stat(a, &x) < 0 || stat(b, &y) < 0)
+		return false;
+	if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
+		return x.st_rdev == y.st_rdev;
+	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 bool bt_path_same_directory(const char *a, const char *b)
 {
 	const char *ends[2] = { strrchr(a, '/'), strrchr(b, '/') };

@@ -19,6 +19,10 @@ int bt_path_relative(const char *base, const char *target, char **out);
  * the next boot. A new string; NULL with errno. */
 char *bt_path_absolute(const char *path);
 
+/* Whether both names lead to one file, or one block device, whatever they are
+ * like. False where either is not there. */
+bool bt_path_same_file(const char *a, const char *b);
+
 /* Whether both names, as they are written, lie in one directory. */
 bool bt_path_same_directory(const char *a, const char *b);
 

@@ -43,30 +43,22 @@ void bt_job_unlink(struct blktap_job *job)
 
 /* ---- which images --------------------------------------------------------- */
 
-/* Names differ by links and ./; a file is its device and inode. */
-static bool same_file(const char *a, const char *b)
-{
-	struct stat sa, sb;
-
-	if (!strcmp(a, b))
-		return true;
-	return stat(a, &sa) == 0 && stat(b, &sb) == 0 &&
-	       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
-}
-
-/* The number of base; 0: none was given. */
+/* The number of base; 0: none was given. What has no file goes by its name. */
 static int find_base(const struct blktap_job *job, uint32_t *at,
 		     struct blktap_error **err)
 {
 	uint32_t n, depth = bt_chain_depth(job->disk);
+	const char *path;
 
 	*at = 0;
 	if (!job->base)
 		return 0;
-	for (n = 0; n < depth; n++)
-		if (same_file(bt_node_path(bt_chain_at(job->disk, n)),
-			      job->base))
+	for (n = 0; n < depth; n++) {
+		path = bt_node_path(bt_chain_at(job->disk, n));
+		if (!strcmp(path, job->base) ||
+		    bt_path_same_file(path, job->base))
 			break;
+	}
 	if (n > 0 && n < depth) {
 		*at = n;
 		return 0;
