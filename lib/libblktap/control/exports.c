@@ -53,20 +53,11 @@ static int make_path(const struct blktap_control_server *server,
 		     char path[BT_SUN_PATH], struct blktap_error **err)
 {
 	struct bt_strbuf sb = BT_STRBUF_INIT;
-	const char *at;
 	int rc = 0;
 
 	bt_strbuf_printf(&sb, "%s/export%d.%d.", server->dir.path,
 			 (int)server->pid, tap->minor);
-	for (at = name; *at; at++) {
-		unsigned char c = (unsigned char)*at;
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-		    (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.')
-			bt_strbuf_putc(&sb, (char)c);
-		else
-			bt_strbuf_printf(&sb, "%%%02X", c);
-	}
+	bt_strbuf_put_escaped(&sb, name, "-_.");
 	if (sb.failed)
 		rc = bt_fail(err, -ENOMEM, NULL, "out of memory");
 	else if (sb.len >= BT_SUN_PATH)

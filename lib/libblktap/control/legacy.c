@@ -125,11 +125,7 @@ static int is_server(void *opaque, int pid)
 static void put_uri(struct bt_strbuf *out, const char *path)
 {
 	bt_strbuf_puts(out, "nbd+unix:///?socket=");
-	for (; *path; path++)
-		if (isalnum((unsigned char)*path) || strchr("/-._~", *path))
-			bt_strbuf_putc(out, *path);
-		else
-			bt_strbuf_printf(out, "%%%02X", (unsigned char)*path);
+	bt_strbuf_put_escaped(out, path, "-._~/");
 }
 
 /* A disk does not stand on itself. */

@@ -21,6 +21,7 @@
 #define ACCEPTS_A_TURN 64
 #define TELL_AGAIN_NS 60000000000ULL
 #define DEFAULT_PORT "10809"
+#define URI_SAFE "-._~/"
 
 /* There is room: the unix socket is the first, and listen_tcp counts. */
 static void add_listener(struct blktap_nbd_server *server, int fd)
@@ -343,21 +344,6 @@ static int listen_tcp(struct blktap_nbd_server *server, const char *host,
 
 /* ---- the address of it all ------------------------------------------------ */
 
-/* Whatever a URI could take for its own. '/' stays, as a path is easier to read
- * with it. */
-static void add_escaped(struct bt_strbuf *sb, const char *text)
-{
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-		    (c >= '0' && c <= '9') || strchr("-._~/", c))
-			bt_strbuf_putc(sb, (char)c);
-		else
-			bt_strbuf_printf(sb, "%%%02X", c);
-	}
-}
-
 /* What a client is to be given; of several addresses the first. */
 static int make_uri(struct blktap_nbd_server *server, const char *host,
 		    uint16_t port)
@@ -367,9 +353,9 @@ static int make_uri(struct blktap_nbd_server *server, const char *host,
 	bt_strbuf_puts(&sb, server->tls ? "nbds" : "nbd");
 	if (server->unix_path) {
 		bt_strbuf_puts(&sb, "+unix:///");
-		add_escaped(&sb, server->export_name);
+		bt_strbuf_put_escaped(&sb, server->export_name, URI_SAFE);
 		bt_strbuf_puts(&sb, "?socket=");
-		add_escaped(&sb, server->unix_path);
+		bt_strbuf_put_escaped(&sb, server->unix_path, URI_SAFE);
 	} else {
 		bool is_v6 = strchr(host, ':');
 
@@ -378,7 +364,8 @@ static int make_uri(struct blktap_nbd_server *server, const char *host,
 				 ntohs(port));
 		if (*server->export_name) {
 			bt_strbuf_putc(&sb, '/');
-			add_escaped(&sb, server->export_name);
+			bt_strbuf_put_escaped(&sb, server->export_name,
+					      URI_SAFE);
 		}
 	}
 	server->uri = bt_strbuf_steal(&sb);

@@ -100,6 +100,21 @@ void bt_strbuf_quote(struct bt_strbuf *sb, const char *text, size_t len)
 	bt_strbuf_putc(sb, '"');
 }
 
+/* By hand and not by isalnum: what a letter is depends on the locale there. */
+void bt_strbuf_put_escaped(struct bt_strbuf *sb, const char *text,
+			   const char *safe)
+{
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		    (c >= '0' && c <= '9') || strchr(safe, c))
+			bt_strbuf_putc(sb, (char)c);
+		else
+			bt_strbuf_printf(sb, "%%%02X", c);
+	}
+}
+
 const char *bt_strbuf_str(const struct bt_strbuf *sb)
 {
 	return sb->data ? sb->data : "";

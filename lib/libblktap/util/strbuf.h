@@ -31,6 +31,10 @@ void bt_strbuf_vprintf(struct bt_strbuf *sb, const char *fmt, va_list ap);
 /* A string as specs and Block Mason write it: in quotes, with \", \\ and \n. */
 void bt_strbuf_quote(struct bt_strbuf *sb, const char *text, size_t len);
 
+/* Letters, digits and the characters of safe as they are, all others as %XX. */
+void bt_strbuf_put_escaped(struct bt_strbuf *sb, const char *text,
+			   const char *safe);
+
 /* The text so far, "" where there is none; owned by sb. */
 const char *bt_strbuf_str(const struct bt_strbuf *sb);
 
