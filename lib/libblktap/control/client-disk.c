@@ -11,16 +11,6 @@
 #include "util/options.h"
 #include "util/strbuf.h"
 
-/* A number that does not fit its 16 bits would be another minor's. */
-static int check_minor(int minor, struct blktap_error **err)
-{
-	if (minor >= 0 && minor < BLKTAP_MINOR_MAX)
-		return 0;
-	return bt_fail(err, -EINVAL, "tap-ctl list shows those in use",
-		       "minor %d: not in the range 0 to %d", minor,
-		       BLKTAP_MINOR_MAX - 1);
-}
-
 /* A request about a minor and nothing else; its answer says that it went well. */
 static int simple(const struct blktap_control *control, pid_t pid, int minor,
 		  uint16_t type, uint16_t answer_type, uint32_t timeout_s,
@@ -28,7 +18,7 @@ static int simple(const struct blktap_control *control, pid_t pid, int minor,
 {
 	struct bt_message msg = { .type = type, .cookie = (uint16_t)minor };
 	struct bt_message answer;
-	int rc = check_minor(minor, err);
+	int rc = bt_minor_check(minor, err);
 
 	if (rc)
 		return rc;
@@ -173,7 +163,7 @@ static int open_or_resume(struct blktap_control *control, pid_t pid, int minor,
 	struct bt_message msg = { .type = type, .cookie = (uint16_t)minor };
 	struct bt_strbuf trailer = BT_STRBUF_INIT;
 	struct blktap_control_open_options o;
-	int rc = check_minor(minor, err);
+	int rc = bt_minor_check(minor, err);
 
 	blktap_control_open_options_init(&o);
 	if (options)
@@ -248,7 +238,7 @@ int blktap_control_stats(struct blktap_control *control, pid_t pid, int minor,
 				  .cookie = (uint16_t)minor };
 	struct bt_session session;
 	struct bt_message answer;
-	int rc = check_minor(minor, err);
+	int rc = bt_minor_check(minor, err);
 
 	if (!rc)
 		rc = bt_session_open(&session, control, pid,

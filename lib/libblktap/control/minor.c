@@ -167,7 +167,7 @@ int bt_minor_allocate(const struct bt_rundir *dir, bool ring, int *minor,
 	return rc;
 }
 
-static int check_minor(int minor, struct blktap_error **err)
+int bt_minor_check(int minor, struct blktap_error **err)
 {
 	if (minor >= 0 && minor < BLKTAP_MINOR_MAX)
 		return 0;
@@ -205,7 +205,7 @@ static int free_ring(int fd, int minor, struct blktap_error **err)
 int bt_minor_free(const struct bt_rundir *dir, int minor,
 		  struct blktap_error **err)
 {
-	int dirfd, fd = -1, rc = check_minor(minor, err);
+	int dirfd, fd = -1, rc = bt_minor_check(minor, err);
 	char name[32];
 
 	if (!rc)
@@ -258,7 +258,7 @@ int bt_minor_get_mark(const struct bt_rundir *dir, int minor,
 int bt_minor_lock(const struct bt_rundir *dir, int minor, int *fd,
 		  struct blktap_error **err)
 {
-	int rc = check_minor(minor, err);
+	int rc = bt_minor_check(minor, err);
 	struct stat st;
 	char *path;
 

@@ -41,6 +41,8 @@ void bt_rundir_nbd_path(const struct bt_rundir *dir, pid_t pid, int minor,
 /* NULL where memory is short. */
 char *bt_rundir_minor_path(const struct bt_rundir *dir, int minor);
 
+/* -EINVAL for a number that no minor can have. */
+int bt_minor_check(int minor, struct blktap_error **err);
 /* ring: where the kernel module can be used, with a minor of the module's of the
  * same number, which free and unlock (remove) take away again. */
 int bt_minor_allocate(const struct bt_rundir *dir, bool ring, int *minor,
