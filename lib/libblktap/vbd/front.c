@@ -165,15 +165,5 @@ void bt_front_done(struct bt_front *front, uint64_t pause_ns, const char *text)
 
 const char *bt_front_where(const struct bt_front *front)
 {
-	const struct blktap_disk *disk = disk_of(front);
-	const char *where = "";
-	struct bt_list *pos;
-
-	bt_list_for_each (pos, &disk->life) {
-		where = bt_request_where(
-			bt_list_entry(pos, struct bt_request, life));
-		if (*where)
-			break;
-	}
-	return where;
+	return bt_pause_where(disk_of(front));
 }

@@ -145,12 +145,10 @@ void bt_pause_flush(struct blktap_disk *disk, uint32_t flags,
 	bt_port_submit(&disk->top, req);
 }
 
-/* Who keeps the graph from draining: the oldest request that is in a node is the
- * likeliest to have stopped the others. */
-void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
-			 size_t size)
+/* The oldest request that is in a node: it is the likeliest to have stopped the
+ * others. */
+const char *bt_pause_where(const struct blktap_disk *disk)
 {
-	uint64_t left = bt_port_in_flight(&disk->top);
 	const char *where = "";
 	struct bt_list *pos;
 
@@ -160,8 +158,15 @@ void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
 		if (*where)
 			break;
 	}
-	snprintf(text, size, "node '%s' has not finished %llu requests", where,
-		 (unsigned long long)left);
+	return where;
+}
+
+void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
+			 size_t size)
+{
+	snprintf(text, size, "node '%s' has not finished %llu requests",
+		 bt_pause_where(disk),
+		 (unsigned long long)bt_port_in_flight(&disk->top));
 }
 
 /* Nothing is between the gate and the leaves any more, or the deadline passed

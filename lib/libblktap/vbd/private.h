@@ -242,7 +242,9 @@ void bt_pause_start(struct blktap_disk *disk);
 /* Whether a request that was cut for other limits can go on with these. */
 bool bt_pause_fits(const struct bt_request *req,
 		   const struct bt_limits *limits);
-/* Who keeps the graph from draining. */
+/* The node that keeps the graph from draining, "" where none does; and that as a
+ * sentence. */
+const char *bt_pause_where(const struct blktap_disk *disk);
 void bt_pause_name_stuck(const struct blktap_disk *disk, char *text,
 			 size_t size);
 /* Flushes through a held gate; flags are the request's, beside that. done is
