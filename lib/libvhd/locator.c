@@ -10,6 +10,7 @@
 
 #include "libvhd/locator.h"
 #include "libvhd/utf.h"
+#include "util/bytes.h"
 
 static const char url_prefix[] = "file://";
 static const char url_localhost[] = "localhost/";
@@ -157,17 +158,6 @@ int bt_vhd_locator_encode(uint32_t code, const char *path, void *buf,
 			    "no such parent locator is known", NULL);
 }
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* The byte that %XX stands for; -1 where text[at] starts no such thing. The
  * older blktap wrote names as they are, so a lone '%' is a '%'. */
 static int escaped_byte(const char *text, size_t len, size_t at)
@@ -176,8 +166,8 @@ static int escaped_byte(const char *text, size_t len, size_t at)
 
 	if (text[at] != '%' || len - at < 3)
 		return -1;
-	high = hex_value(text[at + 1]);
-	low = hex_value(text[at + 2]);
+	high = bt_hex_digit(text[at + 1]);
+	low = bt_hex_digit(text[at + 2]);
 	return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "util/bytes.h"
 
 #define TEXT_MAX 512u
 
@@ -97,20 +98,13 @@ static ssize_t read_all(int fd, char *text, size_t size)
 	return (ssize_t)have;
 }
 
-static int digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool from_hex(const char *text, unsigned char *key, size_t length)
 {
 	size_t i;
 
 	for (i = 0; i < length; i++) {
-		int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
+		int high = bt_hex_digit(text[2 * i]);
+		int low = bt_hex_digit(text[2 * i + 1]);
 
 		if (high < 0 || low < 0)
 			return false;

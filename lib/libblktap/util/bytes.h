@@ -7,6 +7,18 @@
 #include <stdint.h>
 #include <string.h>
 
+/* The value of a hexadecimal digit, or -1. */
+static inline int bt_hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
 #define BT_BYTES_ACCESSORS(bits)                                        \
 	static inline uint##bits##_t bt_load_be##bits(const void *p)    \
 	{                                                               \

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "util/bytes.h"
 #include "util/checked.h"
 
 #define DEFAULT_PORT "10809"
@@ -24,18 +25,6 @@
 #define EXAMPLE                                  \
 	"write it as nbd://host:port/export or " \
 	"nbd+unix:///export?socket=/path"
-
-/* -1 where it is none. */
-static int hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* A new string with %XX decoded; NULL where that makes no sense. %00 does not:
  * no name here may hold it. */
@@ -51,8 +40,8 @@ static char *decode(const char *from, size_t len)
 
 		out[n] = from[i];
 		if (from[i] == '%') {
-			high = i + 2 < len ? hex(from[i + 1]) : -1;
-			low = high < 0 ? -1 : hex(from[i + 2]);
+			high = i + 2 < len ? bt_hex_digit(from[i + 1]) : -1;
+			low = high < 0 ? -1 : bt_hex_digit(from[i + 2]);
 			if (low < 0 || !(high | low)) {
 				free(out);
 				return NULL;
