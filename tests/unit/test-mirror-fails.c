@@ -133,6 +133,51 @@ START_TEST(an_answer_has_nothing_of_a_leg_that_was_asked_before)
 }
 END_TEST
 
+static uint32_t lasts; /* last flushes; behind the last one no write came */
+
+static void log_submit(struct bt_node *node, struct bt_request *req)
+{
+	if (bt_op_is_writing(req->op))
+		lasts = 0;
+	lasts += req->op == BLKTAP_OP_FLUSH && req->flags & BT_REQUEST_LAST;
+	bt_port_submit(&node->ports[0], req);
+}
+
+static const struct blktap_class log_class = {
+	.name = "log-store",
+	.ports = tell_ports,
+	.operations = BT_OPS_ALL,
+	.submit = log_submit,
+};
+
+/* It may be on a mirror itself, or behind a cache. */
+START_TEST(what_the_log_stands_on_hears_of_the_last_flush)
+{
+	struct bt_node *lowers[3];
+	char data[512] = { 1 };
+	struct rig rig;
+	uint32_t i;
+
+	rig_init(&rig);
+	lowers[0] = rig_ram(&rig, "a", "2M");
+	lowers[1] = rig_ram(&rig, "b", "2M");
+	lowers[2] = rig_ram(&rig, "l", "64k");
+	lowers[2] = rig_node(&rig, &log_class, "log", "", &lowers[2], 1);
+	rig_top(&rig,
+		rig_node(&rig, &bt_mirror_class, "m", "region=64k", lowers, 3));
+	for (i = 0; i < 2; i++) {
+		ck_assert_int_eq(rig_write(&rig, 0, data, 512), 0);
+		ck_assert_int_eq(rig_flush(&rig), 0);
+		ck_assert_uint_eq(lasts, 0);
+		ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_FLUSH, BT_REQUEST_LAST,
+					 0, NULL, 0),
+				 0);
+		ck_assert_uint_eq(lasts, 1);
+	}
+	rig_fini(&rig);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mirror-fails");
@@ -142,6 +187,7 @@ int main(void)
 	tcase_add_loop_test(
 		tc, an_answer_has_nothing_of_a_leg_that_was_asked_before, 0,
 		LOSES + 1);
+	tcase_add_test(tc, what_the_log_stands_on_hears_of_the_last_flush);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -332,12 +332,14 @@ static void write_locked(struct bt_range *range)
 
 /* ---- flush ----------------------------------------------------------------- */
 
+/* What the log stands on may have something to mark clean as well. The words are
+ * what counts: neither the mark's error is the guest's nor that of the log. */
 static void marked_clean(struct bt_header_writer *writer, int error)
 {
 	struct bt_request *req = writer->opaque;
 
-	(void)error; /* the words are what counts */
-	bt_request_complete(req, 0);
+	(void)error;
+	bt_port_submit(mirror_of(req)->log, req);
 }
 
 static void log_settled(struct bt_table_wait *wait, int error)
@@ -541,7 +543,10 @@ void bt_mirror_complete(struct bt_node *node, struct bt_port *port,
 	struct bt_mirror_leg *leg = &m->legs[frame->leg];
 	uint64_t ns = bt_loop_now(node->env->loop) - frame->started_ns;
 
-	(void)port;
+	if (port == m->log) { /* see marked_clean */
+		bt_request_complete(req, 0);
+		return;
+	}
 	leg->reading--;
 	if (req->error || is_stale(m, frame)) {
 		frame->tried |= 1u << frame->leg;
