@@ -38,6 +38,7 @@ static bool is_plain(const char *name, size_t len)
 	return len > 0 && len < BT_BITMAP_NAME;
 }
 
+/* By length and bytes: a name may begin as another does. */
 static bool comes_again(const char *rest, const char *name, size_t len)
 {
 	const char *other;
@@ -137,6 +138,7 @@ void bt_bitmap_set_names(struct bt_bitmap *bm, const char *list)
 	}
 }
 
+/* Without memory, yes: too much is a longer backup, too little a wrong one. */
 bool bt_bitmap_is_set(const struct bt_mark *mark, uint64_t bit)
 {
 	return !mark->bits || mark->bits[bit / 8] >> (bit % 8) & 1u;
@@ -156,6 +158,7 @@ static void set_range(unsigned char *bits, uint64_t first, uint64_t last)
 		bits[first / 8] |= (unsigned char)(1u << (first % 8));
 }
 
+/* length is not 0, or last would be before first. */
 void bt_bitmap_set(struct bt_bitmap *bm, uint64_t offset, uint64_t length)
 {
 	uint64_t first = offset >> bm->shift;

@@ -85,6 +85,8 @@ struct crypt_frame {
 	struct iovec iov; /* the ciphertext's */
 };
 
+/* Harmless on what a failed opening left: a library that was not loaded, buffers
+ * that were not made. */
 static void crypt_close(struct bt_node *node)
 {
 	struct crypt *crypt = node->data;
@@ -277,7 +279,8 @@ static void write_out(struct bt_node *node, struct bt_request *req,
 	bt_port_submit(&node->ports[0], req);
 }
 
-/* Gives writes that wait their buffers, as far as there are any. */
+/* Gives writes that wait their buffers, as far as there are any. Small writes have
+ * buffers of their own, or a few large ones would take all the memory. */
 static void serve(struct bt_node *node, struct crypt_class *class)
 {
 	struct bt_list *at;

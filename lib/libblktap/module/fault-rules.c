@@ -56,6 +56,7 @@ static int fail(const char *text, const char *word, const char *why,
 		       text, word, why);
 }
 
+/* Words of all kinds are offered, as their order is free. */
 static int unknown(const char *text, const char *word,
 		   struct blktap_error **err)
 {
@@ -128,6 +129,8 @@ static int duration(const char *word, uint64_t *ns)
 	return -EINVAL;
 }
 
+/* A word is no longer than WORD_MAX, so its first half fits. The end is 0 in a
+ * rule without a range, and so no range may end there. */
 static int range(const char *word, const char *dots, struct bt_fault_rule *rule)
 {
 	char start[WORD_MAX + 1];
@@ -225,6 +228,7 @@ static int check(const char *text, struct bt_fault_rule *rule, bool acts,
 	return 0;
 }
 
+/* Without op, range or condition a rule is about everything, always. */
 int bt_fault_parse(const char *text, struct bt_fault_rule *rule,
 		   struct blktap_error **err)
 {

@@ -87,7 +87,8 @@ static int fault_check(const struct bt_args *args, struct blktap_error **err)
 	return parse_rules(args, rules, &count, err);
 }
 
-/* Whether the rule is about the request. */
+/* Whether the rule is about the request. One without a place, a flush, is in no
+ * range. */
 static bool is_met(const struct bt_fault_rule *rule,
 		   const struct bt_request *req)
 {
@@ -207,6 +208,7 @@ static void fault_complete(struct bt_node *node, struct bt_port *port,
 
 /* ---- the class ------------------------------------------------------------ */
 
+/* The rules lie in the node, so that frames can point at them. */
 static int fault_open(struct bt_node *node, const struct bt_args *args,
 		      uint32_t flags, struct blktap_error **err)
 {

@@ -84,6 +84,7 @@ static int foreign_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* The pool of children goes with the node, behind this: nothing is in flight. */
 static void foreign_close(struct bt_node *node)
 {
 	if (module_of(node)->close)
@@ -177,6 +178,8 @@ static bool foreign_value(const struct bt_node *node, const char *name,
 
 /* ---- the class -------------------------------------------------------------- */
 
+/* What a class of our own may have and a module has no word for stays at its
+ * default: no leaf, no file, no bitmap, no size of its own before it is opened. */
 static void fill_class(struct bt_foreign *f)
 {
 	const struct blktap_module *m = &f->module;
@@ -241,6 +244,7 @@ void bt_foreign_destroy(struct bt_foreign *foreign)
 	free(foreign);
 }
 
+/* previous is one of this set, or NULL for the first. */
 const struct blktap_class *blktap_modules_next(
 	const struct blktap_modules *modules,
 	const struct blktap_class *previous)
@@ -266,6 +270,7 @@ bool bt_modules_have(const struct blktap_modules *modules,
 
 /* ---- what a module calls ---------------------------------------------------- */
 
+/* Not bt_fail itself, since that takes no va_list; it keeps an error that is set. */
 int blktap_error_set(struct blktap_error **err, int code, const char *hint,
 		     const char *fmt, ...)
 {

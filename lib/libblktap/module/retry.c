@@ -48,6 +48,7 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
+/* For requests that come from now on. */
 static void retry_set(struct bt_node *node, const struct bt_args *args)
 {
 	struct retry *retry = node->data;
@@ -85,6 +86,7 @@ static void retry_close(struct bt_node *node)
 	bt_later_fini(&retry->later);
 }
 
+/* The time is the request's own: one that came late has as long as any other. */
 static void retry_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct retry_frame *frame = bt_request_frame(req);

@@ -67,6 +67,8 @@ static int snap_check_args(const struct bt_args *args,
 		       bt_args_string(args, "chunk"));
 }
 
+/* LIVE: it counts from the next chunk on that cannot be kept. A write that was
+ * refused is not tried again by itself. */
 static void snap_reconfigure(struct bt_node *node, const struct bt_args *args)
 {
 	struct bt_snap *snap = node->data;
@@ -210,6 +212,8 @@ static void snap_complete(struct bt_node *node, struct bt_port *port,
 		bt_request_complete(req, req->error);
 }
 
+/* "dropped" from the moment that the image answers nothing, though the header may
+ * not say so yet. */
 static bool snap_value(const struct bt_node *node, const char *name, char *text,
 		       size_t size)
 {

@@ -180,6 +180,8 @@ static void append_waiting(struct writelog *log)
 
 /* ---- requests ------------------------------------------------------------- */
 
+/* `began` is taken before the request goes down: a write that was logged by then
+ * had completed before this one began, and a flush covers it. */
 static void writelog_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct writelog_frame *frame = bt_request_frame(req);
@@ -237,6 +239,8 @@ static int begin_log(struct writelog *log, struct blktap_error **err)
 		      : 0;
 }
 
+/* The log is begun before anything can come: its header is durable then, and the
+ * entries behind it belong to it or are none. */
 static int writelog_open(struct bt_node *node, const struct bt_args *args,
 			 uint32_t flags, struct blktap_error **err)
 {
