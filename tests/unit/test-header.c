@@ -293,6 +293,29 @@ START_TEST(a_store_too_small_is_refused_with_both_sizes)
 }
 END_TEST
 
+/* Messages name the class that a store is of, and the legs of a mirror. */
+START_TEST(a_class_that_is_no_text_is_no_header)
+{
+	static const char *const kinds[] = { "keeper", "\033[2J", "a\nb", "",
+					     "eightlet" };
+	struct bt_header header, back;
+	unsigned char slot[BT_HEADER_SLOT];
+	size_t i;
+
+	ck_assert_int_eq(bt_header_init(&header, "keeper", 1), 0);
+	for (i = 0; i < BT_ARRAY_SIZE(kinds); i++) {
+		memset(header.kind, 0, sizeof(header.kind));
+		memcpy(header.kind, kinds[i], strlen(kinds[i]));
+		bt_header_encode(&header, slot);
+		ck_assert_int_eq(bt_header_decode(&back, slot),
+				 i && i < 4 ? -EUCLEAN : 0);
+	}
+	memcpy(header.kind, "ab\0c", 5);
+	bt_header_encode(&header, slot);
+	ck_assert_int_eq(bt_header_decode(&back, slot), -EUCLEAN);
+}
+END_TEST
+
 START_TEST(random_bytes_are_no_header)
 {
 	unsigned char slot[BT_HEADER_SLOT];
@@ -357,6 +380,7 @@ int main(void)
 	tcase_add_test(tc, what_is_no_store_is_called_so);
 	tcase_add_test(tc, another_class_and_a_later_layout_are_refused);
 	tcase_add_test(tc, a_store_too_small_is_refused_with_both_sizes);
+	tcase_add_test(tc, a_class_that_is_no_text_is_no_header);
 	tcase_add_test(tc, random_bytes_are_no_header);
 	tcase_add_test(tc, a_header_is_written_while_requests_run);
 	suite_add_tcase(suite, tc);

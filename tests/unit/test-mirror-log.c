@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a mirror's log is for: legs that were away, and power cuts. */
 #include "mirror-rig.h"
+#include "module/header.h"
 #include "seed.h"
 
 /* ---- the log --------------------------------------------------------------- */
@@ -123,6 +124,37 @@ START_TEST(a_stale_leg_alone_is_refused_and_the_good_one_named)
 }
 END_TEST
 
+/* It is shown where that leg is missing. */
+START_TEST(a_leg_whose_name_is_no_text_is_refused)
+{
+	struct bt_header header;
+	struct images images;
+	char text[256];
+	struct rig rig;
+	uint32_t i, changed = 0;
+
+	images_init(&images);
+	make(&rig, 3, true, &images, "");
+	keep(&rig, 3, &images);
+	rig_fini(&rig);
+	for (i = 0; i < 2; i++) {
+		unsigned char *slot =
+			images.of[MAX_LEGS] + i * (size_t)BT_HEADER_SLOT;
+
+		if (bt_header_decode(&header, slot) < 0)
+			continue;
+		memcpy(header.payload + 16, "\033[2J", 4);
+		bt_header_encode(&header, slot);
+		changed++;
+	}
+	ck_assert_uint_gt(changed, 0);
+	ck_assert_int_eq(try_open(3, &images, "", text, sizeof(text)),
+			 -EUCLEAN);
+	ck_assert_ptr_nonnull(strstr(text, "is no text"));
+	images_fini(&images);
+}
+END_TEST
+
 START_TEST(a_log_that_cannot_be_written_stops_writes_not_reads)
 {
 	static char data[4096] = { 5 };
@@ -232,6 +264,7 @@ int main(void)
 	tcase_add_test(tc, a_leg_that_was_away_gets_what_it_missed_and_no_more);
 	tcase_add_test(tc, a_leg_the_log_does_not_know_gets_everything);
 	tcase_add_test(tc, a_stale_leg_alone_is_refused_and_the_good_one_named);
+	tcase_add_test(tc, a_leg_whose_name_is_no_text_is_refused);
 	tcase_add_test(tc, a_log_that_cannot_be_written_stops_writes_not_reads);
 	tcase_add_test(tc,
 		       a_power_cut_leaves_legs_that_agree_on_what_was_flushed);

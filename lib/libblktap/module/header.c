@@ -64,6 +64,19 @@ void bt_header_encode(const struct bt_header *header, void *slot)
 	bt_store_le32(p + CRC_AT, slot_crc(p));
 }
 
+/* The name of a class, and zeroes behind it: it is shown in messages. */
+static bool is_kind(const unsigned char *kind)
+{
+	uint32_t i, n = 0;
+
+	while (n < BT_HEADER_KIND && kind[n] > ' ' && kind[n] < 0x7f)
+		n++;
+	for (i = n; i < BT_HEADER_KIND; i++)
+		if (kind[i])
+			return false;
+	return n;
+}
+
 /* The length is tested before the checksum and used after it. Bytes behind
  * `length` stay zero in *header, whatever the slot has there. */
 int bt_header_decode(struct bt_header *header, const void *slot)
@@ -75,7 +88,7 @@ int bt_header_decode(struct bt_header *header, const void *slot)
 	if (!memcmp(p, blank, BT_HEADER_SLOT))
 		return -ENOENT;
 	if (memcmp(p, MAGIC, 8) || length > BT_HEADER_PAYLOAD ||
-	    bt_load_le32(p + CRC_AT) != slot_crc(p))
+	    !is_kind(p + 8) || bt_load_le32(p + CRC_AT) != slot_crc(p))
 		return -EUCLEAN;
 	memset(header, 0, sizeof(*header));
 	memcpy(header->kind, p + 8, BT_HEADER_KIND);

@@ -167,6 +167,15 @@ void bt_mirror_stamp(struct bt_mirror *m, bool stamped)
 	put_header(m);
 }
 
+/* A leg's name is shown where it is missing. */
+static bool is_text(const char *name)
+{
+	for (; *name; name++)
+		if ((unsigned char)*name < ' ' || *name == 0x7f)
+			return false;
+	return true;
+}
+
 static int take_header(struct bt_mirror *m, struct blktap_error **err)
 {
 	const unsigned char *p = m->header.payload;
@@ -190,6 +199,11 @@ static int take_header(struct bt_mirror *m, struct blktap_error **err)
 	     i++, p += RECORD_BYTES) {
 		/* one byte less than there is: the 0 that ends it is ours */
 		memcpy(m->records[i].name, p, BT_MIRROR_NAME - 1);
+		if (!is_text(m->records[i].name))
+			return bt_fail(err, -EUCLEAN, NULL,
+				       "'%s': the name of leg %u in it is no "
+				       "text",
+				       log, i);
 		m->records[i].identity = bt_load_le64(p + BT_MIRROR_NAME);
 		m->records[i].stamp = bt_load_le64(p + BT_MIRROR_NAME + 8);
 	}
