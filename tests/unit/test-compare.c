@@ -199,6 +199,18 @@ START_TEST(overlapping_requests_never_make_a_mismatch)
 }
 END_TEST
 
+/* A file system may not have them, and the other's may. */
+START_TEST(zeroes_that_one_cannot_make_are_no_mismatch)
+{
+	setup("on_mismatch=error", "zero\tENOTSUP", false);
+	ck_assert_int_eq(
+		rig_run(&rig, BLKTAP_OP_WRITE_ZEROES, 0, 4096, NULL, 4096),
+		-ENOTSUP);
+	ck_assert_uint_eq(mismatches(), 0);
+	teardown();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("compare");
@@ -210,6 +222,7 @@ int main(void)
 	tcase_add_test(tc, a_single_bit_is_found);
 	tcase_add_test(tc, a_mismatch_may_be_told_alone);
 	tcase_add_test(tc, the_same_error_on_both_is_an_error_and_no_mismatch);
+	tcase_add_test(tc, zeroes_that_one_cannot_make_are_no_mismatch);
 	tcase_add_test(tc, overlapping_requests_never_make_a_mismatch);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

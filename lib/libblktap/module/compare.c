@@ -110,6 +110,14 @@ static uint64_t first_difference(const struct bt_request *req,
 	return req->length;
 }
 
+/* That zeroes cannot be made here is no error of the disk, and one of them may be
+ * able to: they are written as data then, to both. */
+static bool lacks_zeroes(const struct compare_frame *frame)
+{
+	return frame->req->op == BLKTAP_OP_WRITE_ZEROES &&
+	       (frame->error_a == -ENOTSUP || frame->error_b == -ENOTSUP);
+}
+
 /* Errors are compared by number; where both are the same it is the request's.
  */
 static int judge(struct compare *compare, struct compare_frame *frame)
@@ -117,6 +125,8 @@ static int judge(struct compare *compare, struct compare_frame *frame)
 	struct bt_request *req = frame->req;
 	uint64_t at;
 
+	if (lacks_zeroes(frame))
+		return -ENOTSUP;
 	if (frame->error_a != frame->error_b) {
 		mismatch(compare, req, "errors", req->offset);
 	} else if (frame->error_a || req->op != BLKTAP_OP_READ) {
