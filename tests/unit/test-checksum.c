@@ -233,6 +233,31 @@ START_TEST(a_store_that_is_begun_anew_knows_nothing_of_before)
 }
 END_TEST
 
+/* A file system may lack the call. It is no write that failed: that puts all sums
+ * in doubt, and costs one of a bounded number. */
+START_TEST(zeroes_that_cannot_be_made_below_are_written)
+{
+	struct bt_node *lowers[2];
+
+	rig_init(&rig);
+	lowers[0] = rig_node(&rig, &platter_class, "o", "index=0", NULL, 0);
+	lowers[0] = rig_node(&rig, &bt_fault_class, "f", "rules=zero\tENOTSUP",
+			     lowers, 1);
+	lowers[1] = rig_node(&rig, &platter_class, "s", "index=1", NULL, 0);
+	rig_top(&rig, rig_node(&rig, &bt_checksum_class, "c", "", lowers, 2));
+	memset(back, 5, 8192);
+	ck_assert_int_eq(rig_write(&rig, 0, back, 8192), 0);
+	ck_assert_int_eq(rig_run(&rig, BLKTAP_OP_WRITE_ZEROES, BLKTAP_MAY_UNMAP,
+				 4096, NULL, 4096),
+			 0);
+	ck_assert_int_eq(rig_read(&rig, 0, back, 8192), 0);
+	ck_assert_int_eq(back[4095], 5);
+	ck_assert_int_eq(back[4096] | back[8191], 0);
+	ck_assert_int_eq(platters.bytes[0][4096], 0);
+	close_sums();
+}
+END_TEST
+
 START_TEST(a_bad_copy_is_passed_over_where_nothing_is_written)
 {
 	use_mirror = _i;
@@ -421,6 +446,7 @@ int main(void)
 		all, a_bad_copy_is_passed_over_where_nothing_is_written, 0, 2);
 	tcase_add_loop_test(
 		all, a_store_that_is_begun_anew_knows_nothing_of_before, 0, 2);
+	tcase_add_test(all, zeroes_that_cannot_be_made_below_are_written);
 	tcase_add_test(all, a_disk_with_data_is_adopted_or_not_believed);
 	tcase_add_test(
 		all,

@@ -312,6 +312,44 @@ static void read_done(struct bt_sum_frame *frame)
 	try_next(frame);
 }
 
+/* ---- zeroes --------------------------------------------------------------------- */
+
+/* What is below cannot make them here. The table says that they are there; left to
+ * the core, each would be a write that failed, and put all sums in doubt. */
+static void write_zeroes(struct bt_sum_frame *frame)
+{
+	struct bt_request *req = frame->req;
+
+	frame->zeroing = true;
+	frame->flags = req->flags;
+	req->error = 0;
+	req->failed = NULL;
+	req->op = BLKTAP_OP_WRITE;
+	req->flags &= ~(uint32_t)(BLKTAP_MAY_UNMAP | BLKTAP_FAST_ONLY);
+	req->data = bt_zeroes;
+	bt_port_submit(frame->sums->lower, req);
+}
+
+/* A write that failed may have changed the data or not, so entries are in
+ * doubt, not wrong: both checksums stand. */
+static void written(struct bt_sum_frame *frame)
+{
+	struct bt_request *req = frame->req;
+
+	if (req->op == BLKTAP_OP_WRITE_ZEROES && req->error == -ENOTSUP) {
+		write_zeroes(frame);
+		return;
+	}
+	if (frame->zeroing) {
+		req->op = BLKTAP_OP_WRITE_ZEROES;
+		req->flags = frame->flags;
+		req->data = (struct bt_sgl){ .count = 0 };
+	}
+	if (req->error)
+		doubt(frame->sums);
+	finish(frame, req->error);
+}
+
 /* ---- the class ------------------------------------------------------------------ */
 
 static void sums_submit(struct bt_node *node, struct bt_request *req)
@@ -333,8 +371,6 @@ static void sums_submit(struct bt_node *node, struct bt_request *req)
 	}
 }
 
-/* A write that failed may have changed the data or not, so entries are in
- * doubt, not wrong: both checksums stand. */
 static void sums_complete(struct bt_node *node, struct bt_port *port,
 			  struct bt_request *req)
 {
@@ -354,9 +390,7 @@ static void sums_complete(struct bt_node *node, struct bt_port *port,
 	} else if (req->op == BLKTAP_OP_READ) {
 		read_done(frame);
 	} else {
-		if (req->error)
-			doubt(sums);
-		finish(frame, req->error);
+		written(frame);
 	}
 }
 
@@ -438,7 +472,8 @@ static void sums_limits(struct bt_node *node, struct bt_limits *limits)
 	limits->block_size = sums->granule;
 	limits->max_transfer =
 		bt_min_u64(limits->max_transfer, BT_SUM_TRANSFER);
-	limits->max_unmap = bt_min_u64(limits->max_unmap, BT_SUM_TRANSFER);
+	/* which may have to be written as data */
+	limits->max_unmap = bt_min_u64(limits->max_unmap, limits->max_transfer);
 	limits->copies = 1; /* a good one was chosen */
 }
 

@@ -55,6 +55,8 @@ struct bt_sum_frame {
 	uint64_t table_at, table_len;
 	uint32_t copy; /* READ: the one that is tried */
 	bool healing; /* READ: it goes down as a write of verified data */
+	bool zeroing; /* WRITE_ZEROES: it goes down as a write of zeroes */
+	uint32_t flags; /* what it came with then */
 	bool second; /* LAST: the store's turn is over */
 	int error;
 };
