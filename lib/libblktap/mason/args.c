@@ -99,6 +99,7 @@ static const char *kind_text(enum bt_value_kind kind)
 	return texts[kind];
 }
 
+/* What is most likely meant where only the quotes are wrong. */
 static const char *kind_hint(struct blktap_mason *m,
 			     const struct blktap_param *p,
 			     const struct bt_value *value)
@@ -206,6 +207,7 @@ struct given {
 	uint32_t next;
 };
 
+/* Classes have few parameters, so a walk is enough. */
 static int param_index(const struct blktap_class *cls, const char *name)
 {
 	const struct blktap_param *p;
@@ -383,6 +385,8 @@ static void check_together(struct blktap_mason *m, struct bt_scope *scope,
 	blktap_error_destroy(err);
 }
 
+/* What is missing, and what does not go together, is asked only where each argument
+ * by itself was right: else it would be told twice. */
 void bt_mason_args(struct blktap_mason *m, struct bt_scope *scope,
 		   struct bt_inst *inst, struct bt_mason_node *node)
 {

@@ -6,6 +6,7 @@
 #include "mason/private.h"
 #include "util/suggest.h"
 
+/* Links are in order of port and slot: those of an array follow it. */
 static const struct bt_mason_link *first_link(const struct bt_mason_node *node,
 					      uint32_t port)
 {
@@ -160,6 +161,7 @@ static bool check_loops(struct blktap_mason *m)
 
 /* ---- fronts ---------------------------------------------------------------- */
 
+/* A warning alone: a node may be there for the next change. It is not opened. */
 static void check_reach(struct blktap_mason *m)
 {
 	struct bt_mason_graph *g = &m->graph;
@@ -220,6 +222,8 @@ static void check_front_names(struct blktap_mason *m)
 	}
 }
 
+/* Without an order of the nodes the later checks have nothing to go by, so a loop
+ * ends it here. */
 bool bt_mason_check_shape(struct blktap_mason *m)
 {
 	uint32_t i;
@@ -268,6 +272,8 @@ static void check_cmp(struct blktap_mason *m, const struct bt_cmp *cmp)
 		       "there is no node '%s'", name);
 }
 
+/* Only the form: which values a node has is known when it runs. A value from the
+ * command line may be a number, so it is let pass. */
 void bt_mason_check_asserts(struct blktap_mason *m)
 {
 	const struct bt_cmp *cmp;

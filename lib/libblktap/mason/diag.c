@@ -35,6 +35,7 @@ const char *bt_mason_locate(const struct blktap_mason *m, struct bt_pos pos,
 
 /* ---- collecting ------------------------------------------------------------ */
 
+/* A def that is used ten times has its mistakes once. */
 static bool is_said(const struct blktap_mason *m, struct bt_pos pos,
 		    const char *text)
 {
@@ -114,6 +115,8 @@ struct bt_diag *bt_mason_warn(struct blktap_mason *m, struct bt_pos pos,
 	return say(m, pos, true, hint, text);
 }
 
+/* Without a message, as it was said already or was one too many, there is nothing
+ * to note; callers need not look. */
 void bt_mason_note(struct blktap_mason *m, struct bt_diag *diag,
 		   struct bt_pos pos, const char *fmt, ...)
 {
@@ -207,6 +210,7 @@ static void render_line(const struct blktap_mason *m, struct bt_pos pos,
 	bt_strbuf_puts(out, "^\n");
 }
 
+/* As compilers write it, so that editors find the place. */
 static void render_one(const struct blktap_mason *m, struct bt_pos pos,
 		       const char *kind, const char *text, bool show_line,
 		       struct bt_strbuf *out)

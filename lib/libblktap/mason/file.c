@@ -62,6 +62,7 @@ static int read_all(int fd, struct bt_strbuf *out)
 	return out->failed ? -ENOMEM : 0;
 }
 
+/* A device or a directory fails in read, or is too large. */
 static int read_file(const char *path, struct bt_strbuf *out)
 {
 	/* a fifo must not hold up every disk of the process */
@@ -115,6 +116,7 @@ static int read_include(void *opaque, const char *path, char **text,
 	return 0;
 }
 
+/* Kept for the state: the same text with other definitions is another graph. */
 static int copy_defines(struct bt_mason_file *file, const char *const *defines)
 {
 	uint32_t i, n = 0;

@@ -39,6 +39,7 @@ static bool ends_line(const struct printer *p, const struct bt_token *tok)
 		memchr(raw(p, tok), '\n', tok->len));
 }
 
+/* As it stands in the text, with its quotes and escapes. */
 static void put_token(struct printer *p, const struct bt_token *tok,
 		      struct bt_strbuf *out)
 {
@@ -58,6 +59,7 @@ static void put_indent(struct printer *p, uint32_t more)
 		bt_strbuf_putc(&p->out, '\t');
 }
 
+/* The token joins the statement, and the next one is looked at. */
 static void take(struct printer *p)
 {
 	if (p->count == p->cap) {

@@ -17,6 +17,7 @@ static int peek(const struct bt_lexer *lx, uint32_t ahead)
 	return at < src->len ? (unsigned char)src->text[at] : -1;
 }
 
+/* For messages about a byte inside of a token. */
 static struct bt_pos here(const struct bt_lexer *lx)
 {
 	return (struct bt_pos){ lx->file, lx->at };
@@ -43,6 +44,8 @@ static bool is_name_part(const struct bt_lexer *lx)
 	return is_word(c) || (c == '-' && is_word(peek(lx, 1)));
 }
 
+/* What a path may hold without quotes: it ends at a blank, a comma or a parenthesis,
+ * which is where it ends among arguments. Bytes of UTF-8 are taken as they are. */
 static bool is_path_part(int c)
 {
 	return is_word(c) || c >= 0x80 || (c > 0 && strchr("/._-+@%:=~", c));
@@ -150,6 +153,8 @@ static void lex_number(struct bt_lexer *lx, struct bt_token *out)
 	take(lx, out, BT_TOK_NUMBER, 0);
 }
 
+/* From '/' on: a path is absolute, since the program that reads the file has a
+ * directory of its own. */
 static void lex_path(struct bt_lexer *lx, struct bt_token *out)
 {
 	while (is_path_part(peek(lx, 0)))
@@ -208,6 +213,7 @@ static void lex_string(struct bt_lexer *lx, struct bt_token *out)
 	bt_strbuf_fini(&sb);
 }
 
+/* Looked at before a path: one that would begin with two slashes needs quotes. */
 static bool at_comment(const struct bt_lexer *lx)
 {
 	return peek(lx, 0) == '#' ||

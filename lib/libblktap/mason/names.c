@@ -6,6 +6,7 @@
 #include "mason/private.h"
 #include "util/suggest.h"
 
+/* The kind is part of it: a node and a let may have one name. FNV-1a, 32 bit. */
 static uint32_t hash(enum bt_name_kind kind, const char *text)
 {
 	uint32_t h = 2166136261u + (uint32_t)kind;
@@ -58,6 +59,7 @@ static bool rehash(struct blktap_mason *m, struct bt_names *names)
 	return true;
 }
 
+/* Grown first, so that the table keeps its free half. */
 struct bt_name *bt_names_add(struct blktap_mason *m, struct bt_names *names,
 			     enum bt_name_kind kind, const char *text,
 			     struct bt_pos pos)

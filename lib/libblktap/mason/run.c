@@ -75,11 +75,14 @@ void bt_run_destroy(struct bt_run *run)
 
 /* ---- fronts ---------------------------------------------------------------- */
 
+/* What clients ask for; the node's own name is the text's business. */
 static const char *front_name(const struct bt_mason_node *g)
 {
 	return bt_args_string(g->args, "name");
 }
 
+/* Three mistakes: there is no disk, there are several and none was named, or none of
+ * that name. found counts disks where no name was given. */
 static int no_front(const struct bt_run *run, const char *name, uint32_t found,
 		    struct blktap_error **err)
 {
@@ -233,6 +236,8 @@ static int open_live(struct bt_run *run, const bool *live, uint32_t flags,
 	return rc;
 }
 
+/* On failure what it opened is closed again, in reverse, so a node is gone before
+ * what it stands on; nodes that ran before are not touched. */
 static int open_for(struct bt_run *run, uint32_t index, uint32_t flags,
 		    struct blktap_error **err)
 {
@@ -344,6 +349,9 @@ void bt_run_give_up(struct bt_front *front)
 	bt_env_unpark(run->env);
 }
 
+/* Also what other fronts reach: they get errors that they would not have got, which
+ * is why it comes only where the front cannot go without it. Without memory all
+ * nodes are meant. */
 void bt_run_give_up_shared(struct bt_front *front)
 {
 	struct bt_run *run = front->run;
@@ -367,6 +375,7 @@ static bool is_wanted(const struct bt_node *node)
 	return node->refs > 0;
 }
 
+/* The front is its owner's, and may be used again; nodes are not looked at. */
 void bt_run_forget(struct bt_front *front)
 {
 	bt_list_del(&front->link);

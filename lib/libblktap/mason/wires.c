@@ -6,6 +6,8 @@
 #include "mason/private.h"
 #include "util/suggest.h"
 
+/* Three ways to come here: a name mistyped, a class without its parentheses, a node
+ * that is outside of the def. */
 static void unknown_node(struct blktap_mason *m, const struct bt_scope *scope,
 			 const struct bt_end *end)
 {
@@ -122,6 +124,7 @@ static bool resolve_wire(struct blktap_mason *m, struct bt_scope *scope,
 	return bt_mason_link(m, scope, wire);
 }
 
+/* Inner scopes have been resolved by then, as each ends inside of its unfolding. */
 void bt_mason_resolve(struct blktap_mason *m, struct bt_scope *scope)
 {
 	struct bt_wire *wire;
