@@ -305,6 +305,26 @@ START_TEST(a_raw_parent_is_never_taken_for_an_image)
 }
 END_TEST
 
+/* The footer goes behind each new block, and is believed. */
+START_TEST(what_is_allocated_behind_a_resize_leaves_the_new_size)
+{
+	struct blktap_vhd_info info = { .struct_size = sizeof(info) };
+	struct blktap_vhd *vhd;
+
+	make("a.vhd", SIZE, NULL, NULL, "max_size=2M");
+	ck_assert_int_eq(
+		blktap_vhd_open(in_dir("a.vhd"), BLKTAP_VHD_WRITE, &vhd, NULL),
+		0);
+	ck_assert_int_eq(
+		blktap_vhd_resize(vhd, SIZE + 4 * BLOCK, NULL, 0, NULL), 0);
+	ck_assert_int_eq(blktap_vhd_allocate(vhd, 1, 1, NULL, NULL, NULL), 0);
+	blktap_vhd_close(vhd);
+	ck_assert_int_eq(blktap_vhd_get_info(in_dir("a.vhd"), &info, NULL), 0);
+	ck_assert_uint_eq(info.length, SIZE + 4 * BLOCK);
+	check_footers("a.vhd");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vhd-driver");
@@ -327,6 +347,8 @@ int main(void)
 	tcase_add_test(tc, a_parent_that_is_missing_or_another_is_named);
 	tcase_add_test(tc, a_chain_that_moved_finds_its_new_parent_first);
 	tcase_add_test(tc, a_raw_parent_is_never_taken_for_an_image);
+	tcase_add_test(tc,
+		       what_is_allocated_behind_a_resize_leaves_the_new_size);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -222,6 +222,7 @@ int bt_vhdmove_run(struct bt_vhdimg *img, struct bt_vhdmove *move,
 	img->footer = move->footer;
 	img->header = move->header;
 	img->data_end = p.end;
+	bt_vhd_footer_encode(&img->footer, img->footer_bytes);
 	if (move->tables) {
 		/* it is as long as the old table: the new one's is on disk */
 		free(img->batmap);

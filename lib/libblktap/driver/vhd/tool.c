@@ -249,7 +249,9 @@ uint64_t bt_vhdtool_footer_at(const struct bt_vhdimg *img)
 }
 
 /* The end is believed where both are footers of one disk, so it is written
- * first: then a cut leaves old, or new and old, of which the new one counts. */
+ * first: then a cut leaves old, or new and old, of which the new one counts.
+ * Once both are there it is what new blocks are followed by (a fixed VHD has
+ * none). */
 int bt_vhdtool_write_footers(struct bt_vhdimg *img)
 {
 	uint8_t bytes[BT_VHD_FOOTER_SIZE];
@@ -262,7 +264,11 @@ int bt_vhdtool_write_footers(struct bt_vhdimg *img)
 		rc = bt_image_file_sync(&img->f);
 	if (!rc && !img->fixed)
 		rc = bt_image_file_write(&img->f, 0, bytes, sizeof(bytes));
-	return rc ? rc : bt_image_file_sync(&img->f);
+	if (!rc)
+		rc = bt_image_file_sync(&img->f);
+	if (!rc && img->footer_bytes)
+		memcpy(img->footer_bytes, bytes, sizeof(bytes));
+	return rc;
 }
 
 /* ---- information ---------------------------------------------------------- */
