@@ -32,6 +32,8 @@ static void report(struct bt_qcow_check *c, const struct bt_qcow_finding *f)
 		c->report(c->opaque, f);
 }
 
+/* Findings about entries do not depend on the window, so one of them has to be
+ * chosen. */
 static bool first_window(const struct bt_qcow_check *c)
 {
 	return c->first == 0;
@@ -226,6 +228,7 @@ static bool block_part(const struct bt_qcow_check *c, uint32_t index,
 	return *from < *to;
 }
 
+/* So a block is read in the windows that its span meets, not in every one. */
 bool bt_qcow_check_wants_block(const struct bt_qcow_check *c, uint32_t index)
 {
 	uint64_t from, to;
@@ -261,6 +264,8 @@ static void compare(struct bt_qcow_check *c, uint64_t unit, uint64_t stored)
 	}
 }
 
+/* block is NULL where the table names none: then every count of its span is 0,
+ * and what is used there is too low. */
 void bt_qcow_check_refblock(struct bt_qcow_check *c, uint32_t index,
 			    const void *block)
 {
@@ -310,6 +315,8 @@ static void finish_v2(struct bt_qcow_check *c)
 		compare(c, unit, 0);
 }
 
+/* Behind the last window nothing was left out: units counts a cluster that the
+ * file has only a part of. */
 bool bt_qcow_check_next(struct bt_qcow_check *c)
 {
 	if (c->geo->version == 1)

@@ -44,6 +44,7 @@ static int inflater_init(struct bt_qcow_inflater *in)
 #endif
 }
 
+/* For one user at a time: every call begins its state anew. */
 int bt_qcow_inflater_create(enum bt_qcow_compression method,
 			    struct bt_qcow_inflater **out)
 {

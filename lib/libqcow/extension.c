@@ -15,6 +15,8 @@
 /* {kind, bit, name padded with NULs} */
 #define FEATURE_BYTES 48
 
+/* Names of bits that this code knows the meaning of, for readers that do not:
+ * they tell their users what they cannot open. */
 static const struct {
 	uint8_t kind;
 	uint8_t bit;

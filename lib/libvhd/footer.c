@@ -198,6 +198,8 @@ int bt_vhd_footer_check_poisoned(const struct bt_vhd_footer *f,
 	return err;
 }
 
+/* Who opens an image to use it calls this one: in the middle of a resize its
+ * tables may be half old and half new, and only the journal knows which. */
 int bt_vhd_footer_check(const struct bt_vhd_footer *f, struct bt_fault *fault)
 {
 	if (f->poisoned)
@@ -227,12 +229,16 @@ void bt_vhd_footer_init(struct bt_vhd_footer *f, enum bt_vhd_type type,
 	memcpy(f->uuid, uuid, sizeof(f->uuid));
 }
 
+/* The two change together, as there are makers who take the size of a disk from
+ * its geometry (geometry.c). */
 void bt_vhd_footer_set_size(struct bt_vhd_footer *f, uint64_t size)
 {
 	f->current_size = size;
 	f->geometry = bt_vhd_geometry_for(size / BT_VHD_SECTOR);
 }
 
+/* Bitmaps of such an image have their lowest bit first. That is known by its
+ * maker alone: nothing in a bitmap tells. */
 bool bt_vhd_footer_old_bits(const struct bt_vhd_footer *f)
 {
 	return is_first_blktap(f) && f->creator_version == BT_VHD_VERSION(0, 1);

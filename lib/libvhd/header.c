@@ -49,6 +49,8 @@ static void locator_decode(const uint8_t *p, struct bt_vhd_locator *loc)
 	loc->data_offset = bt_load_be64(p + 16);
 }
 
+/* Every field as it was decoded, so a slot whose code nobody here knows is
+ * written back as it was. */
 static void locator_encode(const struct bt_vhd_locator *loc, uint8_t *p)
 {
 	bt_store_be32(p, loc->code);
@@ -295,6 +297,8 @@ int bt_vhd_header_check_table(const struct bt_vhd_header *h,
 	return err;
 }
 
+/* Locators come last: whether the table is sound does not depend on them, and
+ * only a child has them followed. */
 int bt_vhd_header_check(const struct bt_vhd_header *h,
 			const struct bt_vhd_footer *f, uint64_t file_size,
 			struct bt_fault *fault)
@@ -307,6 +311,8 @@ int bt_vhd_header_check(const struct bt_vhd_header *h,
 	return err;
 }
 
+/* By the uuid alone. The parent's time is recorded too, but a copy of the file
+ * has another one, and is as good a parent. */
 int bt_vhd_header_check_parent(const struct bt_vhd_header *h,
 			       const struct bt_vhd_footer *parent,
 			       struct bt_fault *fault)
@@ -321,6 +327,8 @@ int bt_vhd_header_check_parent(const struct bt_vhd_header *h,
 			    "set its parent: vhd-util modify -p");
 }
 
+/* A disk of its own; set_parent and the locators make a child of it.
+ * data_offset is used by nobody, and all ones are what says so. */
 void bt_vhd_header_init(struct bt_vhd_header *h, uint64_t table_offset,
 			uint32_t max_table_entries, uint32_t block_size)
 {

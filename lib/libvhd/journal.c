@@ -34,6 +34,8 @@ enum {
 
 static const char cookie[8] = "vjournal";
 
+/* An empty journal ends with its header, so the first entry goes right behind
+ * that. */
 void bt_vhd_journal_init(struct bt_vhd_journal *j,
 			 const uint8_t uuid[BT_VHD_UUID_SIZE],
 			 uint64_t footer_offset)
@@ -66,6 +68,7 @@ int bt_vhd_journal_decode(const void *buf, size_t len, struct bt_vhd_journal *j,
 	return 0;
 }
 
+/* All of the sector is set, so what a device had there before is gone. */
 void bt_vhd_journal_encode(const struct bt_vhd_journal *j, void *buf)
 {
 	uint8_t *p = buf;
@@ -177,6 +180,8 @@ static uint32_t entry_checksum(const uint8_t *header, const void *data,
 		 ~bt_vhd_checksum(data, size, size));
 }
 
+/* header is the entry as it was read: the sum is over those bytes too, so a
+ * wrong place is found as surely as wrong data. */
 int bt_vhd_journal_entry_check(const struct bt_vhd_journal_entry *e,
 			       const void *header, const void *data,
 			       struct bt_fault *fault)
@@ -188,6 +193,7 @@ int bt_vhd_journal_entry_check(const struct bt_vhd_journal_entry *e,
 	return 0;
 }
 
+/* The sum comes last, as it is over the other fields as well. */
 void bt_vhd_journal_entry_encode(const struct bt_vhd_journal_entry *e,
 				 const void *data, void *buf)
 {

@@ -11,6 +11,7 @@
 #include "libvhd/layout.h"
 #include "util/checked.h"
 
+/* Sizes are far from the end of 64 bits by now, see check_spec. */
 static uint64_t round_sector(uint64_t v)
 {
 	return bt_align_down(v + BT_VHD_SECTOR - 1, BT_VHD_SECTOR);
@@ -139,6 +140,8 @@ int bt_vhd_layout_plan(struct bt_vhd_layout *l,
 			     fault);
 }
 
+/* The uuid and name of a parent are the caller's to set: they are of a file,
+ * and this knows none. */
 void bt_vhd_layout_header(const struct bt_vhd_layout *l,
 			  struct bt_vhd_header *h)
 {

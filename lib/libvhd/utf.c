@@ -60,6 +60,8 @@ static uint32_t utf8_get(const uint8_t *p, size_t left, size_t *used)
 	return c;
 }
 
+/* c is a character of Unicode, which utf16_get saw to: a surrogate would make
+ * bytes that no reader of UTF-8 takes. */
 static size_t utf8_put(uint32_t c, uint8_t out[4])
 {
 	if (c < 0x80) {
@@ -143,6 +145,7 @@ int bt_vhd_utf16_encode(const char *text, size_t len, enum bt_vhd_utf16 order,
 	return 0;
 }
 
+/* No zero ends it: a name that holds a NUL is for the caller to refuse. */
 int bt_vhd_utf16_decode(const void *units, size_t len, enum bt_vhd_utf16 order,
 			char *out, size_t cap, size_t *got)
 {

@@ -13,6 +13,8 @@
 #include "port/args.h"
 #include "util/checked.h"
 
+/* memory is size bytes of address space; the system gives pages as they are
+ * touched. */
 struct ram {
 	char *memory;
 	uint64_t size;

@@ -59,6 +59,9 @@ static const struct blktap_param raw_params[] = {
 	{ .name = NULL },
 };
 
+/* The order: the file, what it is, then how it is read and written. A file
+ * whose size O_DIRECT cannot reach goes through the page cache as a whole,
+ * since two ways into one file would not see each other's bytes. */
 static int raw_open(struct bt_node *node, const struct bt_args *args,
 		    uint32_t flags, struct blktap_error **err)
 {
@@ -86,6 +89,7 @@ static int raw_open(struct bt_node *node, const struct bt_args *args,
 	return rc;
 }
 
+/* No flush: who wants one has sent it, and a close cannot be refused. */
 static void raw_close(struct bt_node *node)
 {
 	struct raw *raw = node->data;
@@ -131,6 +135,8 @@ static int map_error(struct raw *raw, const struct bt_io *io,
 	return req->op == BLKTAP_OP_DISCARD ? 0 : -ENOTSUP;
 }
 
+/* The request is completed last: it is the frame's memory, and may be gone
+ * behind that. */
 static void raw_done(struct bt_io *io, int error)
 {
 	struct raw_frame *frame = bt_container_of(io, struct raw_frame, io);
@@ -289,6 +295,8 @@ static int raw_grow(struct bt_node *node, uint64_t size,
 	return 0;
 }
 
+/* No byte is written: a file of the right length is the whole image, and its
+ * hole reads as zeroes. */
 static int raw_create(const struct bt_create *create, struct blktap_error **err)
 {
 	off_t size = (off_t)create->size;

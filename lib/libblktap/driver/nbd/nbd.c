@@ -16,6 +16,7 @@
 #include "tls/tls.h"
 #include "util/json.h"
 
+/* Arguments and messages count in ms, timers in ns. */
 #define NS_PER_MS 1000000ull
 
 static const struct blktap_param nbd_params[] = {

@@ -19,6 +19,8 @@
 #define PIECE 65536u
 #define SECTOR 512u
 
+/* Other words are an error: "no" or "0" taken for true would be found out when
+ * the image is full of data. */
 static int parse_bool(const char *text, bool *out)
 {
 	*out = !strcmp(text, "true") || !strcmp(text, "on");
@@ -60,6 +62,8 @@ static int set_extra(struct bt_qcow_create *c,
 	return -ENOENT;
 }
 
+/* The first that is wrong ends it, with all that there are: who misspells one
+ * has to look for it only once. */
 static int set_extras(struct bt_qcow_create *c, const struct bt_create *create,
 		      struct blktap_error **err)
 {
@@ -118,6 +122,8 @@ static const char *recorded_format(const char *name)
 	return name && !strcmp(name, "vhd") ? "vpc" : name;
 }
 
+/* What the request cannot be is refused here in its own words; all else is the
+ * codec's to judge, which plans before anything is written. */
 static int create_image(const struct bt_create *create, uint32_t version,
 			struct blktap_error **err)
 {
@@ -167,6 +173,8 @@ int bt_qcow_create_v1(const struct bt_create *create, struct blktap_error **err)
 	return create_image(create, 1, err);
 }
 
+/* 3 unless version=2 is asked for: it can say that a cluster is zeroes, which
+ * over a backing file takes no space. */
 int bt_qcow_create_v2(const struct bt_create *create, struct blktap_error **err)
 {
 	return create_image(create, 3, err);

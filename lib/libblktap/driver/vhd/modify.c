@@ -109,6 +109,8 @@ int blktap_vhd_repair(const char *path, uint32_t flags,
 
 #define LEVELS_MAX 65536u /* of a chain that is looked at for a loop */
 
+/* The move copies header and footer into place at the end, so a naming that
+ * fails has changed nothing of the image. */
 struct naming {
 	struct bt_vhdmove move;
 	uint8_t text[PARENT_LOCATORS][BT_VHD_LOCATOR_LEN_MAX];

@@ -39,6 +39,8 @@ static const struct blktap_param vhd_params[] = {
 	{ .name = NULL },
 };
 
+/* UNCHANGED: a parent that is written to would change what the child reads,
+ * where the child has no sectors of its own. */
 static const struct bt_port_desc vhd_ports[] = {
 	{ .name = "parent",
 	  .optional = true,
