@@ -117,6 +117,8 @@ static const struct {
 	{ "/etc/services", CONFINE_READ },
 	{ "/etc/gnutls", CONFINE_READ },
 	{ "/etc/crypto-policies", CONFINE_READ },
+	{ "/etc/ssl/certs", CONFINE_READ }, /* whom the system trusts */
+	{ "/etc/pki/tls/certs", CONFINE_READ },
 	{ "/dev/null", CONFINE_WRITE },
 	{ "/dev/urandom", CONFINE_READ },
 	{ "/dev/xen/blktap-2", CONFINE_WRITE },

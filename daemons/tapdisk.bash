@@ -8,8 +8,13 @@ _tapdisk()
 
 	case $prev in
 	--engine) words='io_uring libaio sync' ;;
+	--tls) words='off on require' ;;
 	--log) words='error warning info debug' ;;
-	--unix | --rundir | :)
+	--tls-certificates)
+		COMPREPLY=($(compgen -d -- "$cur"))
+		return
+		;;
+	--unix | --tls-psk | --rundir | :)
 		COMPREPLY=($(compgen -f -- "$cur"))
 		return
 		;;

@@ -42,6 +42,7 @@ static const struct {
 	  "signed it" },
 	{ GNUTLS_CERT_SIGNER_NOT_CA, "is signed by one that may not sign",
 	  NULL },
+	{ GNUTLS_CERT_SIGNATURE_FAILURE, "is signed by somebody else", NULL },
 	{ GNUTLS_CERT_INSECURE_ALGORITHM, "has too weak an algorithm", NULL },
 	{ GNUTLS_CERT_PURPOSE_MISMATCH, "is for another purpose", NULL },
 	{ GNUTLS_CERT_UNEXPECTED_OWNER, "is not for",
