@@ -29,6 +29,16 @@ contains err "ram.mason:1:36: error: ram: size '1X' is not a size"
 echo 'disk("m") -> retry(for=10us) -> ram(1M);' >retry.mason
 exits 1 tap-ctl mason check retry.mason 2>err
 contains err "retry: for=10us is less than 1ms"
+# exports of one name on two servers, two of one server, and one key for both
+cat >far.mason <<'END'
+d :: disk("x") -> crypt(key="secret:a") -> nbd("nbd://a:1", export="x");
+e :: disk("y") -> crypt(key="secret:a") -> nbd("nbd://b:1", export="x");
+f :: disk("z") -> nbd("nbd://a:1", export="z");
+END
+exits 0 tap-ctl mason check far.mason >out
+echo 'g :: disk("w") -> nbd("nbd://a:1", export="z");' >>far.mason
+exits 1 tap-ctl mason check far.mason 2>err
+contains err "4:19: error: nbd://a:1 z has two writers"
 echo 'disk("m") -> ram(1M);' >ram.mason
 exits 1 tap-ctl mason check --memory 1000k ram.mason 2>err
 contains err "the graph takes 1.1M of memory, the budget is 1000k"

@@ -273,27 +273,37 @@ void bt_mason_stands_on(const struct bt_mason_node *node,
 			void (*fn)(void *opaque, const char *what),
 			void *opaque)
 {
+	struct bt_strbuf words = BT_STRBUF_INIT, sb = BT_STRBUF_INIT;
 	const struct blktap_param *p;
 	uint32_t i;
 
 	if (node->cls->flags & (BT_CLASS_VOLATILE | BT_CLASS_FRONT))
 		return;
 	for (i = 0; (p = blktap_class_get_param(node->cls, i)); i++) {
-		struct bt_strbuf sb = BT_STRBUF_INIT;
 		const char *text = bt_args_string(node->args, p->name);
 
+		/* a key says what data is, and not where */
 		if (!(p->flags & BLKTAP_PARAM_IDENTITY) || !text ||
-		    (p->type != BLKTAP_PARAM_PATH &&
-		     p->type != BLKTAP_PARAM_STRING))
+		    p->flags & BLKTAP_PARAM_SECRET)
 			continue;
-		bt_strbuf_printf(&sb, "%s:%s",
-				 p->type == BLKTAP_PARAM_PATH ? "file"
-							      : node->cls->name,
-				 text);
-		if (!sb.failed)
-			fn(opaque, bt_strbuf_str(&sb));
-		bt_strbuf_fini(&sb);
+		if (p->type == BLKTAP_PARAM_STRING) {
+			bt_strbuf_printf(&words, "%s%s", words.len ? " " : "",
+					 text);
+		} else if (p->type == BLKTAP_PARAM_PATH) {
+			bt_strbuf_printf(&sb, "file:%s", text);
+			if (!sb.failed)
+				fn(opaque, bt_strbuf_str(&sb));
+			bt_strbuf_fini(&sb);
+		}
 	}
+	/* all of them together: two servers may have exports of one name */
+	if (words.len)
+		bt_strbuf_printf(&sb, "%s:%s", node->cls->name,
+				 bt_strbuf_str(&words));
+	if (sb.len && !sb.failed && !words.failed)
+		fn(opaque, bt_strbuf_str(&sb));
+	bt_strbuf_fini(&sb);
+	bt_strbuf_fini(&words);
 }
 
 struct storage {
