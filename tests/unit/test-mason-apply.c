@@ -164,6 +164,33 @@ START_TEST(what_would_shrink_or_lose_data_is_refused_and_named)
 }
 END_TEST
 
+#define CRYPT "crypt(key=\"file:%s/key\") -> "
+#define AS_CIPHER "holds clear text, which would be taken for ciphertext"
+
+START_TEST(clear_text_is_not_taken_for_ciphertext_nor_the_other_way)
+{
+	struct blktap_disk *disk;
+	int rc;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put("key", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789"
+		   "abcdef");
+	disk = start(DISK "r :: raw(%s/a.raw);");
+	must_refuse(disk, DISK CRYPT "r :: raw(%s/a.raw);", -EINVAL, AS_CIPHER);
+	must_refuse(disk, DISK CRYPT "q :: raw(%s/a.raw);", -EINVAL, AS_CIPHER);
+	end(disk);
+	put("x.mason", DISK CRYPT "q :: raw(%s/a.raw);");
+	disk = try_open("x.mason", NULL, 0, &rc, NULL);
+	if (!disk) /* no crypto library */
+		return;
+	must_refuse(disk, DISK "r :: raw(%s/a.raw);", -EINVAL,
+		    "'r' holds ciphertext");
+	must_apply(disk, DISK "r :: raw(%s/b.raw);", "1 added, 2 removed");
+	end(disk);
+}
+END_TEST
+
 START_TEST(a_disk_grows_and_those_who_serve_it_are_told)
 {
 	struct blktap_disk *disk =
@@ -547,6 +574,8 @@ int main(void)
 	tcase_add_test(tc, a_node_that_was_called_otherwise_is_the_same);
 	tcase_add_test(tc, anonymous_nodes_are_known_by_what_they_are);
 	tcase_add_test(tc, what_would_shrink_or_lose_data_is_refused_and_named);
+	tcase_add_test(
+		tc, clear_text_is_not_taken_for_ciphertext_nor_the_other_way);
 	tcase_add_test(tc, a_disk_grows_and_those_who_serve_it_are_told);
 	tcase_add_test(tc, undo_goes_back_and_a_restart_finds_what_ran_last);
 	tcase_add_test(tc, a_text_applied_again_is_none_that_undo_goes_back_to);

@@ -386,54 +386,6 @@ static int find_edges(struct bt_plan *plan)
 
 /* ---- refusals -------------------------------------------------------------- */
 
-/* Whether some way from a disk to each node passes one that encrypts. By the
- * order, so a node is marked before it is looked at. */
-static void mark_crypt(const struct bt_mason_graph *graph, bool *crypt)
-{
-	const struct bt_mason_link *link;
-	uint32_t i;
-
-	for (i = 0; i < graph->count; i++) {
-		const struct bt_mason_node *g = graph->order[i];
-
-		for (link = g->links; link; link = link->next)
-			crypt[link->lower->index] |=
-				crypt[g->index] ||
-				g->cls->flags & BT_CLASS_ENCRYPTS;
-	}
-}
-
-/* Data that stays where it is cannot change from clear to encrypted. What keeps
- * running has its data; the new graph would read it through a crypt that did
- * not write it, or the other way round. */
-static int check_crypt(const struct bt_plan *plan, struct blktap_error **err)
-{
-	const struct bt_mason_graph *new = plan->file->graph;
-	const struct bt_mason_graph *old = plan->run->file->graph;
-	bool *before = calloc(old->count + 1, sizeof(*before));
-	bool *after = calloc(new->count + 1, sizeof(*after));
-	uint32_t i;
-	int rc = before && after ? 0 : -ENOMEM;
-
-	if (!rc) {
-		mark_crypt(old, before);
-		mark_crypt(new, after);
-	}
-	for (i = 0; i < new->count && !rc; i++)
-		if (bt_plan_is_kept(&plan->nodes[i]) &&
-		    before[plan->nodes[i].old] != after[i])
-			rc = bt_fail(err, -EINVAL,
-				     "copy the data to a new image instead",
-				     "'%s' holds %s, which would be taken for "
-				     "%s",
-				     new->nodes[i]->name,
-				     after[i] ? "clear text" : "ciphertext",
-				     after[i] ? "ciphertext" : "clear text");
-	free(before);
-	free(after);
-	return rc;
-}
-
 /* Replaced nodes were counted among those that go: each has one that comes in
  * its place. */
 static void count(struct bt_plan *plan)
@@ -470,7 +422,7 @@ static int make(struct bt_plan *plan, bool *live, struct blktap_error **err)
 	if (!rc)
 		rc = find_edges(plan);
 	if (!rc)
-		rc = check_crypt(plan, err);
+		rc = bt_plan_check_crypt(plan, err);
 	if (!rc)
 		count(plan);
 	return rc;

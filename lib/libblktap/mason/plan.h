@@ -84,6 +84,9 @@ bool bt_plan_args_differ(const struct bt_plan *plan,
 /* match.c: which node of the old graph each of the new one is. */
 int bt_plan_match(struct bt_plan *plan);
 
+/* plan-crypt.c: clear text is not taken for ciphertext, nor the other way. */
+int bt_plan_check_crypt(const struct bt_plan *plan, struct blktap_error **err);
+
 /* The plan for people, and as members of a JSON object. */
 struct bt_json;
 struct bt_strbuf;
