@@ -88,6 +88,8 @@ struct bt_slot {
 	unsigned long start; /* jiffies */
 	struct blktap_desc desc; /* ours; gen counts the tag's uses */
 	bool busy; /* a daemon may answer; stored last, released first */
+	/* always */
+	u64 data; /* where the tag's data lies in the area */
 };
 
 /* Whether ENTER looks for requests before it sleeps; a hint, without a lock. */
@@ -104,7 +106,6 @@ struct bt_queue {
 	struct blktap_desc *desc;
 	struct blktap_cqe *cq;
 	struct bt_slot *slots; /* the disk's, by tag */
-	u64 data; /* of the first slot, in the area */
 
 	spinlock_t sq_lock; /* sq_tail, and writing to sq */
 	/*

@@ -213,6 +213,17 @@ static struct gendisk *alloc_gendisk(struct bt_disk *d, u32 minor)
 	return gd;
 }
 
+/* They are where they are in every ring that the disk will have. */
+static void place_slots(struct bt_disk *d)
+{
+	u32 i, n = d->par.queues * d->par.depth;
+	struct bt_layout l;
+
+	bt_layout_of(&l, &d->par);
+	for (i = 0; i < n; i++)
+		d->slots[i].data = l.data_offset + (u64)i * d->par.slot_bytes;
+}
+
 /*
  * What it makes is undone by its caller with put_disk, tag set and memory, as
  * long as the disk was not added; behind that by disk_free.
@@ -229,6 +240,7 @@ static int alloc_disk_of(struct bt_minor *m, const struct blktap_create *par,
 		return -ENOMEM;
 	d->minor = m;
 	d->par = *par;
+	place_slots(d);
 	d->tags.ops = &bt_mq_ops;
 	d->tags.nr_hw_queues = par->queues;
 	d->tags.queue_depth = par->depth;

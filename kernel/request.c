@@ -6,7 +6,7 @@
  * A slot is the kernel's own record of a tag. busy says who may end the
  * request:
  *   false -> true    publish(), last of all, before the tag is in the ring
- *   true -> false    before the request is ended: by reap_one(), under the
+ *   true -> false    before the request is ended: by take_answer(), under the
  *                    queue's cq_lock and while the ring is not dead; or by
  *                    bt_request_fail_all(), once the ring is dead
  * so a request is ended exactly once, whatever the daemon writes. The
@@ -70,93 +70,98 @@ static void publish(struct batch *b)
 }
 
 /*
- * A slot that was described, with what is to be written. Nobody else has the tag,
- * so its descriptor may be written before the tag is in the ring.
+ * A request that is described in its slot and in the ring: nobody else has the tag,
+ * so that may be done before the tag is there.
  */
-static __always_inline void add(struct batch *b, struct bt_slot *slot)
+static __always_inline void add(struct batch *b, const struct bt_slot *slot)
 {
 	if (slot->desc.op == BLKTAP_REQ_WRITE)
-		bt_copy_in((u8 *)b->ring->area->map + slot->desc.data,
-			   slot->rq);
-	slot->desc.gen++;
-	b->q->desc[slot->desc.tag] = slot->desc;
+		bt_copy_in((u8 *)b->ring->area->map + slot->data, slot->rq);
 	b->tags[b->nr++] = slot->desc.tag;
 	if (b->nr == ARRAY_SIZE(b->tags))
 		publish(b);
 }
 
-/* What the daemon is asked for; false for what we do not serve. */
-static bool translate(const struct request *rq, struct blktap_desc *desc)
+static_assert((__force u32)REQ_OP_READ == BLKTAP_REQ_READ &&
+	      (__force u32)REQ_OP_WRITE == BLKTAP_REQ_WRITE);
+
+/*
+ * What the daemon is asked for; negative: what we do not serve. A switch alone
+ * would be a look into a table.
+ */
+static __always_inline int op_of(const struct request *rq)
 {
-	desc->flags = 0;
+	u32 op = (__force u32)req_op(rq);
+
+	if (likely(op <= BLKTAP_REQ_WRITE))
+		return op;
 	switch (req_op(rq)) {
-	case REQ_OP_READ:
-		desc->op = BLKTAP_REQ_READ;
-		return true;
-	case REQ_OP_WRITE:
-		desc->op = BLKTAP_REQ_WRITE;
-		if (rq->cmd_flags & REQ_FUA)
-			desc->flags = BLKTAP_REQ_FUA;
-		return true;
 	case REQ_OP_FLUSH:
-		desc->op = BLKTAP_REQ_FLUSH;
-		return true;
+		return BLKTAP_REQ_FLUSH;
 	case REQ_OP_DISCARD:
-		desc->op = BLKTAP_REQ_DISCARD;
-		return true;
+		return BLKTAP_REQ_DISCARD;
 	case REQ_OP_WRITE_ZEROES:
-		desc->op = BLKTAP_REQ_WRITE_ZEROES;
-		if (rq->cmd_flags & REQ_NOUNMAP)
-			desc->flags = BLKTAP_REQ_NOUNMAP;
-		return true;
+		return BLKTAP_REQ_WRITE_ZEROES;
 	default:
-		return false;
+		return -EOPNOTSUPP;
 	}
 }
 
-static bool is_change(const struct blktap_desc *desc)
+static __always_inline blk_status_t check(const struct bt_disk *d,
+					  const struct request *rq, int op)
 {
-	return desc->op != BLKTAP_REQ_READ && desc->op != BLKTAP_REQ_FLUSH;
-}
-
-/* Fills the slot from the request. */
-static blk_status_t describe(const struct batch *b, struct request *rq,
-			     struct bt_slot *slot)
-{
-	const struct bt_disk *d = b->ring->disk;
-	struct blktap_desc *desc = &slot->desc;
-
-	if (!translate(rq, desc))
+	if (unlikely(op < 0))
 		return BLK_STS_NOTSUPP;
 	/* 6.1 only warns of a write to a read-only disk. */
-	if (d->par.flags & BLKTAP_DISK_READ_ONLY && is_change(desc))
+	if (unlikely(d->par.flags & BLKTAP_DISK_READ_ONLY) &&
+	    op != BLKTAP_REQ_READ && op != BLKTAP_REQ_FLUSH)
 		return BLK_STS_IOERR;
-	slot->rq = rq;
-	slot->start = jiffies;
-	desc->tag = rq->tag;
-	desc->bytes = blk_rq_bytes(rq);
-	desc->offset = desc->op == BLKTAP_REQ_FLUSH
-			       ? 0
-			       : (u64)blk_rq_pos(rq) << SECTOR_SHIFT;
-	desc->data = 0;
-	if (desc->op > BLKTAP_REQ_WRITE)
-		return BLK_STS_OK;
-	desc->data = b->q->data + (u64)desc->tag * d->par.slot_bytes;
 	/* The limits say so already; a slot is no place to take it on trust. */
-	return desc->bytes <= d->par.slot_bytes ? BLK_STS_OK : BLK_STS_IOERR;
+	if (op <= BLKTAP_REQ_WRITE && blk_rq_bytes(rq) > d->par.slot_bytes)
+		return BLK_STS_IOERR;
+	return BLK_STS_OK;
 }
 
-static blk_status_t start(struct batch *b, struct request *rq)
+static __always_inline struct blktap_desc describe(const struct request *rq,
+						   int op,
+						   const struct bt_slot *slot)
 {
+	struct blktap_desc desc;
+
+	desc.gen = slot->desc.gen + 1;
+	desc.tag = rq->tag;
+	desc.op = op;
+	desc.pad = 0;
+	desc.flags = 0;
+	if (op == BLKTAP_REQ_WRITE && rq->cmd_flags & REQ_FUA)
+		desc.flags = BLKTAP_REQ_FUA;
+	else if (op == BLKTAP_REQ_WRITE_ZEROES && rq->cmd_flags & REQ_NOUNMAP)
+		desc.flags = BLKTAP_REQ_NOUNMAP;
+	desc.bytes = blk_rq_bytes(rq);
+	desc.offset =
+		op == BLKTAP_REQ_FLUSH ? 0 : blk_rq_pos(rq) << SECTOR_SHIFT;
+	desc.data = op <= BLKTAP_REQ_WRITE ? slot->data : 0;
+	return desc;
+}
+
+static __always_inline blk_status_t start(struct batch *b, struct request *rq)
+{
+	struct blktap_desc desc;
 	struct bt_slot *slot;
 	blk_status_t status;
+	int op = op_of(rq);
 
 	if (unlikely(!b->ring))
 		return BLK_STS_IOERR;
-	slot = &b->q->slots[rq->tag];
-	status = describe(b, rq, slot);
+	status = check(b->ring->disk, rq, op);
 	if (unlikely(status))
 		return status;
+	slot = &b->q->slots[rq->tag];
+	desc = describe(rq, op, slot);
+	slot->desc = desc;
+	b->q->desc[rq->tag] = desc;
+	slot->rq = rq;
+	slot->start = jiffies;
 	blk_mq_start_request(rq);
 	add(b, slot);
 	return BLK_STS_OK;
@@ -253,11 +258,9 @@ const struct blk_mq_ops bt_mq_ops = {
 };
 
 /* Errors a caller can act upon pass, the rest is EIO. */
-static blk_status_t status_of(s32 result)
+static blk_status_t status_of(s32 error)
 {
-	if (likely(result >= 0))
-		return BLK_STS_OK;
-	switch (result) {
+	switch (error) {
 	case -ENOSPC:
 		return BLK_STS_NOSPC;
 	case -EOPNOTSUPP:
@@ -275,12 +278,11 @@ struct answers {
 	const struct bt_queue *q;
 	u32 depth;
 	u32 copied; /* since others had the CPU */
-	struct io_comp_batch done;
 };
 
-static void take_data(struct answers *a, struct bt_slot *slot)
+static __always_inline void take_data(struct answers *a, struct bt_slot *slot)
 {
-	bt_copy_out((u8 *)a->ring->area->map + slot->desc.data, slot->rq);
+	bt_copy_out((u8 *)a->ring->area->map + slot->data, slot->rq);
 	a->copied += slot->desc.bytes;
 	if (a->copied >= COPY_AT_ONCE) {
 		a->copied = 0;
@@ -288,12 +290,12 @@ static void take_data(struct answers *a, struct bt_slot *slot)
 	}
 }
 
-/* One completion, already out of the daemon's reach. */
-static const char *reap_one(struct answers *a, const struct blktap_cqe *cqe)
+/* What is wrong with a completion, which is out of the daemon's reach already. */
+static __always_inline const char *check_answer(const struct answers *a,
+						const struct blktap_cqe *cqe,
+						struct bt_slot **out)
 {
 	struct bt_slot *slot;
-	struct request *rq;
-	blk_status_t status;
 
 	if (cqe->tag >= a->depth)
 		return "no such tag";
@@ -308,16 +310,33 @@ static const char *reap_one(struct answers *a, const struct blktap_cqe *cqe)
 	if (cqe->result >= 0 ? (u32)cqe->result != slot->desc.bytes
 			     : cqe->result < -MAX_ERRNO)
 		return "wrong result";
+	*out = slot;
+	return NULL;
+}
 
-	rq = slot->rq;
-	status = status_of(cqe->result);
-	if (slot->desc.op == BLKTAP_REQ_READ && !status)
+static noinline void take_error(struct bt_slot *slot, s32 error)
+{
+	struct request *rq = slot->rq;
+
+	WRITE_ONCE(slot->busy, false);
+	blk_mq_end_request(rq, status_of(error));
+}
+
+/* One that is in order. */
+static __always_inline void take_answer(struct answers *a, struct bt_slot *slot,
+					s32 result, struct io_comp_batch *done)
+{
+	struct request *rq = slot->rq;
+
+	if (unlikely(result < 0)) {
+		take_error(slot, result);
+		return;
+	}
+	if (slot->desc.op == BLKTAP_REQ_READ)
 		take_data(a, slot);
 	WRITE_ONCE(slot->busy, false);
-	if (!blk_mq_add_to_batch(rq, &a->done, status != BLK_STS_OK,
-				 blk_mq_end_request_batch))
-		blk_mq_end_request(rq, status);
-	return NULL;
+	if (!blk_mq_add_to_batch(rq, done, false, blk_mq_end_request_batch))
+		blk_mq_end_request(rq, BLK_STS_OK);
 }
 
 static void read_once(struct blktap_cqe *to, const struct blktap_cqe *from)
@@ -375,10 +394,12 @@ static void end_batch(struct bt_queue *q, struct io_comp_batch *batch)
 int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		    size_t len)
 {
-	u32 queue = q - r->queues, n;
-	struct blktap_cqe cqe = {};
+	u32 queue = q - r->queues, mask = r->layout.entries - 1, head, n;
 	struct answers a = { .ring = r, .q = q };
-	const char *bad = NULL;
+	struct io_comp_batch done = {};
+	struct blktap_cqe cqe;
+	struct bt_slot *slot;
+	const char *bad;
 	int err;
 
 	mutex_lock(&q->cq_lock);
@@ -386,7 +407,8 @@ int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 	err = q->dead;
 	if (err)
 		goto unlock;
-	n = smp_load_acquire(&q->shared->cq_tail) - q->cq_head;
+	head = q->cq_head;
+	n = smp_load_acquire(&q->shared->cq_tail) - head;
 	if (n > r->layout.entries) {
 		snprintf(why, len, "queue %u: %u completions in a ring of %u",
 			 queue, n, r->layout.entries);
@@ -394,22 +416,31 @@ int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		goto unlock;
 	}
 	a.depth = r->disk->par.depth;
-	for (; n && !bad; n--) {
-		read_once(&cqe, &q->cq[q->cq_head & (r->layout.entries - 1)]);
-		q->cq_head++;
-		bad = reap_one(&a, &cqe);
+	for (; n; n--) {
+		read_once(&cqe, &q->cq[head++ & mask]);
+		bad = check_answer(&a, &cqe, &slot);
+		if (unlikely(bad)) {
+			snprintf(why, len,
+				 "queue %u: bad completion: %s "
+				 "(tag %u, result %d)",
+				 queue, bad, cqe.tag, cqe.result);
+			err = -EBADMSG;
+			break;
+		}
+		take_answer(&a, slot, cqe.result, &done);
 	}
-	end_batch(q, &a.done);
-	if (bad) {
-		snprintf(why, len,
-			 "queue %u: bad completion: %s "
-			 "(tag %u, result %d)",
-			 queue, bad, cqe.tag, cqe.result);
-		err = -EBADMSG;
-	}
+	WRITE_ONCE(q->cq_head, head);
+	end_batch(q, &done);
 unlock:
 	mutex_unlock(&q->cq_lock);
 	return err;
+}
+
+static void add_again(struct batch *b, struct bt_slot *slot)
+{
+	slot->desc.gen++;
+	b->q->desc[slot->desc.tag] = slot->desc;
+	add(b, slot);
 }
 
 /* A new daemon's ring gets every request that the old one left unanswered. */
@@ -422,7 +453,7 @@ void bt_request_replay(struct bt_disk *d)
 		begin_batch(&b, d, queue);
 		for (tag = 0; tag < d->par.depth; tag++) {
 			if (b.q->slots[tag].busy)
-				add(&b, &b.q->slots[tag]);
+				add_again(&b, &b.q->slots[tag]);
 			cond_resched();
 		}
 		publish(&b);

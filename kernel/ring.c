@@ -43,8 +43,6 @@ int bt_ring_setup(struct bt_ring *r, struct bt_disk *d)
 		q->desc = (void *)(at + r->layout.desc_offset);
 		q->cq = (void *)(at + r->layout.cq_offset);
 		q->slots = &d->slots[i * par->depth];
-		q->data = r->layout.data_offset +
-			  (u64)i * par->depth * par->slot_bytes;
 		spin_lock_init(&q->sq_lock);
 		mutex_init(&q->cq_lock);
 		init_waitqueue_head(&q->wait);
