@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -63,6 +64,38 @@ int bt_path_sync_directory(const char *path)
 	/* EINVAL: the file system has nothing to sync */
 	rc = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
 	close(fd);
+	return rc;
+}
+
+/* What stdio has kept is written before it is synced. */
+static int write_text(const char *path, const char *text, bool sync)
+{
+	FILE *f = fopen(path, "we");
+	int rc = 0;
+
+	if (!f)
+		return -errno;
+	if (fputs(text, f) < 0 || fflush(f) < 0 ||
+	    (sync && fdatasync(fileno(f)) < 0))
+		rc = -errno;
+	if (fclose(f) < 0 && !rc)
+		rc = -errno;
+	return rc;
+}
+
+int bt_path_replace(const char *path, const char *text, bool sync)
+{
+	char *temporary = NULL;
+	int rc;
+
+	if (asprintf(&temporary, "%s.new", path) < 0)
+		return -ENOMEM;
+	rc = write_text(temporary, text, sync);
+	if (!rc && rename(temporary, path) < 0)
+		rc = -errno;
+	if (rc)
+		unlink(temporary);
+	free(temporary);
 	return rc;
 }
 

@@ -30,6 +30,10 @@ bool bt_path_same_directory(const char *a, const char *b);
  * returns 0. Blocks. */
 int bt_path_sync_directory(const char *path);
 
+/* Makes text all that is in the file path, by another name and a rename, so that
+ * it is whole at every moment. sync: on disk before it has its name. Blocks. */
+int bt_path_replace(const char *path, const char *text, bool sync);
+
 /* The scheme of "scheme:rest" (letters, digits, + - .; at least two, and no
  * slash before the colon): its length, or 0 where there is none. */
 unsigned int bt_path_scheme(const char *name);

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "util/path.h"
 #include "util/strbuf.h"
 
 #define CHECKPOINT 64u /* chunks */
@@ -175,33 +176,15 @@ bool bt_job_place(struct blktap_job *job)
 	return false;
 }
 
-/* By a new name and a rename, so that the file is always whole. It is not synced:
- * one that a crash lost costs time, and no data. */
+/* Not synced: one that a crash lost costs time, and no data. */
 static int write_place(const char *path, const char *images, uint64_t place)
 {
-	char *temporary = NULL, *text = NULL;
-	int length, rc = 0;
-	FILE *f;
+	char *text = NULL;
+	int rc;
 
-	length = asprintf(&text, "%sdone %" PRIu64 "\n", images, place);
-	if (length < 0)
+	if (asprintf(&text, "%sdone %" PRIu64 "\n", images, place) < 0)
 		return -ENOMEM;
-	if (asprintf(&temporary, "%s.new", path) < 0) {
-		free(text);
-		return -ENOMEM;
-	}
-	f = fopen(temporary, "we");
-	if (!f)
-		rc = -errno;
-	else if (fwrite(text, 1, (size_t)length, f) != (size_t)length)
-		rc = -EIO;
-	if (f && fclose(f) && !rc)
-		rc = -errno;
-	if (!rc && rename(temporary, path) < 0)
-		rc = -errno;
-	if (rc)
-		unlink(temporary);
-	free(temporary);
+	rc = bt_path_replace(path, text, false);
 	free(text);
 	return rc;
 }

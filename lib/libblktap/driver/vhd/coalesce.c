@@ -18,6 +18,7 @@
 
 #include "driver/lock.h"
 #include "driver/vhd/tool.h"
+#include "util/path.h"
 
 #define STATE_MAX 512 /* bytes of a state's text */
 
@@ -174,14 +175,13 @@ static int describe(struct merge *m, char *text, size_t size)
 	return 0;
 }
 
-/* Whole or not at all: written beside it, synced, renamed. After a checkpoint,
- * so it never says too much. */
+/* Whole or not at all, and on disk. After a checkpoint, so it never says too
+ * much. */
 static int save_state(struct merge *m)
 {
 	const char *path = m->options->state;
-	char text[STATE_MAX], *temporary = NULL;
+	char text[STATE_MAX];
 	size_t len;
-	FILE *f;
 	int rc;
 
 	if (!path)
@@ -190,24 +190,9 @@ static int save_state(struct merge *m)
 	if (rc < 0)
 		return rc;
 	len = strlen(text);
-	len += (size_t)snprintf(text + len, sizeof(text) - len,
-				"block %" PRIu32 " %" PRIu64 "\n", m->next,
-				m->sectors);
-	if (asprintf(&temporary, "%s.new", path) < 0)
-		return -ENOMEM;
-	f = fopen(temporary, "we");
-	rc = f ? 0 : -errno;
-	if (f && (fwrite(text, 1, len, f) != len || fflush(f) ||
-		  fdatasync(fileno(f)) < 0))
-		rc = -EIO;
-	if (f && fclose(f) && !rc)
-		rc = -errno;
-	if (!rc && rename(temporary, path) < 0)
-		rc = -errno;
-	if (rc)
-		unlink(temporary);
-	free(temporary);
-	return rc;
+	snprintf(text + len, sizeof(text) - len,
+		 "block %" PRIu32 " %" PRIu64 "\n", m->next, m->sectors);
+	return bt_path_replace(path, text, true);
 }
 
 /* Of other images, or of none, it is as if there were no state. A block number
