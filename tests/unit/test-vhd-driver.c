@@ -2,9 +2,11 @@
 /* The VHD driver against an array of bytes, on images of each type and on
  * chains; and what it does when the file under it fails. BLKTAP_SEED repeats a
  * run. */
-#include "vhd-bench.h"
-
 #include <blktap/vhd.h>
+
+#include "driver/vhd/vhd.h"
+#include "vbd/private.h"
+#include "vhd-bench.h"
 
 START_TEST(a_dynamic_disk_is_what_was_written_to_it)
 {
@@ -325,6 +327,26 @@ START_TEST(what_is_allocated_behind_a_resize_leaves_the_new_size)
 }
 END_TEST
 
+/* The file stands for a device, which may write what it is to zero. */
+START_TEST(a_fixed_disk_on_a_device_has_no_fast_zeroes)
+{
+	struct bt_vhdimg *img;
+
+	make("a.vhd", SIZE, NULL, NULL, "type=fixed");
+	open_image("a.vhd", 0);
+	img = disk->root->data;
+	ck_assert_int_eq(
+		run(BLKTAP_OP_WRITE_ZEROES, 0, 4096, NULL, BLKTAP_FAST_ONLY),
+		0);
+	img->f.is_device = true;
+	ck_assert_int_eq(
+		run(BLKTAP_OP_WRITE_ZEROES, 0, 4096, NULL, BLKTAP_FAST_ONLY),
+		-ENOTSUP);
+	img->f.is_device = false;
+	close_image();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vhd-driver");
@@ -349,6 +371,7 @@ int main(void)
 	tcase_add_test(tc, a_raw_parent_is_never_taken_for_an_image);
 	tcase_add_test(tc,
 		       what_is_allocated_behind_a_resize_leaves_the_new_size);
+	tcase_add_test(tc, a_fixed_disk_on_a_device_has_no_fast_zeroes);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -137,11 +137,24 @@ static void fixed_status(const struct bt_vhdimg *img, struct bt_request *req)
 	bt_request_complete(req, 0);
 }
 
+/* A device may write every block to zero it, which FAST_ONLY says no to. */
+static void fixed_zeroes(struct bt_vhdimg *img, struct bt_vhdimg_frame *f)
+{
+	uint32_t flags = f->req->flags;
+	bool is_device = img->f.is_device;
+
+	if (is_device && flags & BLKTAP_FAST_ONLY)
+		bt_vhdimg_finish(f, -ENOTSUP);
+	else if (!is_device && flags & BLKTAP_MAY_UNMAP)
+		fixed_submit(img, f, BT_IO_PUNCH);
+	else
+		fixed_submit(img, f, BT_IO_ZERO);
+}
+
 /* An image that is open read-only has nothing to flush. */
 static void fixed(struct bt_vhdimg *img, struct bt_request *req)
 {
 	struct bt_vhdimg_frame *f = bt_request_frame(req);
-	bool unmap = req->flags & BLKTAP_MAY_UNMAP && !img->f.is_device;
 
 	f->req = req;
 	f->img = img;
@@ -163,7 +176,7 @@ static void fixed(struct bt_vhdimg *img, struct bt_request *req)
 			     img->f.is_device ? BT_IO_DISCARD : BT_IO_PUNCH);
 		break;
 	case BLKTAP_OP_WRITE_ZEROES:
-		fixed_submit(img, f, unmap ? BT_IO_PUNCH : BT_IO_ZERO);
+		fixed_zeroes(img, f);
 		break;
 	default: /* BLOCK_STATUS */
 		fixed_status(img, req);
