@@ -401,6 +401,49 @@ START_TEST(file_that_streams_is_right_and_is_written_behind)
 }
 END_TEST
 
+static unsigned char seen_of_next;
+
+/* The first of two writes has ended: what is in the file where the second goes. */
+static void first_done(struct bt_io *io, int error)
+{
+	ck_assert_int_eq(pread(file.fd, &seen_of_next, 1,
+			       (off_t)(io->offset + io->length)),
+			 1);
+	on_done(io, error);
+}
+
+/* So that the copy can ask for its next read while the second is made. */
+START_TEST(writes_that_stream_end_before_the_next_is_made)
+{
+	const uint64_t piece = 256 * KIB;
+	unsigned char *memory = aligned_alloc(4096, 2 * piece);
+	struct op *ops[2];
+	unsigned int i;
+
+	if (!begin(_i)) {
+		free(memory);
+		return;
+	}
+	file.streams = true;
+	memset(memory, 0x5a, 2 * piece);
+	for (i = 0; i < 2; i++)
+		ops[i] = op_new(BT_IO_WRITE, i * piece, memory + i * piece,
+				piece);
+	ops[0]->io.done = first_done;
+	for (i = 0; i < 2; i++)
+		op_submit(ops[i]);
+	for (i = 0; i < 2; i++)
+		ck_assert_int_eq(op_wait(ops[i]), 0);
+	if (engine->backend->takes_no_plain)
+		ck_assert_uint_eq(seen_of_next, model[piece]);
+	ck_assert_uint_ne(model[piece], 0x5a);
+	memset(model, 0x5a, 2 * piece);
+	check_file();
+	free(memory);
+	end();
+}
+END_TEST
+
 /* A loop device on the file, which is gone with its descriptor; -1 where there
  * is none to be had. */
 static int open_loop_device(void)
@@ -500,6 +543,8 @@ static void add_variants(TCase *tc)
 	tcase_add_loop_test(tc,
 			    file_that_streams_is_right_and_is_written_behind, 0,
 			    VARIANTS);
+	tcase_add_loop_test(tc, writes_that_stream_end_before_the_next_is_made,
+			    0, VARIANTS);
 	tcase_add_loop_test(tc, device_is_written_and_its_ranges_are_freed, 0,
 			    VARIANTS);
 }

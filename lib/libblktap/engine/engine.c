@@ -99,6 +99,7 @@ static struct bt_engine *engine_new(struct bt_loop *loop,
 	bt_list_init(&engine->alone);
 	bt_list_init(&engine->pending);
 	bt_list_init(&engine->free);
+	bt_list_init(&engine->streaming);
 	bt_list_init(&engine->delayed);
 	bt_list_init(&engine->finished);
 	bt_timer_init(&engine->retry, on_retry);

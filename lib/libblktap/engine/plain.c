@@ -13,7 +13,10 @@
  * A file that streams serves nobody but a copy. All its cached writes are plain,
  * and every BEHIND_BYTES of them are given to the device while the next are made,
  * so that the last sync finds little to do. Its large reads are the backend's, in
- * whose threads they go on beside the writes. */
+ * whose threads they go on beside the writes: one write a turn, since the end of
+ * each is what lets the copy ask for its next read. All that are ready at once
+ * would have the threads wait for the last of them, and the writes then for the
+ * threads. */
 #include <fcntl.h>
 #include <time.h>
 
@@ -98,17 +101,16 @@ static bool try_plain(struct bt_engine *engine, struct bt_engine_slot *slot,
 
 	if (slot->pub.flags & BT_SLOT_THREAD)
 		return false;
+	if (slot->file->streams && is_cached_write(slot)) {
+		bt_list_add_tail(&engine->streaming, &slot->pub.link);
+		return true;
+	}
 	if (slot->file->in_memory) {
 		perform(engine, &slot->pub);
 		return true;
 	}
 	if (!is_cached_write(slot))
 		return false;
-	if (slot->file->streams) {
-		perform(engine, &slot->pub);
-		write_behind(slot);
-		return true;
-	}
 	if (!*now)
 		*now = clock_ns();
 	start = *now;
@@ -137,4 +139,18 @@ bool bt_plain_perform(struct bt_engine *engine)
 	}
 	engine->ready_count = kept;
 	return kept < count;
+}
+
+bool bt_plain_stream(struct bt_engine *engine)
+{
+	struct bt_list *node = bt_list_pop(&engine->streaming);
+	struct bt_engine_slot *slot;
+
+	if (!node)
+		return false;
+	slot = bt_list_entry(node, struct bt_engine_slot, pub.link);
+	perform(engine, &slot->pub);
+	if (!slot->file->in_memory)
+		write_behind(slot);
+	return true;
 }

@@ -9,7 +9,8 @@
 /* Entries of a slot's vector, and bytes up to which neighbours are merged. */
 #define BT_SLOT_IOV 64
 #define BT_MERGE_BYTES (1u << 20)
-#define BT_STREAM_BYTES 131072u /* reads that are worth a thread */
+/* Of a file that streams: reads that are worth a thread, and no merging beyond. */
+#define BT_STREAM_BYTES 131072u
 /* One pass of a large io; the kernel moves less than 2 GiB a call. */
 #define BT_PASS_BYTES (1u << 30)
 
@@ -55,6 +56,7 @@ struct bt_engine {
 	struct bt_list free; /* last in, first out: few stay warm */
 	struct bt_slot **ready; /* for the next submission, in order */
 	uint32_t ready_count;
+	struct bt_list streaming; /* writes of a copy, one a turn (plain.c) */
 	struct bt_list delayed; /* until the retry timer */
 	struct bt_list finished; /* completed inside a submission */
 
@@ -84,8 +86,10 @@ void bt_transfer_complete(struct bt_engine *engine, struct bt_io *io,
 void bt_transfer_finish(struct bt_engine *engine, struct bt_engine_slot *slot);
 
 /* plain.c: does the ready slots that need no asynchrony, and takes them from
- * the list; true where there were any. */
+ * the list; true where there were any. What streams is put on a list of its own,
+ * from which bt_plain_stream does one. */
 bool bt_plain_perform(struct bt_engine *engine);
+bool bt_plain_stream(struct bt_engine *engine);
 
 /* bounce.c. NULL where all are in use, or there is no memory. */
 void *bt_bounce_get(struct bt_bounce_pool *pool);

@@ -170,6 +170,7 @@ static bool takes_memory(const struct bt_file *file, const struct bt_io *io)
 static bool can_join(const struct bt_engine_slot *slot, const struct bt_io *io)
 {
 	const struct bt_slot *pub = &slot->pub;
+	uint64_t most = io->file->streams ? BT_STREAM_BYTES : BT_MERGE_BYTES;
 
 	if (slot->closed || slot->file != io->file || pub->op != io->op ||
 	    pub->offset + pub->length != io->offset ||
@@ -177,8 +178,7 @@ static bool can_join(const struct bt_engine_slot *slot, const struct bt_io *io)
 		return false;
 	if (!is_transfer(io->op))
 		return io->op != BT_IO_SYNC;
-	return io->length <= BT_MERGE_BYTES &&
-	       pub->length <= BT_MERGE_BYTES - io->length &&
+	return io->length <= most && pub->length <= most - io->length &&
 	       io->data.count <= BT_SLOT_IOV - pub->iov_count &&
 	       takes_memory(io->file, io);
 }
@@ -324,7 +324,8 @@ bool bt_queue_flush(struct bt_engine *engine)
 			break;
 		any = true;
 	}
-	return any;
+	/* behind the submission, so that reads go on meanwhile */
+	return bt_plain_stream(engine) || any;
 }
 
 void bt_engine_kick(struct bt_engine *engine)
