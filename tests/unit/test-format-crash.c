@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "record.h"
+#include "scratch.h"
 #include "seed.h"
 #include "vbd/vbd.h"
 #include "versions.h"
@@ -47,11 +48,6 @@ static uint64_t next_random(void)
 
 static void setup(void)
 {
-	struct blktap_context_options options = {
-		.size = sizeof(options),
-		.engine = BLKTAP_ENGINE_SYNC,
-	};
-
 	state = seed_take() | 1;
 	record_reset();
 	versions_reset();
@@ -60,25 +56,19 @@ static void setup(void)
 	has_past = false;
 	cluster = 4096;
 	tail = 0;
-	/* memory, where there is such a directory: cuts by the hundred */
-	snprintf(dir, sizeof(dir), "%s/blktap-cut-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	scratch_make(dir, sizeof(dir));
 	ck_assert_int_eq(bt_context_create_on(BT_CLOCK_VIRTUAL, &record_backend,
 					      &context),
 			 0);
-	ck_assert_int_eq(blktap_context_create(&options, &checker, NULL), 0);
+	checker = scratch_context();
 }
 
 static void teardown(void)
 {
-	char command[96];
-
 	blktap_context_destroy(context);
 	blktap_context_destroy(checker);
 	record_reset();
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	ck_assert_int_eq(system(command), 0);
+	scratch_remove(dir);
 }
 
 static const char *in_dir(const char *name)
@@ -217,29 +207,10 @@ static struct blktap_disk *open_cut(uint32_t flags, uint64_t at,
 	return cut;
 }
 
-static void done(void *opaque, int error)
-{
-	*(int *)opaque = error ? error : 1;
-}
-
 static void transfer(struct blktap_disk *cut, enum blktap_op op,
 		     uint64_t offset, void *buf, uint64_t length)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = length };
-	struct blktap_io io = { .size = sizeof(io),
-				.op = op,
-				.offset = offset,
-				.length = length,
-				.iov = &iov,
-				.iov_count = buf ? 1 : 0,
-				.callback = done };
-	int result = 0;
-
-	io.opaque = &result;
-	ck_assert_int_eq(blktap_disk_submit(cut, &io), 0);
-	while (!result)
-		ck_assert_int_eq(blktap_context_run(checker, -1), 0);
-	ck_assert_int_eq(result, 1);
+	scratch_transfer(checker, cut, op, offset, buf, length);
 }
 
 static void check_sector(uint32_t sector, uint64_t at, enum record_model model)

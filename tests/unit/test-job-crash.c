@@ -18,6 +18,7 @@
 
 #include "client.h"
 #include "record-calls.h"
+#include "scratch.h"
 #include "seed.h"
 #include "vbd/vbd.h"
 #include "versions.h"
@@ -76,11 +77,6 @@ static uint64_t next_random(void)
 
 static void setup(void)
 {
-	struct blktap_context_options options = {
-		.size = sizeof(options),
-		.engine = BLKTAP_ENGINE_SYNC,
-	};
-
 	state = seed_take() | 1;
 	record_reset();
 	recording = false;
@@ -90,24 +86,19 @@ static void setup(void)
 	client_reset(next_random);
 	meanwhile = 0;
 	has_ended = false;
-	snprintf(dir, sizeof(dir), "%s/blktap-cut-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	scratch_make(dir, sizeof(dir));
 	ck_assert_int_eq(bt_context_create_on(BT_CLOCK_VIRTUAL, &record_backend,
 					      &context),
 			 0);
-	ck_assert_int_eq(blktap_context_create(&options, &checker, NULL), 0);
+	checker = scratch_context();
 }
 
 static void teardown(void)
 {
-	char command[96];
-
 	blktap_context_destroy(context);
 	blktap_context_destroy(checker);
 	record_reset();
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	ck_assert_int_eq(system(command), 0);
+	scratch_remove(dir);
 }
 
 static const char *path_of(const char *name, uint32_t n)

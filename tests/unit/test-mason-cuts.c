@@ -19,6 +19,7 @@
 
 #include "client.h"
 #include "record-names.h"
+#include "scratch.h"
 #include "seed.h"
 #include "util/checked.h"
 #include "vbd/vbd.h"
@@ -134,36 +135,26 @@ static void put_first(const struct story *story)
 
 static void setup(void)
 {
-	struct blktap_context_options options = {
-		.size = sizeof(options),
-		.engine = BLKTAP_ENGINE_SYNC,
-	};
-
 	state = seed_take() | 1;
 	record_reset();
 	names_reset();
 	versions_reset();
 	client_reset(next_random);
 	memset(changes, 0, sizeof(changes));
-	snprintf(dir, sizeof(dir), "%s/blktap-cut-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	scratch_make(dir, sizeof(dir));
 	ck_assert_int_eq(bt_context_create_on(BT_CLOCK_VIRTUAL, &record_backend,
 					      &context),
 			 0);
-	ck_assert_int_eq(blktap_context_create(&options, &checker, NULL), 0);
+	checker = scratch_context();
 }
 
 static void teardown(void)
 {
-	char command[96];
-
 	blktap_context_destroy(context);
 	blktap_context_destroy(checker);
 	names_reset();
 	record_reset();
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	ck_assert_int_eq(system(command), 0);
+	scratch_remove(dir);
 }
 
 static struct blktap_disk *open_disk(struct blktap_context *in,

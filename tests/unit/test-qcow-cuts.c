@@ -17,6 +17,7 @@
 #include "libqcow/entry.h"
 #include "libqcow/refcount.h"
 #include "record-calls.h"
+#include "scratch.h"
 #include "seed.h"
 #include "util/bytes.h"
 
@@ -41,18 +42,11 @@ static uint64_t next_random(void)
 
 static void setup(void)
 {
-	struct blktap_context_options options = {
-		.size = sizeof(options),
-		.engine = BLKTAP_ENGINE_SYNC,
-	};
-
 	state = seed_take() | 1;
-	snprintf(dir, sizeof(dir), "%s/blktap-cuts-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	scratch_make(dir, sizeof(dir));
 	snprintf(path, sizeof(path), "%s/a.qcow2", dir);
 	snprintf(spec, sizeof(spec), "qcow2:%s", path);
-	ck_assert_int_eq(blktap_context_create(&options, &context, NULL), 0);
+	context = scratch_context();
 	record_reset();
 	cuts = 0;
 }
@@ -156,29 +150,10 @@ static void check(void)
 
 /* ---- the disk ------------------------------------------------------------- */
 
-static void done(void *opaque, int error)
-{
-	*(int *)opaque = error ? error : 1;
-}
-
 static void transfer(struct blktap_disk *disk, enum blktap_op op,
 		     uint64_t offset, void *buf, uint64_t length)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = length };
-	struct blktap_io io = { .size = sizeof(io),
-				.op = op,
-				.offset = offset,
-				.length = length,
-				.iov = &iov,
-				.iov_count = 1,
-				.callback = done };
-	int result = 0;
-
-	io.opaque = &result;
-	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
-	while (!result)
-		ck_assert_int_eq(blktap_context_run(context, -1), 0);
-	ck_assert_int_eq(result, 1);
+	scratch_transfer(context, disk, op, offset, buf, length);
 }
 
 static struct blktap_disk *open_disk(uint64_t *size)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "record-calls.h"
+#include "scratch.h"
 #include "seed.h"
 
 #define BLOCK 4096u
@@ -32,30 +33,20 @@ static uint64_t next_random(void)
 
 static void setup(void)
 {
-	struct blktap_context_options options = {
-		.size = sizeof(options),
-		.engine = BLKTAP_ENGINE_SYNC,
-	};
-
 	state = seed_take() | 1;
-	snprintf(dir, sizeof(dir), "%s/blktap-batmap-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	scratch_make(dir, sizeof(dir));
 	snprintf(path, sizeof(path), "%s/a.vhd", dir);
 	snprintf(child, sizeof(child), "%s/b.vhd", dir);
-	ck_assert_int_eq(blktap_context_create(&options, &context, NULL), 0);
+	context = scratch_context();
 	memset(model, 0, sizeof(model));
 	record_reset();
 }
 
 static void teardown(void)
 {
-	char command[96];
-
 	blktap_context_destroy(context);
 	record_reset();
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	ck_assert_int_eq(system(command), 0);
+	scratch_remove(dir);
 }
 
 static void make(const char *name, const char *backing)
@@ -95,29 +86,10 @@ static void close_disk(struct blktap_disk *disk)
 	ck_assert_int_eq(blktap_disk_close(disk), 0);
 }
 
-static void done(void *opaque, int error)
-{
-	*(int *)opaque = error ? error : 1;
-}
-
 static void transfer(struct blktap_disk *disk, enum blktap_op op,
 		     uint64_t offset, void *buf, uint64_t length)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = length };
-	int result = 0;
-	struct blktap_io io = { .size = sizeof(io),
-				.op = op,
-				.offset = offset,
-				.length = length,
-				.iov = &iov,
-				.iov_count = buf ? 1 : 0,
-				.callback = done,
-				.opaque = &result };
-
-	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
-	while (!result)
-		ck_assert_int_eq(blktap_context_run(context, -1), 0);
-	ck_assert_int_eq(result, 1);
+	scratch_transfer(context, disk, op, offset, buf, length);
 }
 
 /* Fills count sectors with something of their own. */

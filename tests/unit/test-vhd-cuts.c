@@ -17,6 +17,7 @@
 
 #include "libvhd/journal.h"
 #include "record-calls.h"
+#include "scratch.h"
 #include "seed.h"
 
 #define BLOCK 4096u
@@ -58,30 +59,20 @@ static const char *in_dir(const char *name)
 
 static void setup(void)
 {
-	struct blktap_context_options options = {
-		.size = sizeof(options),
-		.engine = BLKTAP_ENGINE_SYNC,
-	};
-
 	state = seed_take() | 1;
-	snprintf(dir, sizeof(dir), "%s/blktap-cuts-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	scratch_make(dir, sizeof(dir));
 	snprintf(paths[IMAGE], sizeof(paths[0]), "%s/a.vhd", dir);
 	snprintf(paths[JOURNAL], sizeof(paths[0]), "%s/journal", dir);
-	ck_assert_int_eq(blktap_context_create(&options, &context, NULL), 0);
+	context = scratch_context();
 	record_reset();
 	cuts = 0;
 }
 
 static void teardown(void)
 {
-	char command[96];
-
 	blktap_context_destroy(context);
 	record_reset();
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	ck_assert_int_eq(system(command), 0);
+	scratch_remove(dir);
 }
 
 /* ---- files ---------------------------------------------------------------- */
@@ -154,29 +145,10 @@ static void make_cut(uint64_t at, enum record_model kind)
 
 /* ---- disks ---------------------------------------------------------------- */
 
-static void done(void *opaque, int error)
-{
-	*(int *)opaque = error ? error : 1;
-}
-
 static void transfer(struct blktap_disk *disk, enum blktap_op op,
 		     uint64_t offset, void *buf, uint64_t length)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = length };
-	struct blktap_io io = { .size = sizeof(io),
-				.op = op,
-				.offset = offset,
-				.length = length,
-				.iov = &iov,
-				.iov_count = 1,
-				.callback = done };
-	int result = 0;
-
-	io.opaque = &result;
-	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
-	while (!result)
-		ck_assert_int_eq(blktap_context_run(context, -1), 0);
-	ck_assert_int_eq(result, 1);
+	scratch_transfer(context, disk, op, offset, buf, length);
 }
 
 static struct blktap_disk *open_disk(const char *path, uint32_t flags)
