@@ -74,3 +74,9 @@ contains err 'no disk is that large'
 truncate -s 100 l
 exits 22 "$c" get -n l -b 2>err
 contains err 'too short for its bits'
+# what stands where a new log is written is not written through
+echo mine >victim
+# shellcheck disable=SC2016 # the pid of the program that is run
+sh -c 'ln -s victim "n.new-$$"; exec "$1" create -n n -s 65536' sh "$c"
+equal "$(cat victim)" mine
+equal "$("$c" get -n n -s)" 65536

@@ -165,7 +165,10 @@ static int replace(const char *path, const struct blktap_cbt_info *info,
 	if (asprintf(&temporary, "%s.new-%d", path, (int)getpid()) < 0)
 		return fail(path, -ENOMEM, err);
 	encode(info, header);
-	fd = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	/* what a killed process of the same id left; and nobody's link is
+	 * written through */
+	unlink(temporary);
+	fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	rc = fd < 0 ? -errno : 0;
 	if (!rc)
 		rc = write_at(fd, header, sizeof(header), 0);
