@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 
+/* Empty: a set is filled by blktap_modules_load, from one directory or several. */
 int blktap_modules_create(struct blktap_modules **out,
 			  struct blktap_error **err)
 {
@@ -148,6 +149,8 @@ static int load_fd(struct blktap_modules *modules, int fd, const char *path,
 	return rc;
 }
 
+/* By the directory's descriptor, which was checked: its name may be another
+ * directory's by now. O_NONBLOCK: a pipe is told of, not waited for. */
 static int load_file(struct blktap_modules *modules, int dir,
 		     const char *directory, const char *file,
 		     struct blktap_error **err)

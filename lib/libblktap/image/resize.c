@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Larger images. */
+/* Larger images. By a spec and with an engine of its own, as a resize is for images
+ * at rest: a running disk is paused for it, and so has let its image go. How the
+ * class makes room, and what a cut leaves, is told where it does it. */
 #include <blktap/image.h>
 #include <errno.h>
 #include <inttypes.h>

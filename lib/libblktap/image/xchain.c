@@ -36,6 +36,7 @@ bool bt_xchain_is(const char *spec)
 	return !strncmp(spec, PREFIX, strlen(PREFIX));
 }
 
+/* The line is what whoever wrote the file looks for. */
 static int fail_at(const struct xchain *x, int rc, const char *what,
 		   struct blktap_error **err)
 {
