@@ -211,6 +211,57 @@ START_TEST(what_waits_is_refused_in_a_callback_and_says_so)
 }
 END_TEST
 
+static void expect_stale(struct blktap_disk *disk, const char *words)
+{
+	struct blktap_job_options options;
+	struct blktap_error *err = NULL;
+	struct blktap_job *job = NULL;
+
+	ck_assert_int_eq(blktap_disk_snapshot(disk, NULL, 0, NULL, &err),
+			 -ESTALE);
+	ck_assert_msg(strstr(blktap_error_get_message(err), words) != NULL,
+		      "%s", blktap_error_get_message(err));
+	blktap_error_destroy(err);
+	ck_assert_int_eq(blktap_disk_resize(disk, 2 << 20, 0, NULL), -ESTALE);
+	blktap_job_options_init(&options);
+	options.kind = BLKTAP_JOB_COMMIT;
+	ck_assert_int_eq(
+		blktap_job_start(disk, &options, NULL, NULL, &job, NULL), 0);
+	ck_assert_int_eq(blktap_job_wait(job, -1), -ESTALE);
+	ck_assert_int_eq(blktap_job_destroy(job), 0);
+}
+
+/* The disk runs on the file that it opened: what goes by the name must not be done
+ * to another one. */
+START_TEST(a_name_that_leads_to_another_file_is_refused)
+{
+	struct blktap_image_options o;
+	char spec[128], away[128], name[128];
+	struct blktap_disk *disk;
+	struct stat st, now;
+
+	snprintf(spec, sizeof(spec), "qcow2:%s", path);
+	snprintf(away, sizeof(away), "%s/away", dir);
+	snprintf(name, sizeof(name), "%s.snap2", path);
+	take(NULL); /* a chain, so that there is something to commit */
+	ck_assert_int_eq(blktap_disk_open(context, spec, NULL, &disk, NULL), 0);
+	ck_assert_int_eq(rename(path, away), 0);
+	expect_stale(disk, "moved or removed");
+	blktap_image_options_init(&o);
+	o.length = 1 << 20;
+	ck_assert_int_eq(blktap_image_create("qcow2", path, &o, NULL), 0);
+	ck_assert_int_eq(stat(path, &st), 0);
+	expect_stale(disk, "is not the file that is in use");
+	ck_assert_int_eq(stat(path, &now), 0);
+	ck_assert(now.st_ino == st.st_ino && now.st_size == st.st_size);
+	ck_assert_int_lt(access(name, F_OK), 0);
+	ck_assert_int_eq(rename(away, path), 0);
+	ck_assert_int_eq(blktap_disk_snapshot(disk, NULL, 0, NULL, NULL), 0);
+	ck_assert_int_eq(blktap_disk_resize(disk, 2 << 20, 0, NULL), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("snapshot");
@@ -224,6 +275,7 @@ int main(void)
 	tcase_add_test(tc,
 		       whoever_watches_the_disk_is_told_of_snapshots_and_jobs);
 	tcase_add_test(tc, what_waits_is_refused_in_a_callback_and_says_so);
+	tcase_add_test(tc, a_name_that_leads_to_another_file_is_refused);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

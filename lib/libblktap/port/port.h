@@ -168,10 +168,11 @@ enum bt_on_error {
 enum bt_stats_level { BT_STATS_HIST, BT_STATS_COUNT, BT_STATS_OFF };
 
 /* What an image's file was when it was looked at, to see whether somebody has
- * changed it since. */
+ * changed it since; and which file it is. */
 struct bt_stamp {
 	uint64_t size;
 	uint64_t mtime_ns; /* 0: not known, of a device */
+	uint64_t dev, ino; /* what stat(2) says */
 };
 
 /* A class of node; a driver is a class without ports that stores data. */

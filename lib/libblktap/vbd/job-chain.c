@@ -230,11 +230,13 @@ static int open_again(struct blktap_job *job, const struct bt_node *node,
 		      uint32_t flags, struct bt_node **out,
 		      struct blktap_error **err)
 {
-	int rc = bt_image_open_like(
-		&job->disk->context->env, node->name,
-		(job->disk->open_flags & BLKTAP_OPEN_BUFFERED) | flags, node,
-		out, err);
+	int rc = bt_snapshot_check_name(node, err);
 
+	if (!rc)
+		rc = bt_image_open_like(
+			&job->disk->context->env, node->name,
+			(job->disk->open_flags & BLKTAP_OPEN_BUFFERED) | flags,
+			node, out, err);
 	if (rc < 0)
 		return rc;
 	if ((*out)->port_count && node->ports[0].lower) {
@@ -515,7 +517,7 @@ static int prepare_commit(struct blktap_job *job, struct blktap_error **err)
 	if (lstat(job->away_path, &st) == 0)
 		return bt_fail(err, -EEXIST, "move it out of the way",
 			       "%s: is there already", job->away_path);
-	return 0;
+	return bt_snapshot_check_name(job->disk->root, err);
 }
 
 /* What may fail and takes time is done before the gate is held. */

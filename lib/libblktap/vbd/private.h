@@ -235,6 +235,12 @@ void bt_disk_event(struct blktap_disk *disk, enum blktap_event_type type,
 		   int error, const struct bt_request *req, const char *node,
 		   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 
+/* snapshot.c */
+/* Whether the name of an image leads to the file that the node has open: who is about
+ * to rename it, or to open it once more, may take another one for it. -ESTALE. */
+int bt_snapshot_check_name(const struct bt_node *image,
+			   struct blktap_error **err);
+
 /* pause.c */
 void bt_pause_init(struct blktap_disk *disk);
 /* Begins the pause that was asked for during an edit. */

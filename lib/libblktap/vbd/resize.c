@@ -69,7 +69,7 @@ static int check(const struct blktap_disk *disk, uint64_t length,
 			       "%s: has %llu bytes, and is not made smaller",
 			       disk->name,
 			       (unsigned long long)disk->limits.size);
-	return 0;
+	return bt_snapshot_check_name(disk->root, err);
 }
 
 /* An image whose end was no whole block for O_DIRECT may take it with the new size,

@@ -15,12 +15,36 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/error.h"
 #include "image/image.h"
 #include "port/args.h"
 #include "util/strbuf.h"
 #include "vbd/edit.h"
+
+/* Somebody may have moved the file, and put another in its place: what goes by the
+ * name would be done to that one. */
+int bt_snapshot_check_name(const struct bt_node *image,
+			   struct blktap_error **err)
+{
+	const char *path = bt_node_path(image);
+	char text[BT_STRERROR_MAX];
+	struct bt_stamp stamp;
+	struct stat st;
+
+	if (!image->cls->get_stamp || image->cls->get_stamp(image, &stamp) < 0)
+		return 0;
+	if (stat(path, &st) < 0)
+		return bt_fail(err, -ESTALE, "give the file its name back",
+			       "%s: its file was moved or removed: %s", path,
+			       bt_strerror(-errno, text));
+	if (stamp.dev == st.st_dev && stamp.ino == st.st_ino)
+		return 0;
+	return bt_fail(
+		err, -ESTALE, "give the file that is in use its name back",
+		"%s: is not the file that is in use under this name", path);
+}
 
 struct swing {
 	struct bt_edit edit;
@@ -210,7 +234,7 @@ static int check(const struct blktap_disk *disk, struct blktap_error **err)
 		return bt_fail(err, -ENOTSUP, "apply another file to it",
 			       "%s: a graph's images are the file's",
 			       disk->name);
-	return 0;
+	return bt_snapshot_check_name(disk->root, err);
 }
 
 int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
