@@ -19,11 +19,14 @@ static int sha256(const void *a, size_t a_size, const void *b, size_t b_size,
 
 	if (rc < 0)
 		return rc;
-	rc = tls.hash_init(&sum, GNUTLS_DIG_SHA256) ? -EIO : 0;
-	if (!rc && (tls.hash(sum, a, a_size) || tls.hash(sum, b, b_size)))
+	if (tls.hash_init(&sum, GNUTLS_DIG_SHA256)) {
+		bt_gnutls_unload(&tls);
+		return -EIO;
+	}
+	if (tls.hash(sum, a, a_size) || tls.hash(sum, b, b_size))
 		rc = -EIO;
-	if (!rc)
-		tls.hash_deinit(sum, out);
+	/* also where it failed: it is what frees the sum */
+	tls.hash_deinit(sum, out);
 	bt_gnutls_unload(&tls);
 	return rc;
 }
