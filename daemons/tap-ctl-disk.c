@@ -28,27 +28,29 @@ const char *disk_object(const struct args *args)
 	return text;
 }
 
+enum name { SPEC, LOG, CERTIFICATES, PSK, NAMES };
+
 /* TYPE:PATH or a path, as it is called in a tapdisk, which has another working
  * directory; good until the next call for one of the kind. */
-static const char *absolute(const char *text, bool is_spec)
+static const char *absolute(const char *text, enum name kind)
 {
-	static char out[2][2 * PATH_MAX];
+	static char out[NAMES][2 * PATH_MAX];
 	char *cwd, *spec;
 
 	if (!text)
 		return NULL;
-	if (is_spec) {
+	if (kind == SPEC) {
 		spec = absolute_spec(text);
-		snprintf(out[0], sizeof(out[0]), "%s", spec);
+		snprintf(out[SPEC], sizeof(out[SPEC]), "%s", spec);
 		free(spec);
-		return out[0];
+		return out[SPEC];
 	}
 	cwd = getcwd(NULL, 0);
-	snprintf(out[1], sizeof(out[1]), "%s%s%s",
+	snprintf(out[kind], sizeof(out[kind]), "%s%s%s",
 		 *text == '/' || !*text || !cwd ? "" : cwd,
 		 *text == '/' || !*text || !cwd ? "" : "/", text);
 	free(cwd);
-	return out[1];
+	return out[kind];
 }
 
 void take_open_options(const struct args *args,
@@ -65,9 +67,18 @@ void take_open_options(const struct args *args,
 		options->flags |= BLKTAP_CONTROL_LEAF_CACHE;
 	options->request_timeout_s = (uint32_t)arg_number(args, "timeout", 0);
 	options->parent_minor = arg_number(args, "parent", -1);
-	options->secondary = absolute(arg_text(args, "secondary"), true);
-	options->log_path = absolute(arg_text(args, "cbt-log"), false);
+	options->secondary = absolute(arg_text(args, "secondary"), SPEC);
+	options->log_path = absolute(arg_text(args, "cbt-log"), LOG);
 	options->tcp = arg_text(args, "tcp");
+	options->tls = arg_text(args, "tls");
+	options->tls_certificates =
+		absolute(arg_text(args, "tls-certificates"), CERTIFICATES);
+	options->tls_psk = absolute(arg_text(args, "tls-psk"), PSK);
+	options->tls_verify_peer = arg_is_set(args, "tls-verify-peer");
+	/* who names what to show does not want clients in the clear */
+	if (!options->tls && (options->tls_certificates || options->tls_psk ||
+			      options->tls_verify_peer))
+		options->tls = "require";
 }
 
 char *absolute_spec(const char *spec)
@@ -185,8 +196,8 @@ static int unpause(const struct args *args)
 	if (rc)
 		return rc;
 	blktap_control_open_options_init(&options);
-	options.secondary = absolute(arg_text(args, "secondary"), true);
-	options.log_path = absolute(arg_text(args, "cbt-log"), false);
+	options.secondary = absolute(arg_text(args, "secondary"), SPEC);
+	options.log_path = absolute(arg_text(args, "cbt-log"), LOG);
 	if (arg_text(args, "args"))
 		spec = absolute_spec(arg_text(args, "args"));
 	rc = blktap_control_resume(control, arg_number(args, "pid", -1),

@@ -49,6 +49,34 @@ const char *const *mason_defines(void);
 		  0,                                                              \
 		  UINT16_MAX },                                                   \
 		{ 0, "tcp", OPT_TEXT, "HOST:PORT", "serve NBD there too", 0, 0 }, \
+		{ 0,                                                              \
+		  "tls",                                                          \
+		  OPT_TEXT,                                                       \
+		  "MODE",                                                         \
+		  "there: on (clients may use TLS) or require",                   \
+		  0,                                                              \
+		  0 },                                                            \
+		{ 0,                                                              \
+		  "tls-certificates",                                             \
+		  OPT_TEXT,                                                       \
+		  "DIR",                                                          \
+		  "of ca-cert.pem, server-cert.pem and server-key.pem",           \
+		  0,                                                              \
+		  0 },                                                            \
+		{ 0,                                                              \
+		  "tls-psk",                                                      \
+		  OPT_TEXT,                                                       \
+		  "FILE",                                                         \
+		  "keys that both sides know, USER:HEX on each line",             \
+		  0,                                                              \
+		  0 },                                                            \
+		{ 0,                                                              \
+		  "tls-verify-peer",                                              \
+		  OPT_FLAG,                                                       \
+		  NULL,                                                           \
+		  "clients must have a certificate, too",                         \
+		  0,                                                              \
+		  0 },                                                            \
 		{ 'e',                                                            \
 		  "parent",                                                       \
 		  OPT_NUMBER,                                                     \

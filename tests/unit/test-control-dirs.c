@@ -207,6 +207,8 @@ START_TEST(mark_tells_what_was_open)
 {
 	char spec[] = "qcow2:/a b=c:d", tcp[] = "[::1]:10809";
 	char secondary[] = "raw:/second=1", log[] = "/a log";
+	char tls[] = "require", text[512];
+	ssize_t n;
 	struct bt_mark mark = { true, 3, 120, spec, tcp, secondary, log }, back;
 	int fd = open_mark();
 
@@ -219,6 +221,22 @@ START_TEST(mark_tells_what_was_open)
 	ck_assert_str_eq(back.tcp, tcp);
 	ck_assert_str_eq(back.secondary, secondary);
 	ck_assert_str_eq(back.log, log);
+	ck_assert_ptr_null(back.tls);
+	bt_mark_fini(&back);
+	mark.tls = tls;
+	mark.tls_psk = log;
+	mark.tls_verify_peer = true;
+	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
+	/* one that knows no TLS must find no address to serve without */
+	n = pread(fd, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n : 0] = '\0';
+	ck_assert_ptr_null(strstr(text, "\ntcp="));
+	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
+	ck_assert_str_eq(back.tcp, tcp);
+	ck_assert_str_eq(back.tls, tls);
+	ck_assert_str_eq(back.tls_psk, log);
+	ck_assert_ptr_null(back.tls_certificates);
+	ck_assert(back.tls_verify_peer);
 	bt_mark_fini(&back);
 	/* What is closed leaves no word of what it was. */
 	mark.spec = mark.tcp = mark.secondary = mark.log = NULL;

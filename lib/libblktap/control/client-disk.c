@@ -180,21 +180,39 @@ static int open_or_resume(struct blktap_control *control, pid_t pid, int minor,
 	return rc;
 }
 
-/* The old message has no place for an address: serving it is a verb. */
-static int serve_tcp(struct blktap_control *control, pid_t pid, int minor,
-		     const char *tcp, struct blktap_error **err)
+static void add_param(struct bt_strbuf *sb, const char *params[], int *n,
+		      const char *key, const char *value)
 {
-	struct bt_strbuf address = BT_STRBUF_INIT;
-	const char *params[2] = { NULL, NULL };
-	char *json = NULL;
-	int rc;
+	if (!value)
+		return;
+	bt_strbuf_printf(sb, "%s=%s", key, value);
+	params[(*n)++] = bt_strbuf_str(sb);
+}
 
-	bt_strbuf_printf(&address, "tcp=%s", tcp);
-	params[0] = bt_strbuf_str(&address);
+/* The old message has no place for an address: serving it is a verb. With TLS the
+ * address has another name, so that a tapdisk which knows none does not serve it
+ * without. */
+static int serve_tcp(struct blktap_control *control, pid_t pid, int minor,
+		     const struct blktap_control_open_options *o,
+		     struct blktap_error **err)
+{
+	struct bt_strbuf texts[5] = { { NULL } };
+	const char *params[6] = { NULL };
+	char *json = NULL;
+	int i, n = 0, rc;
+
+	add_param(&texts[0], params, &n, o->tls ? "tls-tcp" : "tcp", o->tcp);
+	add_param(&texts[1], params, &n, "tls", o->tls);
+	add_param(&texts[2], params, &n, "tls-certificates",
+		  o->tls_certificates);
+	add_param(&texts[3], params, &n, "tls-psk", o->tls_psk);
+	add_param(&texts[4], params, &n, "tls-verify-peer",
+		  o->tls_verify_peer ? "1" : NULL);
 	rc = blktap_control_call(control, pid, minor, "serve", params, &json,
 				 err);
 	free(json);
-	bt_strbuf_fini(&address);
+	for (i = 0; i < 5; i++)
+		bt_strbuf_fini(&texts[i]);
 	return rc;
 }
 
@@ -205,16 +223,20 @@ int blktap_control_open(struct blktap_control *control, pid_t pid, int minor,
 			const struct blktap_control_open_options *options,
 			struct blktap_error **err)
 {
-	bool tcp = options &&
-		   options->size >
-			   offsetof(struct blktap_control_open_options, tcp) &&
-		   options->tcp;
-	int rc = open_or_resume(control, pid, minor, spec, options,
-				BT_WIRE_OPEN, err);
+	struct blktap_control_open_options o;
+	int rc;
 
-	if (rc || !tcp)
+	blktap_control_open_options_init(&o);
+	if (options)
+		memcpy(&o, options, bt_min_u64(options->size, sizeof(o)));
+	if (!o.tcp && (o.tls || o.tls_certificates || o.tls_psk))
+		return bt_fail(err, -EINVAL, "give an address, too",
+			       "minor %d: TLS is for TCP", minor);
+	rc = open_or_resume(control, pid, minor, spec, options, BT_WIRE_OPEN,
+			    err);
+	if (rc || !o.tcp)
 		return rc;
-	rc = serve_tcp(control, pid, minor, options->tcp, err);
+	rc = serve_tcp(control, pid, minor, &o, err);
 	if (rc)
 		blktap_control_close(control, pid, minor, false, 0, NULL);
 	return rc;

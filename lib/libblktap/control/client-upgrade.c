@@ -94,6 +94,10 @@ static int open_again(struct blktap_control *control, pid_t pid, int minor,
 	blktap_control_open_options_init(&o);
 	o.request_timeout_s = mark->timeout_s;
 	o.tcp = mark->tcp;
+	o.tls = mark->tls;
+	o.tls_certificates = mark->tls_certificates;
+	o.tls_psk = mark->tls_psk;
+	o.tls_verify_peer = mark->tls_verify_peer;
 	if (mark->flags & BT_WIRE_RDONLY)
 		o.flags |= BLKTAP_CONTROL_READ_ONLY;
 	if (mark->flags & BT_WIRE_NO_O_DIRECT)

@@ -23,6 +23,19 @@ static int set_text(char **to, const char *value)
 	return *to ? 0 : -ENOMEM;
 }
 
+static int take_tls(struct bt_mark *mark, const char *line, const char *value)
+{
+	if (!strcmp(line, "tls"))
+		return set_text(&mark->tls, value);
+	if (!strcmp(line, "tls-certificates"))
+		return set_text(&mark->tls_certificates, value);
+	if (!strcmp(line, "tls-psk"))
+		return set_text(&mark->tls_psk, value);
+	if (!strcmp(line, "tls-verify-peer"))
+		mark->tls_verify_peer = !strcmp(value, "1");
+	return 0;
+}
+
 /* Line is "key=value" without its newline. A key that is not known is of a
  * newer version and skipped. */
 static int take_line(struct bt_mark *mark, char *line)
@@ -40,8 +53,10 @@ static int take_line(struct bt_mark *mark, char *line)
 		mark->timeout_s = (uint32_t)strtoul(value, NULL, 0);
 	else if (!strcmp(line, "args"))
 		return set_text(&mark->spec, value);
-	else if (!strcmp(line, "tcp"))
+	else if (!strcmp(line, "tcp") || !strcmp(line, "tls-tcp"))
 		return set_text(&mark->tcp, value);
+	else if (!strncmp(line, "tls", 3))
+		return take_tls(mark, line, value);
 	else if (!strcmp(line, "secondary"))
 		return set_text(&mark->secondary, value);
 	else if (!strcmp(line, "log"))
@@ -86,6 +101,23 @@ static void put_text(struct bt_strbuf *sb, const char *key, const char *value)
 		bt_strbuf_printf(sb, "%s=%s\n", key, value);
 }
 
+/* Under another key with TLS: an older version, which would serve it without,
+ * does not serve it there. A file whose name no line can hold is missed by who
+ * reads it, and TLS is refused without. */
+static void put_tcp(struct bt_strbuf *sb, const struct bt_mark *mark)
+{
+	if (!mark->tls) {
+		put_text(sb, "tcp", mark->tcp);
+		return;
+	}
+	put_text(sb, "tls-tcp", mark->tcp);
+	put_text(sb, "tls", mark->tls);
+	put_text(sb, "tls-certificates", mark->tls_certificates);
+	put_text(sb, "tls-psk", mark->tls_psk);
+	if (mark->tls_verify_peer)
+		bt_strbuf_puts(sb, "tls-verify-peer=1\n");
+}
+
 /* spec is last of the lines, so that one which was not written to its end has
  * no image rather than a part of its name. */
 int bt_mark_write(int fd, const struct bt_mark *mark)
@@ -99,7 +131,7 @@ int bt_mark_write(int fd, const struct bt_mark *mark)
 		bt_strbuf_printf(&sb, "flags=%#x\ntimeout=%u\n",
 				 (unsigned int)mark->flags,
 				 (unsigned int)mark->timeout_s);
-	put_text(&sb, "tcp", mark->tcp);
+	put_tcp(&sb, mark);
 	put_text(&sb, "secondary", mark->secondary);
 	put_text(&sb, "log", mark->log);
 	put_text(&sb, "args", mark->spec);
@@ -124,5 +156,8 @@ void bt_mark_fini(struct bt_mark *mark)
 	free(mark->tcp);
 	free(mark->secondary);
 	free(mark->log);
+	free(mark->tls);
+	free(mark->tls_certificates);
+	free(mark->tls_psk);
 	memset(mark, 0, sizeof(*mark));
 }

@@ -28,6 +28,9 @@ struct bt_mark {
 	/* as in an open; NULL: none, or a name that a line cannot hold */
 	char *secondary;
 	char *log;
+	/* of tcp, as in blktap_control_open_options */
+	char *tls, *tls_certificates, *tls_psk;
+	bool tls_verify_peer;
 };
 
 /* 0 or a negative errno; mark is empty then. Unknown lines are skipped. */

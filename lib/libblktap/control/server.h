@@ -199,9 +199,14 @@ void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
 int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 		const struct bt_wire_params *params, const uint8_t *trailer,
 		size_t length, struct blktap_error **err);
+/* How bt_tap_serve_tcp has it served: as in blktap_control_open_options. */
+struct bt_tap_tls {
+	const char *mode, *certificates, *psk;
+	bool verify_peer;
+};
 /* Offers the open disk on "HOST:PORT" too. */
 int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
-		     struct blktap_error **err);
+		     const struct bt_tap_tls *tls, struct blktap_error **err);
 /* For blktap_job_start; opaque is the tap. */
 void bt_tap_job_ended(void *opaque, int error, const char *message);
 /* Closes the disk and leaves its block device, with the requests that come, to

@@ -101,6 +101,15 @@ static int set_name(char **to, const char *from)
 	return from && !copy ? -ENOMEM : 0;
 }
 
+static void forget_tcp(struct bt_tap *tap)
+{
+	set_name(&tap->mark.tcp, NULL);
+	set_name(&tap->mark.tls, NULL);
+	set_name(&tap->mark.tls_certificates, NULL);
+	set_name(&tap->mark.tls_psk, NULL);
+	tap->mark.tls_verify_peer = false;
+}
+
 /* What is open now is what a device that outlives us was made for. NULL: none.
  */
 static int record(struct bt_tap *tap, const struct bt_wire_params *params,
@@ -115,7 +124,7 @@ static int record(struct bt_tap *tap, const struct bt_wire_params *params,
 	if (!rc)
 		rc = set_name(&tap->mark.log, spec ? legacy->log : NULL);
 	if (!spec)
-		set_name(&tap->mark.tcp, NULL);
+		forget_tcp(tap);
 	if (params) {
 		tap->mark.flags = params->flags;
 		tap->mark.timeout_s = params->req_timeout;
@@ -297,10 +306,39 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 	return 0;
 }
 
+/* For whoever takes over, in the mark. */
+static void record_tcp(struct bt_tap *tap, const char *address,
+		       const struct bt_tap_tls *tls)
+{
+	set_name(&tap->mark.tcp, address);
+	set_name(&tap->mark.tls, tls->mode);
+	set_name(&tap->mark.tls_certificates, tls->certificates);
+	set_name(&tap->mark.tls_psk, tls->psk);
+	tap->mark.tls_verify_peer = tls->verify_peer;
+	bt_mark_write(tap->lock_fd, &tap->mark);
+}
+
+static int set_tls(struct blktap_nbd_options *options,
+		   const struct bt_tap_tls *tls, struct blktap_error **err)
+{
+	options->tls_certificates = tls->certificates;
+	options->tls_psk = tls->psk;
+	options->tls_verify_peer = tls->verify_peer;
+	if (!tls->mode)
+		return 0;
+	if (!strcmp(tls->mode, "require"))
+		options->tls = BLKTAP_NBD_TLS_REQUIRE;
+	else if (!strcmp(tls->mode, "on"))
+		options->tls = BLKTAP_NBD_TLS_ON;
+	else
+		return bt_fail(err, -EINVAL, NULL, "TLS is on or require");
+	return 0;
+}
+
 /* One address beside the socket. The mark has it as it was written, so that the
  * next tapdisk serves it, too. */
 int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
-		     struct blktap_error **err)
+		     const struct bt_tap_tls *tls, struct blktap_error **err)
 {
 	const char *colon = strrchr(address, ':'), *whole = address;
 	struct blktap_nbd_options options;
@@ -330,12 +368,13 @@ int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 	options.host = host;
 	options.port = colon + 1;
 	options.any_name = true;
-	rc = blktap_nbd_server_create(tap->disk, &options, &tap->tcp, err);
+	rc = set_tls(&options, tls, err);
+	if (!rc)
+		rc = blktap_nbd_server_create(tap->disk, &options, &tap->tcp,
+					      err);
 	free(host);
-	if (!rc && tap->mark.ring) {
-		set_name(&tap->mark.tcp, whole);
-		bt_mark_write(tap->lock_fd, &tap->mark);
-	}
+	if (!rc && tap->mark.ring)
+		record_tcp(tap, whole, tls);
 	return rc;
 }
 

@@ -150,15 +150,26 @@ static int verb_serve(struct bt_conn *conn, struct bt_tap *tap,
 		      struct bt_strbuf *out, struct blktap_error **err)
 {
 	const char *address = bt_verb_param(conn, "tcp");
+	struct bt_tap_tls tls = {
+		.mode = bt_verb_param(conn, "tls"),
+		.certificates = bt_verb_param(conn, "tls-certificates"),
+		.psk = bt_verb_param(conn, "tls-psk"),
+		.verify_peer = bt_verb_param(conn, "tls-verify-peer"),
+	};
 	struct bt_json json;
 	int rc;
 
+	if (!address)
+		address = bt_verb_param(conn, "tls-tcp");
+	else if (tls.mode || tls.certificates || tls.psk || tls.verify_peer)
+		return bt_fail(err, -EINVAL, "give tls-tcp=HOST:PORT",
+			       "verb 'serve': tcp= is without TLS");
 	if (!address)
 		return bt_fail(err, -EINVAL, "give tcp=HOST:PORT",
 			       "verb 'serve': no address");
 	if (!tap->disk)
 		return bt_verb_no_image(tap, err);
-	rc = bt_tap_serve_tcp(tap, address, err);
+	rc = bt_tap_serve_tcp(tap, address, &tls, err);
 	if (rc)
 		return rc;
 	bt_json_init(&json, out, false);
@@ -288,7 +299,9 @@ static const struct bt_verb verbs[] = {
 	{ "resize", verb_resize, true, true,
 	  "makes the disk larger: size=, timeout=" },
 	{ "serve", verb_serve, true, true,
-	  "offers the disk on another address: tcp=HOST:PORT" },
+	  "offers the disk on another address: tcp=HOST:PORT, or "
+	  "tls-tcp=HOST:PORT, tls=, tls-certificates=, tls-psk=, "
+	  "tls-verify-peer=1" },
 	{ "snapshot", verb_snapshot, true, true,
 	  "keeps what is in the image under another name: name=, timeout=" },
 	{ "stats", verb_stats, true, false,

@@ -136,6 +136,12 @@ struct blktap_control_open_options {
 	/* "HOST:PORT" to serve NBD on TCP too; NULL: only on the socket in the
 	 * runtime directory. */
 	const char *tcp;
+	/* TLS there: "on" (clients may use it) or "require"; NULL: none. Its
+	 * files are read by the tapdisk, see struct blktap_nbd_options. */
+	const char *tls;
+	const char *tls_certificates;
+	const char *tls_psk;
+	bool tls_verify_peer;
 };
 
 /* Fills options with the defaults, size included: as many bytes as the caller's
