@@ -188,7 +188,7 @@ int bt_verb_mason_dot(struct bt_conn *conn, struct bt_tap *tap,
 int bt_verb_mason_deps(struct bt_conn *conn, struct bt_tap *tap,
 		       struct bt_strbuf *out, struct blktap_error **err);
 
-/* ---- taps (tap.c) --------------------------------------------------------- */
+/* ---- taps (tap.c, tap-tcp.c) ---------------------------------------------- */
 
 struct bt_tap *bt_tap_find(struct blktap_control_server *server, int minor);
 int bt_tap_attach(struct blktap_control_server *server, int minor,
@@ -199,7 +199,11 @@ void bt_tap_detach(struct blktap_control_server *server, struct bt_tap *tap,
 int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 		const struct bt_wire_params *params, const uint8_t *trailer,
 		size_t length, struct blktap_error **err);
-/* How bt_tap_serve_tcp has it served: as in blktap_control_open_options. */
+/* *to is a copy of from; NULL takes it away. -ENOMEM. */
+int bt_tap_set_name(char **to, const char *from);
+
+/* How bt_tap_serve_tcp (tap-tcp.c) has it served: as in
+ * blktap_control_open_options. */
 struct bt_tap_tls {
 	const char *mode, *certificates, *psk;
 	bool verify_peer;
@@ -207,6 +211,8 @@ struct bt_tap_tls {
 /* Offers the open disk on "HOST:PORT" too. */
 int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
 		     const struct bt_tap_tls *tls, struct blktap_error **err);
+/* The mark names no address any more; it is not written here. */
+void bt_tap_forget_tcp(struct bt_tap *tap);
 /* For blktap_job_start; opaque is the tap. */
 void bt_tap_job_ended(void *opaque, int error, const char *message);
 /* Closes the disk and leaves its block device, with the requests that come, to

@@ -91,8 +91,7 @@ static int serve_unix(struct blktap_control_server *server, struct bt_tap *tap,
 
 /* ---- the kernel's block device -------------------------------------------- */
 
-/* NULL takes it away. */
-static int set_name(char **to, const char *from)
+int bt_tap_set_name(char **to, const char *from)
 {
 	char *copy = from ? strdup(from) : NULL;
 
@@ -101,30 +100,21 @@ static int set_name(char **to, const char *from)
 	return from && !copy ? -ENOMEM : 0;
 }
 
-static void forget_tcp(struct bt_tap *tap)
-{
-	set_name(&tap->mark.tcp, NULL);
-	set_name(&tap->mark.tls, NULL);
-	set_name(&tap->mark.tls_certificates, NULL);
-	set_name(&tap->mark.tls_psk, NULL);
-	tap->mark.tls_verify_peer = false;
-}
-
 /* What is open now is what a device that outlives us was made for. NULL: none.
  */
 static int record(struct bt_tap *tap, const struct bt_wire_params *params,
 		  const char *spec, struct blktap_error **err)
 {
 	const struct bt_legacy *legacy = &tap->legacy;
-	int rc = set_name(&tap->mark.spec, spec);
+	int rc = bt_tap_set_name(&tap->mark.spec, spec);
 
 	if (!rc)
-		rc = set_name(&tap->mark.secondary,
-			      spec ? legacy->secondary : NULL);
+		rc = bt_tap_set_name(&tap->mark.secondary,
+				     spec ? legacy->secondary : NULL);
 	if (!rc)
-		rc = set_name(&tap->mark.log, spec ? legacy->log : NULL);
+		rc = bt_tap_set_name(&tap->mark.log, spec ? legacy->log : NULL);
 	if (!spec)
-		forget_tcp(tap);
+		bt_tap_forget_tcp(tap);
 	if (params) {
 		tap->mark.flags = params->flags;
 		tap->mark.timeout_s = params->req_timeout;
@@ -304,78 +294,6 @@ int bt_tap_open(struct blktap_control_server *server, struct bt_tap *tap,
 	}
 	tap->was_open = true;
 	return 0;
-}
-
-/* For whoever takes over, in the mark. */
-static void record_tcp(struct bt_tap *tap, const char *address,
-		       const struct bt_tap_tls *tls)
-{
-	set_name(&tap->mark.tcp, address);
-	set_name(&tap->mark.tls, tls->mode);
-	set_name(&tap->mark.tls_certificates, tls->certificates);
-	set_name(&tap->mark.tls_psk, tls->psk);
-	tap->mark.tls_verify_peer = tls->verify_peer;
-	bt_mark_write(tap->lock_fd, &tap->mark);
-}
-
-static int set_tls(struct blktap_nbd_options *options,
-		   const struct bt_tap_tls *tls, struct blktap_error **err)
-{
-	options->tls_certificates = tls->certificates;
-	options->tls_psk = tls->psk;
-	options->tls_verify_peer = tls->verify_peer;
-	if (!tls->mode)
-		return 0;
-	if (!strcmp(tls->mode, "require"))
-		options->tls = BLKTAP_NBD_TLS_REQUIRE;
-	else if (!strcmp(tls->mode, "on"))
-		options->tls = BLKTAP_NBD_TLS_ON;
-	else
-		return bt_fail(err, -EINVAL, NULL, "TLS is on or require");
-	return 0;
-}
-
-/* One address beside the socket. The mark has it as it was written, so that the
- * next tapdisk serves it, too. */
-int bt_tap_serve_tcp(struct bt_tap *tap, const char *address,
-		     const struct bt_tap_tls *tls, struct blktap_error **err)
-{
-	const char *colon = strrchr(address, ':'), *whole = address;
-	struct blktap_nbd_options options;
-	size_t length = colon ? (size_t)(colon - address) : 0;
-	char *host;
-	int rc;
-
-	if (!tap->disk)
-		return bt_fail(err, -EINVAL, "open one first: tap-ctl open",
-			       "minor %d: no image is open", tap->minor);
-	if (tap->tcp)
-		return bt_fail(err, -EEXIST, NULL, "minor %d is served at %s",
-			       tap->minor, blktap_nbd_server_get_uri(tap->tcp));
-	if (!length || !colon[1])
-		return bt_fail(err, -EINVAL,
-			       "write it as HOST:PORT, e.g. 127.0.0.1:10809",
-			       "'%s' is no address", address);
-	/* [::1]:10809 */
-	if (address[0] == '[' && address[length - 1] == ']') {
-		address++;
-		length -= 2;
-	}
-	host = strndup(address, length);
-	if (!host)
-		return bt_fail(err, -ENOMEM, NULL, "out of memory");
-	blktap_nbd_options_init(&options);
-	options.host = host;
-	options.port = colon + 1;
-	options.any_name = true;
-	rc = set_tls(&options, tls, err);
-	if (!rc)
-		rc = blktap_nbd_server_create(tap->disk, &options, &tap->tcp,
-					      err);
-	free(host);
-	if (!rc && tap->mark.ring)
-		record_tcp(tap, whole, tls);
-	return rc;
 }
 
 /* ---- closing -------------------------------------------------------------- */
