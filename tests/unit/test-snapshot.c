@@ -14,6 +14,7 @@
 static struct blktap_context *context;
 static char dir[64], path[96], other[96];
 static char story[4096]; /* of directories and names: what happened to them */
+static int renames_left = -1; /* before names and directories fail; -1: never */
 
 static void note(const char *what, const char *name)
 {
@@ -36,6 +37,10 @@ int fsync(int fd)
 	if (!fstat(fd, &st) && S_ISDIR(st.st_mode) && n > 0) {
 		name[n] = '\0';
 		note("sync", name);
+		if (!renames_left) {
+			errno = EIO;
+			return -1;
+		}
 	}
 	return (int)syscall(SYS_fsync, fd);
 }
@@ -43,6 +48,11 @@ int fsync(int fd)
 int rename(const char *from, const char *to)
 {
 	note("rename", to);
+	if (!renames_left) {
+		errno = EROFS;
+		return -1;
+	}
+	renames_left -= renames_left > 0;
 	return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
@@ -262,6 +272,33 @@ START_TEST(a_name_that_leads_to_another_file_is_refused)
 }
 END_TEST
 
+/* The child has the disk's name already when its directory cannot be synced, and the
+ * file system takes no change any more: nothing is lost, and who looks for his data is
+ * told where it is. */
+START_TEST(a_snapshot_that_cannot_be_undone_says_where_the_data_is)
+{
+	struct blktap_error *err = NULL;
+	struct blktap_disk *disk;
+	char spec[128];
+
+	snprintf(spec, sizeof(spec), "qcow2:%s", path);
+	ck_assert_int_eq(blktap_disk_open(context, spec, NULL, &disk, NULL), 0);
+	renames_left = 1;
+	ck_assert_int_eq(blktap_disk_snapshot(disk, "kept", 0, NULL, &err),
+			 -EIO);
+	ck_assert_msg(
+		strstr(blktap_error_get_message(err), "its data is in ") !=
+				NULL &&
+			strstr(blktap_error_get_message(err), "/kept ") != NULL,
+		"%s", blktap_error_get_message(err));
+	blktap_error_destroy(err);
+	renames_left = -1;
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	ck_assert_int_eq(blktap_disk_open(context, spec, NULL, &disk, NULL), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("snapshot");
@@ -276,6 +313,8 @@ int main(void)
 		       whoever_watches_the_disk_is_told_of_snapshots_and_jobs);
 	tcase_add_test(tc, what_waits_is_refused_in_a_callback_and_says_so);
 	tcase_add_test(tc, a_name_that_leads_to_another_file_is_refused);
+	tcase_add_test(tc,
+		       a_snapshot_that_cannot_be_undone_says_where_the_data_is);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

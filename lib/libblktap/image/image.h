@@ -81,8 +81,9 @@ struct bt_snapshot {
  * FILE.snapN. length: of the disk. On failure nothing has changed. Blocks. */
 int bt_snapshot_make(const char *spec, const char *name, uint64_t length,
 		     struct bt_snapshot *s, struct blktap_error **err);
-/* Puts things back as they were; nothing was written to the child. */
-int bt_snapshot_undo(const struct bt_snapshot *s);
+/* Puts things back as they were; nothing was written to the child. Where that fails,
+ * *err, which says why there is something to undo, tells of it. */
+void bt_snapshot_undo(const struct bt_snapshot *s, struct blktap_error **err);
 void bt_snapshot_fini(struct bt_snapshot *s);
 
 #endif

@@ -176,7 +176,7 @@ static int make_files(struct bt_snapshot *s, const struct blktap_class *cls,
 		rc = swap_names(s, child, err);
 	if (rc < 0) {
 		unlink(child);
-		bt_snapshot_undo(s);
+		bt_snapshot_undo(s, err);
 	}
 	free(child);
 	return rc;
@@ -208,7 +208,7 @@ int bt_snapshot_make(const char *spec, const char *name, uint64_t length,
 
 /* At whatever step it stopped: with both names on one file only the new name
  * goes. */
-int bt_snapshot_undo(const struct bt_snapshot *s)
+static int put_back(const struct bt_snapshot *s)
 {
 	/* two links to one file: rename would do nothing */
 	if (bt_path_same_file(s->path, s->name))
@@ -216,4 +216,17 @@ int bt_snapshot_undo(const struct bt_snapshot *s)
 	if (rename(s->name, s->path) < 0)
 		return -errno;
 	return bt_path_sync_directory(s->path);
+}
+
+/* Whoever finds two files must know which one has the data. */
+void bt_snapshot_undo(const struct bt_snapshot *s, struct blktap_error **err)
+{
+	char text[BT_STRERROR_MAX];
+	int rc = put_back(s);
+
+	if (rc < 0)
+		bt_error_prefix(err,
+				"%s could not be put back, its data is in %s "
+				"(%s), after",
+				s->path, s->name, bt_strerror(rc, text));
 }

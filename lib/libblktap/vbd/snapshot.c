@@ -258,7 +258,7 @@ int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
 		return rc;
 	rc = swing_to_child(disk, timeout_ms, &pause_ns, err);
 	if (rc < 0)
-		bt_snapshot_undo(&files);
+		bt_snapshot_undo(&files, err);
 	else
 		demote_or_log(disk, &files, &pause_ns);
 	disk->stats.last_pause_ns = pause_ns;
