@@ -136,21 +136,18 @@ stop_serving_tls
 
 # By the daemon, which has another working directory; its unix socket stays as it
 # was.
-if path=$(tap-ctl create -a "aio:$tmp/disk.raw" --tcp 127.0.0.1:0 \
-	--tls-psk keys.psk 2>err); then
-	pid=$(tap-ctl list | sed 's/pid=\([0-9]*\).*/\1/')
-	cleanup_fn tap-ctl destroy -p "$pid" -m 0
-	tap-ctl list --json >json
-	contains json '"nbds://127.0.0.1:'
-	contains json '"nbd+unix:///?socket='
-	port=$(sed -n 's,.*"nbds://127.0.0.1:\([0-9]*\)".*,\1,p' json)
-	nbdinfo --size "nbds://bob@127.0.0.1:$port/?tls-psk-file=$tmp/bob.psk" >size
-	contains size 8388608
-	fails nbdinfo --size "nbd://127.0.0.1:$port" 2>err
-	tap-ctl destroy -p "$pid" -m 0
-else
-	fail "$(cat err)"
-fi
+tap-ctl create -a "aio:$tmp/disk.raw" --tcp 127.0.0.1:0 --tls-psk keys.psk \
+	>path 2>err || fail "$(cat err)"
+pid=$(tap-ctl list | sed 's/pid=\([0-9]*\).*/\1/')
+cleanup_fn stop_tapdisk "$pid" 0
+tap-ctl list --json >json
+contains json '"nbds://127.0.0.1:'
+contains json '"nbd+unix:///?socket='
+port=$(sed -n 's,.*"nbds://127.0.0.1:\([0-9]*\)".*,\1,p' json)
+nbdinfo --size "nbds://bob@127.0.0.1:$port/?tls-psk-file=$tmp/bob.psk" >size
+contains size 8388608
+fails nbdinfo --size "nbd://127.0.0.1:$port" 2>err
+tap-ctl destroy -p "$pid" -m 0
 exits 22 tap-ctl create -a "aio:$tmp/disk.raw" --tls-psk keys.psk 2>err
 contains err 'TLS is for TCP'
 exits 22 tap-ctl create -a "aio:$tmp/disk.raw" --tcp 127.0.0.1:0 --tls=on 2>err
