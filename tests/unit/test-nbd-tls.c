@@ -254,6 +254,35 @@ START_TEST(bytes_behind_starttls_are_not_obeyed)
 }
 END_TEST
 
+static char logged[4096];
+
+static void on_log(void *opaque, enum blktap_log_level level, const char *text)
+{
+	size_t n = strlen(logged);
+
+	if (level <= BLKTAP_LOG_INFO)
+		snprintf(logged + n, sizeof(logged) - n, "%s\n", text);
+}
+
+/* Also where all of it is here when TLS begins: then the connection sees the end
+ * before the pump has told of it. */
+START_TEST(why_tls_failed_is_logged)
+{
+	struct peer p = greet(BOTH);
+	uint8_t answer[NBD_OPTION_REPLY_LEN];
+
+	*logged = '\0';
+	blktap_context_set_log(context, BLKTAP_LOG_INFO, on_log, NULL, NULL);
+	put_option(&p, NBD_OPT_STARTTLS, NULL, 0);
+	if (!_i)
+		get(&p, answer, sizeof(answer));
+	put(&p, "GET / HTTP/1.1\r\n\r\n", 18);
+	wait_clients(0);
+	ck_assert_ptr_nonnull(strstr(logged, "client does not speak TLS"));
+	close(p.fd);
+}
+END_TEST
+
 /* ---- who does not go on --------------------------------------------------- */
 
 START_TEST(gone_in_the_handshake_of_tls)
@@ -365,6 +394,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, starttls_is_taken_once_and_without_data);
 	tcase_add_test(tc, what_was_chosen_in_the_clear_is_forgotten);
 	tcase_add_test(tc, bytes_behind_starttls_are_not_obeyed);
+	tcase_add_loop_test(tc, why_tls_failed_is_logged, 0, 2);
 	tcase_add_loop_test(tc, gone_in_the_handshake_of_tls, 0, 2);
 	tcase_add_test(tc, silent_in_the_handshake_of_tls);
 	tcase_add_test(tc, gone_with_requests_in_flight);

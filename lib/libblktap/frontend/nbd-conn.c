@@ -59,6 +59,7 @@ void bt_nbd_conn_kill(struct bt_nbd_conn *conn, const char *why)
 		return;
 	bt_log(conn->server->log, BLKTAP_LOG_DEBUG, "nbd: client dropped: %s",
 	       why);
+	bt_nbd_tls_tell(conn);
 	conn->stage = BT_NBD_DEAD;
 	drop_parts(conn);
 	while (!bt_list_empty(&conn->replies)) {

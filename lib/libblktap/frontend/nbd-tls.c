@@ -79,6 +79,16 @@ bool bt_nbd_tls_refuses(struct bt_nbd_conn *conn)
 
 /* ---- the connection --------------------------------------------------------- */
 
+void bt_nbd_tls_tell(const struct bt_nbd_conn *conn)
+{
+	const char *why, *hint;
+
+	if (conn->tls && conn->stage < BT_NBD_DRAIN &&
+	    bt_tls_get_error(conn->tls, &why, &hint))
+		bt_log(conn->server->log, BLKTAP_LOG_INFO,
+		       "%s: client dropped: %s", conn->server->uri, why);
+}
+
 /* Without a reason both sides have ended: the connection finds out by itself, or
  * waits for nothing else. */
 static void on_ended(void *opaque)
@@ -88,11 +98,8 @@ static void on_ended(void *opaque)
 
 	conn->tls_ended = true;
 	if (bt_tls_get_error(conn->tls, &why, &hint) &&
-	    conn->stage < BT_NBD_DRAIN) {
-		bt_log(conn->server->log, BLKTAP_LOG_INFO,
-		       "%s: client dropped: %s", conn->server->uri, why);
+	    conn->stage < BT_NBD_DRAIN)
 		bt_nbd_conn_kill(conn, why);
-	}
 	bt_nbd_conn_settle(conn);
 }
 

@@ -309,6 +309,9 @@ void bt_nbd_tls_fini(struct blktap_nbd_server *server);
 void bt_nbd_option_starttls(struct bt_nbd_conn *conn, uint32_t len);
 /* True where the option had to wait for TLS, and has its answer. */
 bool bt_nbd_tls_refuses(struct bt_nbd_conn *conn);
+/* Where TLS has failed, that is why the client is dropped, whoever saw it first:
+ * to the log. */
+void bt_nbd_tls_tell(const struct bt_nbd_conn *conn);
 /* STARTTLS has been acknowledged. */
 void bt_nbd_tls_start(struct bt_nbd_conn *conn);
 
