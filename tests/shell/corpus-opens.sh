@@ -38,6 +38,7 @@ readers()
 		vhd-util scan -m "$2"
 		;;
 	esac
+	rm -f ../copy
 	qcow2raw -S "$1" --force ../copy "$2"
 	tapdisk -R --unix ../socket --run true "$1:$2"
 }

@@ -59,7 +59,7 @@ cost vhd-util check -n child2.vhd -b | awk -v n=$((blocks * 2)) \
 # the last of them drops the blocks behind 1 GiB
 for what in 'check -b' 'check -s' 'check -p' coalesce 'coalesce -s' \
 	'resize -s 1100000 -j journal' 'fill -b -f 2097152 -t N' \
-	'resize -s 1024'; do
+	'resize -s 1024 -j journal'; do
 	for n in 1 2; do
 		# shellcheck disable=SC2046,SC2086 # words
 		cost vhd-util $(echo "$what" |
