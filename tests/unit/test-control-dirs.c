@@ -240,10 +240,15 @@ START_TEST(mark_tells_what_was_open)
 	bt_mark_fini(&back);
 	/* What is closed leaves no word of what it was. */
 	mark.spec = mark.tcp = mark.secondary = mark.log = NULL;
+	mark.tls = mark.tls_psk = NULL;
+	mark.tls_verify_peer = false;
 	ck_assert_int_eq(bt_mark_write(fd, &mark), 0);
 	ck_assert_int_eq(bt_mark_read(fd, &back), 0);
 	ck_assert(back.ring);
 	ck_assert_ptr_null(back.spec);
+	ck_assert_ptr_null(back.tls);
+	ck_assert_ptr_null(back.tls_psk);
+	bt_mark_fini(&back);
 	close(fd);
 }
 END_TEST
