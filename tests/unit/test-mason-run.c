@@ -322,6 +322,68 @@ START_TEST(no_class_is_asked_of_arguments_that_are_not_there)
 }
 END_TEST
 
+#define TWO(a)                                     \
+	"a :: disk(\"a\") -> " a "raw(%s/a.raw); " \
+	"b :: disk(\"b\") -> raw(%s/b.raw);"
+
+static int apply_to(struct blktap_disk *disk, const char *graph,
+		    struct blktap_error **err)
+{
+	char *answer = NULL;
+	int rc;
+
+	put("new.mason", graph);
+	rc = blktap_mason_apply(disk, in_dir("new.mason"), NULL, 0, NULL,
+				&answer, err);
+	free(answer);
+	return rc;
+}
+
+static void note_pause(void *opaque, int error, const char *message)
+{
+	(void)message;
+	*(int *)opaque = error;
+}
+
+/* As two tapdisks that serve a disk of the file each. */
+START_TEST(a_change_of_another_process_is_not_written_over)
+{
+	struct blktap_context *first = context, *other;
+	struct blktap_context_options options = { .size = sizeof(options) };
+	struct blktap_error *err = NULL;
+	struct blktap_disk *a, *b;
+	int error = 1;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put("x.mason", TWO(""));
+	a = open_disk("x.mason", "a");
+	ck_assert_int_eq(blktap_context_create(&options, &other, NULL), 0);
+	context = other;
+	b = open_disk("x.mason", "b");
+	context = first;
+	ck_assert_int_eq(apply_to(a, TWO("log() -> "), NULL), 0);
+	ck_assert_int_eq(apply_to(b, TWO("delay() -> "), &err), -ESTALE);
+	ck_assert_msg(strstr(blktap_error_get_message(err),
+			     "another process has applied generation 2, and 1 "
+			     "runs here") != NULL,
+		      "%s", blktap_error_get_message(err));
+	blktap_error_destroy(err);
+	ck_assert_int_eq(apply_to(a, TWO(""), NULL), 0);
+	/* it takes up what the other one has applied, and may change that */
+	ck_assert_int_eq(blktap_disk_pause(b, 0, note_pause, &error), 0);
+	while (error == 1)
+		ck_assert_int_eq(blktap_context_run(other, 1000), 0);
+	ck_assert_int_eq(error, 0);
+	ck_assert_int_eq(blktap_disk_resume(b, NULL, NULL), 0);
+	ck_assert_int_eq(apply_to(b, TWO("delay() -> "), NULL), 0);
+	ck_assert_int_eq(apply_to(a, TWO("log() -> "), NULL), -ESTALE);
+	ck_assert_int_eq(blktap_disk_close(a), 0);
+	ck_assert_int_eq(blktap_disk_close(b), 0);
+	blktap_context_destroy(other);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-run");
@@ -341,6 +403,7 @@ int main(void)
 	tcase_add_test(tc, a_paused_disk_of_a_file_lets_its_images_go);
 	tcase_add_loop_test(
 		tc, what_another_process_could_not_go_on_with_is_known, 0, 10);
+	tcase_add_test(tc, a_change_of_another_process_is_not_written_over);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

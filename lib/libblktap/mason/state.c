@@ -281,6 +281,29 @@ static int write_next(struct bt_run *run, const struct bt_mason_file *next)
 	return rc;
 }
 
+/* Disks of one file may be served by two processes, where they have no image in
+ * common. What another has applied is not what runs here, and would be gone from the
+ * file with the next change. A file that cannot be read is nobody's. */
+static int check_own(const struct bt_run *run, struct blktap_error **err)
+{
+	struct bt_state state;
+	uint64_t generation;
+
+	if (bt_state_read(run->path, &state, NULL) != 1)
+		return 0;
+	generation = state.generation;
+	bt_state_fini(&state);
+	if (generation == run->generation)
+		return 0;
+	return bt_fail(err, -ESTALE,
+		       "pause and unpause the file's disks here, which take it "
+		       "up then; and apply to one process alone",
+		       "%s.state: another process has applied generation %llu, "
+		       "and %llu runs here",
+		       run->path, (unsigned long long)generation,
+		       (unsigned long long)run->generation);
+}
+
 /* What an earlier change has left open is settled first: before that, nobody
  * knows what N's name holds on disk. The file has the
  * generation before it as well, which an undo goes back to. */
@@ -289,6 +312,8 @@ int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
 {
 	int rc = run->unsettled ? put_back(run) : 0;
 
+	if (!rc && check_own(run, err) < 0)
+		return -ESTALE;
 	if (!rc && !has_state(run)) {
 		rc = write_state(run, suffixes[STATE_NEW], run->generation,
 				 run->file, NULL);
