@@ -9,9 +9,9 @@
 
 #define M ((uint64_t)1 << 20)
 
-/* Of the allocator's own, names, and arguments; and the block of memory that a
- * store of the test's has for the second copy of its header. */
-#define SLACK (2u * 4096u)
+/* Of the allocator's own, names, and arguments; and the blocks of memory that a
+ * store of the test's has for the two copies of its header. */
+#define SLACK (4096u + 2u * 4096u)
 
 static struct rig rig;
 
