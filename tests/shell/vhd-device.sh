@@ -96,6 +96,26 @@ valid b 14
 vhd-util modify -n vg/b -p vg/a
 equal "$(vhd-util query -n vg/b -pu)" ./a
 
+echo '# a device whose node has been made anew is the same one'
+numbers=$(stat -L -c '%t %T' vg/a | (read -r a b && echo $((0x$a)) $((0x$b))))
+# shellcheck disable=SC2086 # two words
+mknod vg/node b $numbers
+dd if=vg/node of=readable count=1 2>/dev/null || rm vg/node
+if [ -e vg/node ]; then
+	start_tapdisk "vhd:$tmp/vg/node"
+	mv vg/node vg/old
+	# shellcheck disable=SC2086
+	mknod vg/node b $numbers
+	tap-ctl resize -p "$pid" -m "$minor" -s 1000M
+	tap-ctl destroy -p "$pid" -m "$minor"
+	start_tapdisk "vhd:$tmp/vg/node"
+	rm vg/node
+	ln -s b vg/node
+	fails tap-ctl resize -p "$pid" -m "$minor" -s 1000M 2>err
+	contains err "is not the file that is in use"
+	tap-ctl destroy -p "$pid" -m "$minor"
+fi
+
 echo '# again: nothing of the old one is left'
 vhd-util create -n vg/b -s 4
 valid b 4

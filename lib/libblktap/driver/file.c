@@ -147,8 +147,7 @@ int bt_image_file_stamp(const struct bt_node *node, struct bt_stamp *stamp)
 
 	if (fstat(f->file.fd, &st) < 0)
 		return -errno;
-	stamp->dev = st.st_dev;
-	stamp->ino = st.st_ino;
+	stamp->id = bt_path_identify(&st);
 	stamp->size = f->is_device ? f->size : (uint64_t)st.st_size;
 	stamp->mtime_ns = f->is_device
 				  ? 0

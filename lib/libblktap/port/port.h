@@ -26,6 +26,7 @@
 
 #include "loop/loop.h"
 #include "request/request.h"
+#include "util/path.h"
 
 struct bt_args;
 struct bt_engine;
@@ -172,7 +173,7 @@ enum bt_stats_level { BT_STATS_HIST, BT_STATS_COUNT, BT_STATS_OFF };
 struct bt_stamp {
 	uint64_t size;
 	uint64_t mtime_ns; /* 0: not known, of a device */
-	uint64_t dev, ino; /* what stat(2) says */
+	struct bt_path_id id;
 };
 
 /* A class of node; a driver is a class without ports that stores data. */

@@ -141,16 +141,26 @@ char *bt_path_absolute(const char *path)
 	return S_ISBLK(st.st_mode) ? keep_name(path) : realpath(path, NULL);
 }
 
-/* A device may have several nodes, each a file of its own. */
+/* A device may have several nodes, each a file of its own, and gets new ones; no
+ * file has the number 0. */
+struct bt_path_id bt_path_identify(const struct stat *st)
+{
+	if (S_ISBLK(st->st_mode))
+		return (struct bt_path_id){ .dev = st->st_rdev };
+	return (struct bt_path_id){ .dev = st->st_dev, .ino = st->st_ino };
+}
+
+bool bt_path_is_same(struct bt_path_id a, struct bt_path_id b)
+{
+	return a.dev == b.dev && a.ino == b.ino;
+}
+
 bool bt_path_same_file(const char *a, const char *b)
 {
 	struct stat x, y;
 
-	if (stat(a, &x) < 0 || stat(b, &y) < 0)
-		return false;
-	if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
-		return x.st_rdev == y.st_rdev;
-	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+	return stat(a, &x) == 0 && stat(b, &y) == 0 &&
+	       bt_path_is_same(bt_path_identify(&x), bt_path_identify(&y));
 }
 
 bool bt_path_same_directory(const char *a, const char *b)

@@ -4,6 +4,9 @@
 #define BT_UTIL_PATH_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+struct stat;
 
 /* What name means to whoever finds it in the file at base: an absolute name is
  * itself, a relative one starts in base's directory. *out is a new string.
@@ -19,6 +22,12 @@ int bt_path_relative(const char *base, const char *target, char **out);
  * the next boot. A new string; NULL with errno. */
 char *bt_path_absolute(const char *path);
 
+/* Which file it is, or which block device, whatever its node is called. */
+struct bt_path_id {
+	uint64_t dev, ino;
+};
+struct bt_path_id bt_path_identify(const struct stat *st);
+bool bt_path_is_same(struct bt_path_id a, struct bt_path_id b);
 /* Whether both names lead to one file, or one block device, whatever they are
  * like. False where either is not there. */
 bool bt_path_same_file(const char *a, const char *b);

@@ -39,7 +39,7 @@ int bt_snapshot_check_name(const struct bt_node *image,
 		return bt_fail(err, -ESTALE, "give the file its name back",
 			       "%s: its file was moved or removed: %s", path,
 			       bt_strerror(-errno, text));
-	if (stamp.dev == st.st_dev && stamp.ino == st.st_ino)
+	if (bt_path_is_same(stamp.id, bt_path_identify(&st)))
 		return 0;
 	return bt_fail(
 		err, -ESTALE, "give the file that is in use its name back",
