@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Disks of the type mason: opened from files, through the public interface. */
 #include "mason-run.h"
+
+#include <sys/file.h>
 #include "vbd/private.h"
 
 START_TEST(a_file_with_one_disk_needs_no_name)
@@ -384,6 +386,35 @@ START_TEST(a_change_of_another_process_is_not_written_over)
 }
 END_TEST
 
+START_TEST(two_processes_do_not_change_a_file_at_once)
+{
+	struct blktap_disk *a;
+	int fd;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put("x.mason", TWO(""));
+	a = open_disk("x.mason", "a");
+	fd = open(in_dir("x.mason"), O_RDONLY);
+	ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+	ck_assert_int_eq(apply_to(a, TWO("log() -> "), NULL), -EBUSY);
+	ck_assert_int_lt(access(in_dir("x.mason.state.new"), F_OK), 0);
+	close(fd);
+	ck_assert_int_eq(apply_to(a, TWO("log() -> "), NULL), 0);
+	/* and it is given back, also by a change that fails */
+	ck_assert_int_ne(apply_to(a, TWO("nonsense() -> "), NULL), 0);
+	ck_assert_int_ne(apply_to(a,
+				  "a :: disk(\"a\") -> raw(%s/none.raw); "
+				  "b :: disk(\"b\") -> raw(%s/b.raw);",
+				  NULL),
+			 0);
+	fd = open(in_dir("x.mason"), O_RDONLY);
+	ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+	close(fd);
+	ck_assert_int_eq(blktap_disk_close(a), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-run");
@@ -404,6 +435,7 @@ int main(void)
 	tcase_add_loop_test(
 		tc, what_another_process_could_not_go_on_with_is_known, 0, 10);
 	tcase_add_test(tc, a_change_of_another_process_is_not_written_over);
+	tcase_add_test(tc, two_processes_do_not_change_a_file_at_once);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -26,6 +26,7 @@ int bt_run_create(struct bt_env *env, const struct bt_run_ops *ops,
 		run->env = env;
 		run->ops = ops;
 		run->generation = 1;
+		run->lock_fd = -1;
 		bt_run_retire_init(run);
 		run->path = strdup(path);
 		run->nodes =

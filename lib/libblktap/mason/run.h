@@ -84,6 +84,7 @@ struct bt_run {
 	/* of the graph that runs; 1 where no state is on disk */
 	uint64_t generation;
 	bool busy; /* an edit is under way */
+	int lock_fd; /* from bt_state_write to its end: on the file; or -1 */
 	bool unsettled; /* which generation a power cut would find, see state.c */
 	/* of former graphs: closed when the last request that names them is
 	 * gone, see retire.c; room for all that the next edit may retire is

@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "core/error.h"
@@ -281,6 +282,27 @@ static int write_next(struct bt_run *run, const struct bt_mason_file *next)
 	return rc;
 }
 
+/* On the described file itself, which both have, for as long as .state.new is ours.
+ * Where it was taken away there is nothing that another could find. */
+static int lock(struct bt_run *run, struct blktap_error **err)
+{
+	run->lock_fd = open(run->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (run->lock_fd < 0 || flock(run->lock_fd, LOCK_EX | LOCK_NB) == 0 ||
+	    errno != EWOULDBLOCK)
+		return 0;
+	close(run->lock_fd);
+	run->lock_fd = -1;
+	return bt_fail(err, -EBUSY, "try again when that is over",
+		       "%s: another process is changing its graph", run->path);
+}
+
+static void unlock(struct bt_run *run)
+{
+	if (run->lock_fd >= 0)
+		close(run->lock_fd);
+	run->lock_fd = -1;
+}
+
 /* Disks of one file may be served by two processes, where they have no image in
  * common. What another has applied is not what runs here, and would be gone from the
  * file with the next change. A file that cannot be read is nobody's. */
@@ -307,14 +329,11 @@ static int check_own(const struct bt_run *run, struct blktap_error **err)
 /* What an earlier change has left open is settled first: before that, nobody
  * knows what N's name holds on disk. The file has the
  * generation before it as well, which an undo goes back to. */
-int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
-		   struct blktap_error **err)
+static int write_both(struct bt_run *run, const struct bt_mason_file *next)
 {
-	int rc = run->unsettled ? put_back(run) : 0;
+	int rc = 0;
 
-	if (!rc && check_own(run, err) < 0)
-		return -ESTALE;
-	if (!rc && !has_state(run)) {
+	if (!has_state(run)) {
 		rc = write_state(run, suffixes[STATE_NEW], run->generation,
 				 run->file, NULL);
 		if (!rc)
@@ -324,9 +343,27 @@ int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
 		rc = write_next(run, next);
 	if (!rc)
 		rc = keep_old(run);
+	return rc ? rc : bt_path_sync_directory(run->path);
+}
+
+int bt_state_write(struct bt_run *run, const struct bt_mason_file *next,
+		   struct blktap_error **err)
+{
+	int rc = lock(run, err);
+
+	if (rc < 0)
+		return rc;
+	rc = run->unsettled ? put_back(run) : 0;
+	if (!rc && check_own(run, err) < 0) {
+		unlock(run);
+		return -ESTALE;
+	}
 	if (!rc)
-		rc = bt_path_sync_directory(run->path);
-	return rc < 0 ? fail(run->path, rc, err) : 0;
+		rc = write_both(run, next);
+	if (!rc)
+		return 0;
+	unlock(run);
+	return fail(run->path, rc, err);
 }
 
 /* The rename is atomic for whoever looks now, and durable with the directory's
@@ -341,6 +378,7 @@ int bt_state_commit(struct bt_run *run, struct blktap_error **err)
 	rc = bt_path_sync_directory(run->path);
 	if (!rc) {
 		drop(run, STATE_OLD);
+		unlock(run);
 		return 0;
 	}
 	if (put_back(run) == 0)
@@ -359,6 +397,7 @@ void bt_state_drop(struct bt_run *run)
 	drop(run, STATE_NEW);
 	if (!run->unsettled)
 		drop(run, STATE_OLD);
+	unlock(run);
 }
 
 /* ---- reading --------------------------------------------------------------- */
