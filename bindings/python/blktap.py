@@ -370,16 +370,20 @@ class Context(_Closable):
                 self.close()
                 raise
 
-    @contextlib.contextmanager
+    # A lock is taken and given back by `with` without a moment at which an
+    # exception of a signal's handler could keep it, as one between the calls of a
+    # context manager of our own would: its generator lives with the traceback.
     def _use(self):
-        # acquire() and try would leave a gap for a signal's exception
         if self._lock.locked():
             raise RuntimeError("the context is in use, by another thread or "
                                "around this log function")
-        with self._lock:
-            if not self._handle:
-                raise ValueError("the context is closed")
-            yield self._handle
+        return self._lock
+
+    def _live(self):
+        """What the library knows it by. Called under _use()."""
+        if not self._handle:
+            raise ValueError("the context is closed")
+        return self._handle
 
     def close(self):
         """Closes its disks and their servers, and frees it.
@@ -394,7 +398,8 @@ class Context(_Closable):
                 disk.close()
             except BlktapError as error:
                 failure = failure or error
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             with self._wake_lock:
                 self._handle = None
             _lib.context_destroy(handle)
@@ -405,7 +410,8 @@ class Context(_Closable):
     @property
     def engine(self):
         """The engine in use: "io_uring", "libaio" or "sync"."""
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             return _text(_lib.context_get_engine(handle))
 
     def set_log(self, log, level="info"):
@@ -421,7 +427,8 @@ class Context(_Closable):
             log(_LEVELS[level], text.decode(errors="replace"))
 
         function = _LogFn(line) if log else _LogFn()
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             _lib.context_set_log(handle, number, function, None, None)
             # not before: C has called the old one until now
             self._log = function
@@ -453,22 +460,26 @@ class Context(_Closable):
 
     def fileno(self):
         """A descriptor that is readable when process() has work to do."""
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             return _lib.context_get_fd(handle)
 
     def timeout(self):
         """Seconds until process() is due in any case; None: never."""
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             ms = _lib.context_get_timeout(handle)
         return None if ms < 0 else ms / 1000
 
     def process(self):
         """Does all work that is ready, and does not wait."""
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             _check(_lib.context_process(handle))
 
     def _turn(self, ms=_SLICE_MS):
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             _check(_lib.context_run(handle, ms))
 
 
@@ -516,17 +527,20 @@ class Disk(_Closable):
             on_no_space=_choice(on_no_space, _POLICIES, "on_no_space"))
         spec = _bytes(spec)
         out, err = _ptr(), _ptr()
-        with context._use() as handle:
+        with context._use():
+            handle = context._live()
             _check(_lib.disk_open(handle, spec, options, out, err), err)
             self._handle = out.value
             context._disks.append(self)
 
-    @contextlib.contextmanager
     def _use(self):
-        with self._context._use():
-            if not self._handle:
-                raise ValueError("the disk is closed")
-            yield self._handle
+        return self._context._use()
+
+    def _live(self):
+        self._context._live()
+        if not self._handle:
+            raise ValueError("the disk is closed")
+        return self._handle
 
     def close(self):
         """Closes its servers, waits for its requests, flushes, and closes it.
@@ -538,7 +552,8 @@ class Disk(_Closable):
             return
         for server in list(self._servers):
             server.close()
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             self._handle = None
             rc = _lib.disk_close(handle)
             self._pending.clear()
@@ -547,7 +562,8 @@ class Disk(_Closable):
 
     def _info(self):
         info = _DiskInfo()
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             _lib.disk_get_info(handle, info)
         return info
 
@@ -571,17 +587,20 @@ class Disk(_Closable):
 
     @property
     def spec(self):
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             return _text(_lib.disk_get_spec(handle))
 
     @property
     def name(self):
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             return _text(_lib.disk_get_name(handle))
 
     def _reap(self):
         results = (_IoResult * 16)()
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             count = _lib.disk_poll(handle, results, len(results))
         for result in results[:count]:
             self._pending[result.opaque][1] = result.error
@@ -607,7 +626,8 @@ class Disk(_Closable):
         state = [(iov, count, data, extents), None]
         self._pending[key] = state
         while True:
-            with self._use() as handle:
+            with self._use():
+                handle = self._live()
                 rc = _lib.disk_submit(handle, io)
             if rc != -_errno.EAGAIN:
                 break
@@ -687,7 +707,8 @@ class Disk(_Closable):
         Clients' requests wait; those of this object are refused with EBUSY.
         """
         key = next(_keys)
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             _check(_lib.disk_pause(handle, _ms(timeout), _on_pause, key),
                    what="pause")
         while key not in _pauses:
@@ -702,7 +723,8 @@ class Disk(_Closable):
         Where that fails, the disk stays paused.
         """
         spec, err = _bytes(spec), _ptr()
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             _check(_lib.disk_resume(handle, spec, err), err)
 
     def snapshot(self, name=None, timeout=None):
@@ -712,7 +734,8 @@ class Disk(_Closable):
         empty child of that.
         """
         name, path, err = _bytes(name), _ptr(), _ptr()
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             _check(_lib.disk_snapshot(handle, name, _ms(timeout), path, err),
                    err)
         return _take(path)
@@ -720,7 +743,8 @@ class Disk(_Closable):
     def resize(self, length, timeout=None):
         """Makes a running disk larger, and tells its clients."""
         length, err = _number(length, 64, "length"), _ptr()
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             _check(_lib.disk_resize(handle, length, _ms(timeout), err), err)
 
     def stats(self):
@@ -728,7 +752,8 @@ class Disk(_Closable):
 
         What `tap-ctl stats --json` prints.
         """
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             text = _ptr(_lib.disk_get_stats_json(handle, False))
         if not text:
             raise MemoryError
@@ -761,23 +786,27 @@ class NbdServer(_Closable):
             tls_certificates=_bytes(tls_certificates),
             tls_psk=_bytes(tls_psk), tls_verify_peer=tls_verify_peer)
         out, err = _ptr(), _ptr()
-        with disk._use() as handle:
+        with disk._use():
+            handle = disk._live()
             _check(_lib.nbd_server_create(handle, options, out, err), err)
             self._handle = out.value
             disk._servers.append(self)
 
-    @contextlib.contextmanager
     def _use(self):
-        with self._disk._use():
-            if not self._handle:
-                raise ValueError("the server is closed")
-            yield self._handle
+        return self._disk._use()
+
+    def _live(self):
+        self._disk._live()
+        if not self._handle:
+            raise ValueError("the server is closed")
+        return self._handle
 
     def close(self):
         """Answers what is under way, ends connections, removes the socket."""
         if not self._handle or not self._disk._context._handle:
             return
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             self._handle = None
             rc = _lib.nbd_server_destroy(handle)
             self._disk._servers.remove(self)
@@ -786,17 +815,19 @@ class NbdServer(_Closable):
     @property
     def uri(self):
         """As clients take it: "nbd+unix:///?socket=/path"."""
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             return _text(_lib.nbd_server_get_uri(handle))
 
     @property
     def clients(self):
         """Connections at present."""
-        with self._use() as handle:
+        with self._use():
+            handle = self._live()
             return _lib.nbd_server_get_clients(handle)
 
     def serve(self, seconds=None):
         """Context.run() of the disk's context, while the server is open."""
         with self._use():
-            pass
+            self._live()
         self._disk._context.run(seconds)
