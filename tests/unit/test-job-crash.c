@@ -129,32 +129,6 @@ static struct blktap_disk *open_disk(struct blktap_context *in,
 	return disk;
 }
 
-static void done(void *opaque, int error)
-{
-	*(int *)opaque = error ? error : 1;
-}
-
-static void transfer(struct blktap_context *in, struct blktap_disk *disk,
-		     enum blktap_op op, uint64_t offset, void *buf,
-		     uint64_t length)
-{
-	struct iovec iov = { .iov_base = buf, .iov_len = length };
-	int result = 0;
-	struct blktap_io io = { .size = sizeof(io),
-				.op = op,
-				.offset = offset,
-				.length = length,
-				.iov = &iov,
-				.iov_count = 1,
-				.callback = done,
-				.opaque = &result };
-
-	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
-	while (!result)
-		ck_assert_int_eq(blktap_context_process(in), 0);
-	ck_assert_int_eq(result, 1);
-}
-
 /* ---- the chain ------------------------------------------------------------ */
 
 static void write_some(struct blktap_disk *disk)
@@ -168,8 +142,8 @@ static void write_some(struct blktap_disk *disk)
 		for (n = 0; n < PAGE / 512; n++)
 			tags[page * (PAGE / 512) + n] = client.next_tag;
 		client.next_tag++;
-		transfer(checker, disk, BLKTAP_OP_WRITE, (uint64_t)page * PAGE,
-			 bytes, PAGE);
+		scratch_transfer(checker, disk, BLKTAP_OP_WRITE,
+				 (uint64_t)page * PAGE, bytes, PAGE);
 	}
 }
 
@@ -282,7 +256,7 @@ static void check(const char *format, uint32_t n, uint64_t at, const char *when)
 		disk = open_disk(checker, format, path_of("c/i", n),
 				 i ? 0 : BLKTAP_OPEN_READ_ONLY, when);
 		memset(data, 0xee, SIZE);
-		transfer(checker, disk, BLKTAP_OP_READ, 0, data, SIZE);
+		scratch_transfer(checker, disk, BLKTAP_OP_READ, 0, data, SIZE);
 		ck_assert_int_eq(blktap_disk_close(disk), 0);
 		for (sector = 0; sector < VERSIONS_SECTORS; sector++) {
 			if (versions_allow(sector, at, data + sector * 512))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Long work that was paused or killed goes on where it stood: jobs on a chain in
  * use, and coalesces of VHDs. BLKTAP_SEED repeats a run. */
-#include "unit.h"
+#include "scratch.h"
 
 #include <blktap/blktap.h>
 #include <blktap/vhd.h>
@@ -43,16 +43,6 @@ static uint64_t next_random(uint64_t below)
 	return random_state % below;
 }
 
-static void make_context(void)
-{
-	struct blktap_context_options options = {
-		.size = sizeof(options),
-		.engine = BLKTAP_ENGINE_SYNC,
-	};
-
-	ck_assert_int_eq(blktap_context_create(&options, &context, NULL), 0);
-}
-
 static void setup(void)
 {
 	const char *text = getenv("BLKTAP_SEED");
@@ -63,9 +53,7 @@ static void setup(void)
 	random_state |= 1;
 	printf("BLKTAP_SEED=%" PRIu64 "\n", random_state);
 	fflush(stdout);
-	snprintf(dir, sizeof(dir), "%s/blktap-resume-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	scratch_make(dir, sizeof(dir));
 	snprintf(state_path, sizeof(state_path), "%s/state", dir);
 	context = NULL;
 	disk = NULL;
@@ -73,13 +61,10 @@ static void setup(void)
 
 static void teardown(void)
 {
-	char command[96];
-
 	if (disk)
 		blktap_disk_close(disk);
 	blktap_context_destroy(context);
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	ck_assert_int_eq(system(command), 0);
+	scratch_remove(dir);
 }
 
 static const char *image(uint32_t n)
@@ -106,29 +91,10 @@ static void close_disk(void)
 	disk = NULL;
 }
 
-static void done(void *opaque, int error)
-{
-	*(int *)opaque = error ? error : 1;
-}
-
 static void transfer(enum blktap_op op, uint64_t offset, void *buf,
 		     uint64_t length)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = length };
-	int result = 0;
-	struct blktap_io io = { .size = sizeof(io),
-				.op = op,
-				.offset = offset,
-				.length = length,
-				.iov = &iov,
-				.iov_count = 1,
-				.callback = done,
-				.opaque = &result };
-
-	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
-	while (!result)
-		ck_assert_int_eq(blktap_context_process(context), 0);
-	ck_assert_int_eq(result, 1);
+	scratch_transfer(context, disk, op, offset, buf, length);
 }
 
 static void verify(void)
@@ -159,7 +125,7 @@ static void make_chain(const char *const *formats)
 	uint32_t n;
 	int rc;
 
-	make_context();
+	context = scratch_context();
 	snprintf(spec, sizeof(spec), "%s.committed", image(IMAGES - 1));
 	unlink(spec);
 	for (n = 0; n < IMAGES; n++) {
@@ -329,7 +295,7 @@ static void kill_at(uint64_t copied)
 
 	ck_assert_int_ge(pid, 0);
 	if (!pid) {
-		make_context();
+		context = scratch_context();
 		open_disk(spec);
 		if (start(BLKTAP_JOB_COALESCE, state_path))
 			_exit(1);
@@ -355,7 +321,7 @@ START_TEST(killed_coalesce_of_a_disk_in_use_goes_on)
 	kill_at(whole * 5 / 8 + next_random(PIECE));
 	ck_assert_int_eq(access(state_path, F_OK), 0);
 	kill_at(next_random(4) * PIECE);
-	make_context();
+	context = scratch_context();
 	open_disk(spec);
 	verify();
 	ck_assert_int_eq(start(BLKTAP_JOB_COALESCE, state_path), 0);
@@ -374,7 +340,7 @@ static void expect_all(void)
 {
 	struct blktap_job_info i;
 
-	make_context();
+	context = scratch_context();
 	open_disk(spec);
 	ck_assert_int_eq(start(BLKTAP_JOB_COALESCE, state_path), 0);
 	i = finish();
@@ -443,7 +409,7 @@ static void make_vhds(bool raw)
 	struct blktap_vhd *vhd;
 	uint32_t n;
 
-	make_context();
+	context = scratch_context();
 	for (n = 0; n < 2; n++) {
 		blktap_image_options_init(&o);
 		o.length = (uint64_t)BLOCKS * BLOCK;
