@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Modules from outside, as far as their declarations and calls go; loading them
  * is tests/embed/test-embed-module.sh's. */
-#include "module.h"
+#include "narrow.h"
 
 #include "module/foreign.h"
 
@@ -293,34 +293,6 @@ static const struct blktap_module crooked = {
 	.submit = crooked_submit,
 };
 
-/* Sectors, and 4096 bytes at once: as a class whose buffers are no larger. */
-static void narrow_limits(struct bt_node *node, struct bt_limits *limits)
-{
-	(void)node;
-	limits->block_size = 512;
-	limits->max_transfer = 4096;
-}
-
-static void narrow_submit(struct bt_node *node, struct bt_request *req)
-{
-	ck_assert_uint_le(req->length, 4096);
-	bt_port_submit(&node->ports[0], req);
-}
-
-static const struct bt_port_desc narrow_ports[] = {
-	{ .name = "lower" },
-	{ .name = NULL },
-};
-
-static const struct blktap_class narrow_class = {
-	.name = "narrow",
-	.summary = "takes little at once",
-	.ports = narrow_ports,
-	.operations = BT_OPS_ALL,
-	.get_limits = narrow_limits,
-	.submit = narrow_submit,
-};
-
 static struct bt_foreign *make_crooked(struct rig *rig)
 {
 	struct bt_node *lowers[2];
@@ -328,6 +300,7 @@ static struct bt_foreign *make_crooked(struct rig *rig)
 
 	rig_init(rig);
 	ck_assert_int_eq(bt_foreign_create(&crooked, "c.so", &f, NULL), 0);
+	narrow_takes = 4096;
 	lowers[0] = rig_ram(rig, "a", "1M");
 	lowers[0] = rig_node(rig, &narrow_class, "n", "", lowers, 1);
 	lowers[1] = rig_ram(rig, "b", "1M");

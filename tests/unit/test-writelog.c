@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* writelog: what is in the log is what happened; a cut leaves what was flushed, and
  * of the rest any part; a client that forgets a flush is found out. */
-#include "module.h"
+#include "narrow.h"
 
 #include "module/later.h"
 #include "module/writelog.h"
@@ -18,36 +18,6 @@ static struct bt_node *top, *store;
 static uint8_t image[DISK], flat[DISK];
 static uint8_t snapshots[ROUNDS][DISK];
 static uint64_t random_state;
-
-/* A filter that takes no more than so many bytes at once. */
-static uint64_t narrow_takes;
-
-static void narrow_limits(struct bt_node *node, struct bt_limits *limits)
-{
-	(void)node;
-	limits->max_transfer = bt_min_u64(limits->max_transfer, narrow_takes);
-}
-
-static void narrow_submit(struct bt_node *node, struct bt_request *req)
-{
-	if (req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE)
-		ck_assert_uint_le(req->length, narrow_takes);
-	bt_port_submit(&node->ports[0], req);
-}
-
-static const struct bt_port_desc narrow_ports[] = {
-	{ .name = "lower" },
-	{ .name = NULL },
-};
-
-static const struct blktap_class narrow_class = {
-	.name = "narrow",
-	.summary = "takes little at once",
-	.ports = narrow_ports,
-	.operations = BT_OPS_ALL,
-	.get_limits = narrow_limits,
-	.submit = narrow_submit,
-};
 
 /* above: a fault node's rules, or NULL. */
 static void setup(const char *store_size, const char *above, bool slow)
