@@ -231,13 +231,15 @@ static int verb_handover(struct bt_conn *conn, struct bt_tap *tap,
 	struct blktap_control_server *server = conn->server;
 	int rc = bt_tap_hand_over(tap, &conn->gone, err);
 
-	if (rc)
+	/* the device is let go once the disk is closed, however that went: kept
+	 * here, no other tapdisk could have it */
+	if (tap->disk)
 		return rc;
 	bt_tap_detach(server, tap, false);
 	if (bt_list_empty(&server->taps))
 		bt_command_finish(server);
 	bt_strbuf_puts(out, "{}");
-	return 0;
+	return rc;
 }
 
 /* Only larger: what a disk of less would lose is the library's to refuse. */
