@@ -229,8 +229,11 @@ static int verb_handover(struct bt_conn *conn, struct bt_tap *tap,
 			 struct bt_strbuf *out, struct blktap_error **err)
 {
 	struct blktap_control_server *server = conn->server;
-	int rc = bt_tap_hand_over(tap, &conn->gone, err);
+	int rc;
 
+	if (!tap->disk)
+		return bt_verb_no_image(tap, err);
+	rc = bt_tap_hand_over(tap, &conn->gone, err);
 	/* the device is let go once the disk is closed, however that went: kept
 	 * here, no other tapdisk could have it */
 	if (tap->disk)
