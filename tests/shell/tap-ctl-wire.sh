@@ -95,6 +95,12 @@ refused('parameters without an end', 22,
 refused('key too long', 90,
 	message(7, 0, params(0x400, "aio:$image")) . chr(200));
 
+# A minor without an image has nothing to hand over, and stays where it is.
+ok('ATTACH', unpack('S', ask(message(5, 1))) == 6);
+refused('handover of nothing', 19,
+	message(64, 1, pack('L L Z32', 1, 0, 'handover')));
+ok('attached still', unpack('S', ask(message(15, 1))) == 16);
+
 # A verb, byte by byte.
 my $m = message(64, 0xffff, pack('L L Z32', 1, 4, 'info')) . "a=b\0";
 $s = dial();
@@ -157,7 +163,9 @@ ok('no pause without its client, or one it was told of',
 	unpack('x16 l', $r) == 0 || unpack('x16 l', $r) == 0x2a);
 exit $failed;
 END
+tap-ctl allocate >spare
 timeout 60 perl talk.pl "$BLKTAP_RUNDIR/ctl$pid" "$pid" "$tmp/a.raw"
+tap-ctl free -m 1
 
 tap-ctl unpause -p "$pid" -m 0 2>/dev/null || :
 equal "$(tap-ctl list)" "pid=$pid minor=0 state=0 args=aio:$tmp/a.raw"
