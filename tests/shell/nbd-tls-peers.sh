@@ -104,6 +104,10 @@ truncate -s 8M disk.raw
 peer qemu-nbd -t -e 8 -k "$tmp/peer" -f raw --tls-creds t0 --object \
 	"tls-creds-psk,id=t0,endpoint=server,dir=$tmp/qemu" disk.raw
 copied "nbd(\"$psk\", connections=2)"
+# what is no matter of TLS has its own words
+refused "nbds+unix://alice@/none?socket=$tmp/peer&tls-psk-file=$tmp/keys.psk" \
+	"has no such export"
+contains err "nbdinfo --list tells"
 peer_stop
 cmp in.raw disk.raw
 peer qemu-nbd -t -e 8 -k "$tmp/peer" -f raw --tls-creds t0 --object \

@@ -67,8 +67,9 @@ int bt_nbdc_fail(struct bt_nbdc_conn *conn, int code, const char *hint,
 	va_list ap;
 	int n = snprintf(conn->why, sizeof(conn->why),
 			 "%.200s: ", conn->nbd->name);
-	const char *text;
-	int error = conn->tls ? bt_tls_get_error(conn->tls, &text, &hint) : 0;
+	const char *text, *tls_hint;
+	int error =
+		conn->tls ? bt_tls_get_error(conn->tls, &text, &tls_hint) : 0;
 
 	/* where TLS has failed, that is the reason for what is seen here */
 	va_start(ap, fmt);
@@ -79,11 +80,10 @@ int bt_nbdc_fail(struct bt_nbdc_conn *conn, int code, const char *hint,
 		vsnprintf(conn->why + n, sizeof(conn->why) - (size_t)n, fmt,
 			  ap);
 	va_end(ap);
-	code = error ? error : code;
 	tidy(conn->why);
-	conn->code = code;
-	conn->hint = hint;
-	return code;
+	conn->hint = error ? tls_hint : hint;
+	conn->code = error ? error : code;
+	return conn->code;
 }
 
 /* ---- addresses ------------------------------------------------------------ */
