@@ -152,3 +152,21 @@ exits 1 job start mirror 2>err
 contains err 'there are stream, commit and coalesce'
 exits 1 job cancel 2>err
 contains err 'has no job'
+tap-ctl destroy -p "$pid" -m "$minor"
+
+# what a short image hides of the one below it does not come up
+make_image long.raw 2M
+qemu-img create -q -f qcow2 -F raw -b long.raw short.qcow2 1M
+qemu-img create -q -f qcow2 -F qcow2 -b short.qcow2 over.qcow2 2M
+start_tapdisk "qcow2:$tmp/over.qcow2"
+nbdcopy "$uri" want.raw
+exits 1 job start coalesce --base short.qcow2 --wait 2>err
+contains err 'shorter than what it stands on'
+contains err 'stream the disk without a base'
+exits 1 job start stream --base long.raw --wait 2>err
+contains err 'shorter than what it stands on'
+nbdcopy "$uri" now.raw
+cmp want.raw now.raw
+job start stream --wait
+nbdcopy "$uri" now.raw
+cmp want.raw now.raw

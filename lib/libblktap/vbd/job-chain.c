@@ -78,6 +78,15 @@ static int refuse(const struct blktap_job *job, int rc,
 		       bt_node_path(node), what);
 }
 
+static int refuse_short(const struct blktap_job *job,
+			const struct bt_node *node, struct blktap_error **err)
+{
+	return bt_fail(err, -ENOTSUP, "stream the disk without a base",
+		       "%s: %s: %s is shorter than what it stands on",
+		       job->disk->name, blktap_job_kind_name(job->options.kind),
+		       bt_node_path(node));
+}
+
 static int check_chain(const struct blktap_job *job, struct blktap_error **err)
 {
 	uint32_t n, depth = bt_chain_depth(job->disk);
@@ -116,8 +125,21 @@ static int check_stream(struct blktap_job *job, struct blktap_error **err)
 	seen = bt_min_u64(leaf->limits.size, base->limits.size);
 	for (n = 1; n < job->at; n++)
 		if (bt_chain_at(job->disk, n)->limits.size < seen)
-			return refuse(job, -ENOTSUP, bt_chain_at(job->disk, n),
-				      "is shorter than what it stands on", err);
+			return refuse_short(job, bt_chain_at(job->disk, n),
+					    err);
+	return 0;
+}
+
+/* What stands on an image that is left out stands on the larger one below it then:
+ * what the short one hid of that would come up. */
+static int check_hidden(const struct blktap_job *job,
+			const struct bt_node *from, const struct bt_node *to,
+			struct blktap_error **err)
+{
+	const struct bt_node *upper = bt_chain_at(job->disk, job->at - 1);
+
+	if (from->limits.size < bt_min_u64(upper->limits.size, to->limits.size))
+		return refuse_short(job, from, err);
 	return 0;
 }
 
@@ -148,6 +170,8 @@ static int check_target(struct blktap_job *job, struct blktap_error **err)
 			       job->disk->name, bt_node_path(to),
 			       (unsigned long long)to->limits.size,
 			       (unsigned long long)from->limits.size);
+	if (!commit && check_hidden(job, from, to, err) < 0)
+		return -ENOTSUP;
 	job->size = from->limits.size;
 	job->align = to->limits.block_size;
 	return 0;
