@@ -139,6 +139,27 @@ cmp -n 6291456 q.raw want.raw
 # what comes back is empty
 "$u" resize -n a.vhd -s 20 -j journal
 equal "$(bytes a.vhd | tail -c +6291457 | tr -d '\0' | wc -c)" 0
+# a parent that has more than the child, whose data would come up
+head -c 4194304 want.raw >p.raw
+for parent in "p.raw -m" a.vhd; do
+	rm -f c.vhd
+	# shellcheck disable=SC2086 # two words
+	"$u" snapshot -n c.vhd -p $parent
+	"$u" resize -n c.vhd -s 2 -j journal
+	exits 95 "$u" resize -n c.vhd -s 30 -j journal >out 2>err
+	contains err 'stands on a larger image, whose data would be seen'
+	[ ! -e journal ] || fail 'a journal was left'
+	equal "$("$u" query -n c.vhd -v)" 2
+done
+# one as large, and one that is not there, are no hindrance
+rm c.vhd
+"$u" snapshot -n c.vhd -p a.vhd
+"$u" resize -n c.vhd -s 30
+equal "$("$u" read -n c.vhd -R 20971520 -c 10485760 | tr -d '\0' | wc -c)" 0
+"$u" resize -n c.vhd -s 2 -j journal
+mv a.vhd away.vhd
+"$u" resize -n c.vhd -s 30
+mv away.vhd a.vhd
 "$u" create -n f.vhd -s 4 -r
 qemu-io -f vpc -c 'write -P 7 0 4M' f.vhd >/dev/null
 "$u" resize -n f.vhd -s 8 -j journal

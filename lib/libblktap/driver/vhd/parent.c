@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "libvhd/geometry.h"
 #include "libvhd/locator.h"
 #include "util/path.h"
 #include "util/strbuf.h"
@@ -220,5 +221,41 @@ int bt_vhdimg_get_parent(struct bt_node *node, char **spec,
 		rc = not_found(img, bt_strbuf_str(&tried), err);
 	blktap_error_destroy(first);
 	bt_strbuf_fini(&tried);
+	return rc;
+}
+
+static int raw_size(const char *path, uint64_t *size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	int rc = end < 0 ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	*size = (uint64_t)end;
+	return rc;
+}
+
+/* Of the parent that its locators lead to, by its footer or its file's length. */
+int bt_vhdimg_parent_size(struct bt_node *node, uint64_t *size)
+{
+	struct bt_vhdimg *img = node->data;
+	struct bt_vhd_footer footer;
+	char *spec = NULL, *path;
+	int rc = bt_vhdimg_get_parent(node, &spec, NULL);
+
+	if (rc < 0)
+		return rc;
+	if (!spec)
+		return -ENOENT;
+	path = strchr(spec, ':') + 1;
+	if (bt_vhd_header_parent_is_raw(&img->header)) {
+		rc = raw_size(path, size);
+	} else {
+		rc = bt_vhdimg_read_footer(path, &footer, NULL);
+		if (!rc)
+			*size = bt_vhd_virtual_size(&footer, NULL);
+	}
+	free(spec);
 	return rc;
 }

@@ -9,8 +9,8 @@
  *   fixed, larger       a footer at the new end, then the old one is zeroed
  *   fixed, smaller      a footer at the new end, then the file is cut off
  *
- * What grows shows zeroes, or the parent, and nothing that was there once: blocks
- * beyond the old end go first. */
+ * What grows shows zeroes, and nothing that was there once: blocks beyond the old
+ * end go first. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -347,6 +347,22 @@ static int check_key(const struct blktap_vhd *vhd, uint64_t size,
 		       img->f.path, end, img->blocks.block_size);
 }
 
+/* What the parent has past the old end would come up, as nothing of it is in the
+ * child. A parent that is not there (one on a device that is not active) cannot be
+ * asked. */
+static int check_parent(const struct blktap_vhd *vhd, struct blktap_error **err)
+{
+	const struct bt_vhdimg *img = vhd->img;
+	uint64_t size;
+
+	if (!img->differencing || bt_vhdimg_parent_size(vhd->node, &size) < 0 ||
+	    size <= img->size)
+		return 0;
+	return bt_fail(err, -ENOTSUP, "copy it, and resize that: vhd-util copy",
+		       "%s: stands on a larger image, whose data would be seen",
+		       img->f.path);
+}
+
 /* A size that the geometry rounds up to the present one is done. After growing
  * beyond its tables the handle still has the old ones' places: it is for
  * closing. */
@@ -377,6 +393,8 @@ int blktap_vhd_resize(struct blktap_vhd *vhd, uint64_t length,
 			       "resize it with a journal: vhd-util resize -j",
 			       "%s: cannot shrink fast", img->f.path);
 	rc = check_key(vhd, size, err);
+	if (!rc && size > img->size)
+		rc = check_parent(vhd, err);
 	if (rc < 0)
 		return rc;
 	rc = bt_vhdjournal_create(img, journal, &j, err);

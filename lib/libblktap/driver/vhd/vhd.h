@@ -141,6 +141,8 @@ char *bt_vhdimg_read_locator(struct bt_vhdimg *img, unsigned int index);
 /* The footer of a VHD that is not opened. */
 int bt_vhdimg_read_footer(const char *path, struct bt_vhd_footer *footer,
 			  struct bt_fault *fault);
+/* The parent is looked at and not opened; where it is not found, an error. */
+int bt_vhdimg_parent_size(struct bt_node *node, uint64_t *size);
 int bt_vhdimg_set_parent(struct bt_node *node, const char *name,
 			 const char *format, struct blktap_error **err);
 int bt_vhdimg_grow_disk(struct bt_node *node, uint64_t size,
