@@ -216,7 +216,15 @@ static bool absent(struct bt_vhdimg_frame *f)
 		else
 			add_extent(f, BLKTAP_EXTENT_HOLE | BLKTAP_EXTENT_ZERO);
 		break;
-	default: /* DISCARD, WRITE_ZEROES: nothing is here */
+	case BLKTAP_OP_WRITE_ZEROES:
+		/* as of a block that is there, see bt_vhdimg_unmap_run: the
+		 * parent's data would stay */
+		if (f->img->differencing) {
+			bt_vhdimg_finish(f, -ENOTSUP);
+			return false;
+		}
+		break;
+	default: /* DISCARD: nothing is here */
 		break;
 	}
 	bt_vhdimg_advance(f);
