@@ -183,6 +183,67 @@ START_TEST(a_crash_as_such_makes_no_leg_another_one)
 }
 END_TEST
 
+static void apply(struct blktap_disk *disk, const char *story)
+{
+	struct blktap_error *err = NULL;
+	char text[1024];
+	int rc;
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	snprintf(text, sizeof(text), story, dir, dir, dir, dir);
+#pragma GCC diagnostic pop
+	rc = blktap_mason_apply(disk, "next", text, strlen(text), NULL, NULL,
+				&err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+}
+
+#define LEGS                                        \
+	" a :: raw(%s/a.raw); b :: raw(%s/b.raw); " \
+	"m[log] -> l :: raw(%s/l.raw);"
+
+/* What is put above a leg, or renamed, while the mirror runs, or written so in the
+ * file: the leg has all its data, and the disk starts. */
+static const struct {
+	const char *first, *next;
+} legs[] = {
+	{ "disk(\"x\") -> m :: mirror(region=64k); m[leg] => a, b;" LEGS,
+	  "disk(\"x\") -> m :: mirror(region=64k);"
+	  "m[leg] => (log(what=errors) -> a), (f :: retry(for=1s) -> "
+	  "b);" LEGS },
+	{ "disk(\"x\") -> m :: mirror(region=64k);"
+	  "m[leg] => (log(what=errors) -> a), (f :: retry(for=1s) -> b);" LEGS,
+	  "disk(\"x\") -> m :: mirror(region=64k); m[leg] => a, b;" LEGS },
+	{ "disk(\"x\") -> m :: mirror(region=64k);"
+	  "m[leg] => raw(%s/a.raw), raw(%s/b.raw); m[log] -> raw(%s/l.raw);",
+	  "disk(\"x\") -> log(what=errors) -> m :: mirror(region=64k);"
+	  "m[leg] => raw(%s/a.raw), raw(%s/b.raw); m[log] -> raw(%s/l.raw);" },
+	{ "disk(\"x\") -> m :: mirror(region=64k); m[leg] => a, b;" LEGS,
+	  "disk(\"x\") -> m :: mirror(region=64k); m[leg] => c, e;"
+	  "c :: raw(%s/a.raw) was a; e :: raw(%s/b.raw) was b;"
+	  "m[log] -> l :: raw(%s/l.raw);" },
+};
+
+START_TEST(a_leg_is_the_same_whatever_filters_stand_above_it)
+{
+	struct blktap_disk *disk;
+
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put_image("l.raw", M);
+	put("x.mason", legs[_i].first);
+	disk = open_disk("x.mason", NULL);
+	fill(disk, 1, 0);
+	apply(disk, legs[_i].next);
+	fill(disk, 2, 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+	disk = open_disk("x.mason", NULL);
+	ck_assert(says(disk, "synced"));
+	ck_assert_int_eq(first_byte(disk, 0), 2);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 /* ---- bitmaps, caches ------------------------------------------------------- */
 
 static bool is_dirty(const struct blktap_disk *disk, uint64_t offset)
@@ -252,6 +313,9 @@ int main(void)
 		2);
 	tcase_add_test(tc, a_leg_that_was_replaced_is_copied_under_a_new_name);
 	tcase_add_test(tc, a_crash_as_such_makes_no_leg_another_one);
+	tcase_add_loop_test(tc,
+			    a_leg_is_the_same_whatever_filters_stand_above_it,
+			    0, (int)(sizeof(legs) / sizeof(legs[0])));
 	tcase_add_test(
 		tc,
 		a_disk_that_was_written_to_without_its_bitmap_has_all_changed);

@@ -47,14 +47,51 @@ static uint64_t identity_of(const struct bt_node *node)
 		    bt_node_path(node));
 }
 
-/* All of the record is compared (memcmp), so what is behind the name has to be
- * zero. A name longer than 47 bytes is cut; the identity tells those apart. */
+/* The node below, where a filter is only that: those come and go while the mirror
+ * runs, and the leg is the same without them. */
+static const struct bt_node *below_filter(const struct bt_node *node)
+{
+	return node->cls->pause == BT_PAUSE_NONE && node->port_count == 1
+		       ? node->ports[0].lower
+		       : NULL;
+}
+
+/* The one whose name is the leg's. */
+static const struct bt_node *named(const struct bt_node *leg)
+{
+	const struct bt_node *lower;
+
+	while ((lower = below_filter(leg)))
+		leg = lower;
+	return leg;
+}
+
+/* A name longer than 47 bytes is cut; the identity tells those apart. */
+static void fill_name(struct bt_mirror_record *record, const char *name)
+{
+	memset(record->name, 0, sizeof(record->name));
+	strncpy(record->name, name, BT_MIRROR_NAME - 1);
+}
+
 static void fill_record(struct bt_mirror_record *record,
 			const struct bt_node *leg)
 {
 	memset(record, 0, sizeof(*record));
-	strncpy(record->name, leg->name, BT_MIRROR_NAME - 1);
+	fill_name(record, named(leg)->name);
 	record->identity = identity_of(leg);
+}
+
+/* The number of a node without a name, "raw#3", only counts those before it in the
+ * text, and is another one when one more stands there. */
+static bool same_name(const char *a, const char *b)
+{
+	while (*a && *a == *b) {
+		if (*a++ == '#')
+			a += strspn(a, "0123456789");
+		if (*b++ == '#')
+			b += strspn(b, "0123456789");
+	}
+	return *a == *b;
 }
 
 static uint32_t linked_bits(const struct bt_mirror *m, uint32_t legs)
@@ -66,15 +103,49 @@ static uint32_t linked_bits(const struct bt_mirror *m, uint32_t legs)
 	return bits;
 }
 
+/* No other leg, linked or in the log, stands on that leaf: of two slices of it, the
+ * number is all that tells them apart. */
+static bool is_alone(const struct bt_mirror *m, uint64_t identity)
+{
+	uint32_t i, legs = 0, records = 0;
+
+	for (i = 0; i < m->leg_count; i++)
+		legs += identity_of(m->legs[i].port->lower) == identity;
+	for (i = 0; i < BT_MIRROR_LEGS; i++)
+		records += m->records[i].name[0] &&
+			   m->records[i].identity == identity;
+	return legs == 1 && records == 1;
+}
+
 /* By name and identity: the same file under another name, or another file under
- * the name, is a new leg. That costs a copy; believing it might cost data. */
-static bool find_bit(const struct bt_mirror *m,
-		     const struct bt_mirror_record *want, uint32_t *bit)
+ * the name, is a new leg. That costs a copy; believing it might cost data. Logs of
+ * former versions have the name of the filter that was the first. */
+static bool is_leg(const struct bt_mirror *m,
+		   const struct bt_mirror_record *record,
+		   const struct bt_node *leg)
+{
+	struct bt_mirror_record want;
+	const struct bt_node *node;
+	bool alone;
+
+	fill_record(&want, leg);
+	if (!record->name[0] || record->identity != want.identity)
+		return false;
+	alone = is_alone(m, want.identity);
+	for (node = leg; node; node = below_filter(node)) {
+		fill_name(&want, node->name);
+		if (!strcmp(record->name, want.name) ||
+		    (alone && same_name(record->name, want.name)))
+			return true;
+	}
+	return false;
+}
+
+static bool find_bit(const struct bt_mirror *m, const struct bt_node *leg,
+		     uint32_t taken, uint32_t *bit)
 {
 	for (*bit = 0; *bit < BT_MIRROR_LEGS; (*bit)++)
-		if (!memcmp(m->records[*bit].name, want->name,
-			    BT_MIRROR_NAME) &&
-		    m->records[*bit].identity == want->identity)
+		if (!(taken >> *bit & 1u) && is_leg(m, &m->records[*bit], leg))
 			return true;
 	return false;
 }
@@ -97,12 +168,10 @@ static uint32_t take_bit(const struct bt_mirror *m, uint32_t taken)
  * is linked twice finds its bit taken and is a new one. */
 static uint32_t match_legs(struct bt_mirror *m)
 {
-	struct bt_mirror_record want;
 	uint32_t i, bit, taken = 0, new_legs = 0;
 
 	for (i = 0; i < m->leg_count; i++) {
-		fill_record(&want, m->legs[i].port->lower);
-		if (find_bit(m, &want, &bit) && !(taken >> bit & 1u)) {
+		if (find_bit(m, m->legs[i].port->lower, taken, &bit)) {
 			m->legs[i].bit = bit;
 			taken |= 1u << bit;
 		} else {
@@ -149,7 +218,8 @@ static void put_header(struct bt_mirror *m)
 	}
 }
 
-/* Those of legs that are not linked stay. */
+/* Those of legs that are not linked stay. A leg may have been given another name
+ * while the mirror runs. */
 void bt_mirror_stamp(struct bt_mirror *m, bool stamped)
 {
 	uint32_t i;
@@ -162,6 +232,7 @@ void bt_mirror_stamp(struct bt_mirror *m, bool stamped)
 			stamp = leg->failed ? BT_MIRROR_UNKNOWN
 					    : bt_port_stamp(leg->port);
 		m->records[leg->bit].stamp = stamp;
+		fill_name(&m->records[leg->bit], named(leg->port->lower)->name);
 	}
 	m->header.clean = stamped;
 	put_header(m);
@@ -352,7 +423,8 @@ static void warn_of_changed(const struct bt_mirror *m, uint32_t new_legs)
 			       "it: where it was written to, or replaced, give "
 			       "the leg that lacks data another name, and it "
 			       "gets a full copy",
-			       m->node->name, m->legs[i].port->lower->name);
+			       m->node->name,
+			       named(m->legs[i].port->lower)->name);
 	}
 }
 
