@@ -161,7 +161,9 @@ static enum bt_pause pause_of(const struct bt_plan *plan,
 
 /* A module that keeps a state about what is below it is made anew where that
  * becomes something else; a driver where any edge of it moves. A module of
- * pause class none may get other edges: it keeps nothing about what is below.
+ * pause class none may get other edges, as it keeps nothing about what is below;
+ * but not under one that does, which would be opened, or kept, over what is below
+ * the filter now.
  */
 static const char *why_not_edges(const struct bt_plan *plan,
 				 const struct bt_mason_node *old,
@@ -176,7 +178,8 @@ static const char *why_not_edges(const struct bt_plan *plan,
 			continue;
 		if (blktap_class_is_driver(new->cls))
 			return "it stands on another image";
-		if (new->cls->pause != BT_PAUSE_NONE &&
+		if ((new->cls->pause != BT_PAUSE_NONE ||
+		     plan->nodes[new->index].under) &&
 		    pause_of(plan, x, y) != BT_PAUSE_NONE)
 			return "it stands on other data";
 	}
@@ -405,6 +408,24 @@ static void count(struct bt_plan *plan)
 	plan->removed -= plan->replaced;
 }
 
+/* In the order of the graph, a node comes before all that it stands on. */
+static void find_under(struct bt_plan *plan)
+{
+	const struct bt_mason_graph *graph = plan->file->graph;
+	const struct bt_mason_link *link;
+	uint32_t i;
+
+	for (i = 0; i < graph->count; i++) {
+		const struct bt_mason_node *g = graph->order[i];
+		bool under = plan->nodes[g->index].under ||
+			     (!bt_mason_is_front(g) &&
+			      g->cls->pause != BT_PAUSE_NONE);
+
+		for (link = g->links; link; link = link->next)
+			plan->nodes[link->lower->index].under |= under;
+	}
+}
+
 static int make(struct bt_plan *plan, bool *live, struct blktap_error **err)
 {
 	const struct bt_mason_graph *new = plan->file->graph;
@@ -413,6 +434,7 @@ static int make(struct bt_plan *plan, bool *live, struct blktap_error **err)
 
 	if (!rc)
 		rc = place_fronts(plan, live, err);
+	find_under(plan);
 	for (i = new->count; i-- > 0 && !rc;) {
 		const struct bt_mason_node *g = new->order[i];
 

@@ -25,6 +25,7 @@ struct bt_plan_node {
 	bool late; /* opened while the gates are held: it must see every write
 		    * from the state that it finds on */
 	bool on_kept; /* something that runs is below it */
+	bool under; /* a node that is no filter is above it, or a driver */
 	const char *why; /* of REPLACE */
 	struct bt_args
 		*args; /* of RECONFIGURE: the new ones, then the old; NULL:
