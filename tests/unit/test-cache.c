@@ -59,6 +59,44 @@ START_TEST(what_was_read_is_read_from_the_store)
 }
 END_TEST
 
+static void expect_sectors(uint32_t first, uint32_t count)
+{
+	uint32_t i;
+
+	memset(back, 0, 512u * count);
+	ck_assert_int_eq(rig_read(&rig, 512u * first, back, 512u * count), 0);
+	for (i = 0; i < count; i++)
+		ck_assert_uint_eq(back[512 * i], (first + i) % 250 + 1);
+}
+
+/* As an image does whose sectors are here and there, in it and in what it stands on. */
+START_TEST(a_part_of_a_block_is_read_as_it_is)
+{
+	uint32_t i, round;
+
+	must_open("mode=writeback bypass=0");
+	for (i = 0; i < SECTORS; i++)
+		memset(platters.bytes[0] + 512u * i, (int)(i % 250 + 1), 512);
+	for (round = 0; round < 3; round++) {
+		expect_sectors(1, 1);
+		expect_sectors(3, 12);
+		expect_sectors(127, 2);
+		settle();
+		ck_assert_uint_eq(value("used"), round ? 68u << 10 : 0);
+		/* some blocks are in the store from here on */
+		expect_sectors(0, 136);
+		settle();
+	}
+	/* and one is there alone */
+	fill(9, 8192, 4096);
+	ck_assert_int_eq(rig_read(&rig, 8192 + 512, back, 1024), 0);
+	ck_assert_uint_eq(back[0], 9);
+	ck_assert_uint_eq(back[1023], 9);
+	ck_assert_int_eq(rig_write(&rig, 512, back, 512), -EINVAL);
+	close_cache();
+}
+END_TEST
+
 START_TEST(a_cache_that_was_closed_is_warm_and_one_that_was_not_is_cold)
 {
 	must_open("");
@@ -462,6 +500,7 @@ int main(void)
 	tcase_add_checked_fixture(all, cache_setup, cache_teardown);
 	tcase_add_loop_test(all, what_is_written_is_read, 0, 4);
 	tcase_add_test(all, what_was_read_is_read_from_the_store);
+	tcase_add_test(all, a_part_of_a_block_is_read_as_it_is);
 	tcase_add_test(
 		all,
 		a_cache_that_was_closed_is_warm_and_one_that_was_not_is_cold);

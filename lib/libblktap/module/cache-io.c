@@ -217,13 +217,25 @@ static void store_read(struct bt_request *req)
 	send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_READ, passed);
 }
 
+/* Of whole blocks, as what a disk asks for is. An image that stands on the cache has
+ * pieces of its own, and may read less. */
+static bool is_whole(const struct bt_cache_piece *piece)
+{
+	return (piece->offset | piece->length) % BT_CACHE_BLOCK == 0;
+}
+
 /* A dirty block of a store that has lost a flush may be old: the write that made it
- * dirty was answered, so its data must come back or nothing. */
+ * dirty was answered, so its data must come back or nothing. A part of a clean one is
+ * the origin's to give: what the store takes at once may be more. */
 static void read_hit(struct bt_cache_piece *piece)
 {
 	struct bt_cache *cache = piece->cache;
 	struct bt_cache_slot *slot = &cache->slots[piece->slot];
 
+	if (!is_whole(piece) && !(slot->dirty & piece->bits)) {
+		send(piece, BT_CACHE_ORIGIN, BLKTAP_OP_READ, passed);
+		return;
+	}
 	cache->hits += piece->length / BT_CACHE_BLOCK;
 	if (piece->frame->req->op == BLKTAP_OP_PREFETCH) {
 		end_piece(piece, 0);
@@ -250,7 +262,8 @@ static void hold_slot(struct bt_cache_piece *piece, uint32_t slot)
 static void read_miss(struct bt_cache_piece *piece)
 {
 	struct bt_cache *cache = piece->cache;
-	bool wanted = !cache->lost && !piece->frame->sequential;
+	bool wanted =
+		!cache->lost && !piece->frame->sequential && is_whole(piece);
 
 	cache->misses += piece->length / BT_CACHE_BLOCK;
 	if (wanted && cache->buffers.left && piece->slot == BT_CACHE_NONE)
@@ -381,7 +394,9 @@ static void start_piece(struct bt_cache_frame *frame,
 	uint64_t end = bt_min_u64(req->offset + req->length,
 				  (chunk + 1) * BT_CACHE_SLOT);
 	uint32_t first = (uint32_t)(at % BT_CACHE_SLOT / BT_CACHE_BLOCK);
-	uint32_t count = (uint32_t)((end - at) / BT_CACHE_BLOCK);
+	uint32_t count =
+		(uint32_t)((end - 1) % BT_CACHE_SLOT / BT_CACHE_BLOCK) + 1 -
+		first;
 	bool write = req->op == BLKTAP_OP_WRITE;
 	struct bt_cache_slot *slot;
 
@@ -399,7 +414,11 @@ static void start_piece(struct bt_cache_frame *frame,
 	slot = piece->slot == BT_CACHE_NONE ? NULL : &cache->slots[piece->slot];
 	if (slot)
 		count = run_of(write ? slot->dirty : slot->valid, first, count);
-	piece->length = (uint64_t)count * BT_CACHE_BLOCK;
+	piece->length =
+		bt_min_u64(end,
+			   chunk * BT_CACHE_SLOT +
+				   (first + count) * (uint64_t)BT_CACHE_BLOCK) -
+		at;
 	piece->bits = bt_cache_bits(first, count);
 	frame->cursor += piece->length;
 	frame->pending++;
@@ -527,6 +546,11 @@ void bt_cache_start(struct bt_cache *cache, struct bt_request *req)
 	void (*go)(struct bt_range * range) =
 		moves || req->op == BLKTAP_OP_PREFETCH ? transfer : unmap;
 
+	if (bt_unlikely(bt_op_is_writing(req->op) &&
+			(req->offset | req->length) % BT_CACHE_BLOCK)) {
+		bt_request_complete(req, -EINVAL);
+		return;
+	}
 	memset(frame, 0, sizeof(*frame));
 	frame->cache = cache;
 	frame->req = req;
