@@ -286,6 +286,49 @@ static int reopen(const unsigned char *image, const char *top_size,
 	return rc;
 }
 
+/* A base of large blocks reads no part of one: a cache, or a disk of 4 KiB sectors. */
+START_TEST(pieces_of_a_block_stand_on_no_larger_ones)
+{
+	static unsigned char image[3u << 20], data[4096];
+	struct blktap_error *err = NULL;
+	struct bt_node *lowers[2], *cached[2], *node;
+	struct rig rig;
+	uint32_t whole;
+	int rc;
+
+	for (whole = 0; whole < 2; whole++) {
+		world = (struct rough_world){ .random = 5 };
+		make(&rig, "grain=512", NULL);
+		ck_assert_int_eq(
+			rig_write(&rig, 64 << 10, data, whole ? 4096 : 512), 0);
+		ck_assert_int_eq(rig_flush(&rig), 0);
+		memcpy(image, top_of(&rig)->stable, sizeof(image));
+		rig_fini(&rig);
+
+		rig_init(&rig);
+		lowers[0] = rough_make(&rig, &world, "top", TOP_SIZE);
+		rough_load(rough_of(lowers[0]), image);
+		cached[0] = rough_make(&rig, &world, "base", BASE_SIZE);
+		cached[1] = rough_make(&rig, &world, "store", "size=1M");
+		lowers[1] = rig_node(&rig, &bt_cache_class, "c", "size=1M",
+				     cached, 2);
+		node = rig_make(&rig, &bt_cow_class, "cow", "grain=512", lowers,
+				2, &rc, &err);
+		ck_assert_int_eq(rc, whole ? 0 : -EINVAL);
+		if (whole) {
+			rig_top(&rig, node);
+		} else {
+			ck_assert_str_eq(
+				blktap_error_get_message(err),
+				"cow: the block size 4096 of 'c' is larger "
+				"than the pieces of 512 bytes in 'top'");
+			blktap_error_destroy(err);
+		}
+		rig_fini(&rig);
+	}
+}
+END_TEST
+
 START_TEST(what_does_not_fit_is_refused_by_name)
 {
 	unsigned char *image = malloc(3u << 20);
@@ -325,6 +368,7 @@ int main(void)
 		a_map_that_could_not_be_written_fails_the_flush_until_it_is);
 	tcase_add_test(tc, what_is_below_a_cow_hears_of_the_last_flush);
 	tcase_add_test(tc, a_power_cut_leaves_what_was_flushed);
+	tcase_add_test(tc, pieces_of_a_block_stand_on_no_larger_ones);
 	tcase_add_test(tc, what_does_not_fit_is_refused_by_name);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

@@ -54,6 +54,11 @@ static const struct bt_port_desc ports[] = {
 	{ .name = NULL },
 };
 
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
 /* ---- the map --------------------------------------------------------------- */
 
 /* Of the live map: what reads go by. */
@@ -327,6 +332,37 @@ static int start_map(struct bt_cow *cow, bool fresh, struct blktap_error **err)
 	return rc;
 }
 
+/* A top of smaller grains than what is below takes at once: since then each write
+ * covers a whole block, but older ones may have left a part of one. That would be
+ * read in parts, which who is below does not serve. */
+static int check_blocks(const struct bt_cow *cow, struct blktap_error **err)
+{
+	const struct bt_node *base = cow->base->lower, *top = cow->top->lower;
+	uint32_t block =
+		max_u32(base->limits.block_size, top->limits.block_size);
+	uint64_t i, grains = cow->size / cow->grain, n = block / cow->grain;
+
+	for (i = 0; n > 1 && i < grains; i++) {
+		/* most bytes of a map are of one kind */
+		if (i % 8 == 0 && n <= 8 &&
+		    (!cow->live[i / 8] || cow->live[i / 8] == 0xff)) {
+			i += 7;
+			continue;
+		}
+		if (is_in_top(cow, i) == is_in_top(cow, i - i % n))
+			continue;
+		return bt_fail(err, -EINVAL,
+			       "put them on what has smaller blocks",
+			       "%s: the block size %u of '%s' is larger than "
+			       "the pieces of %u bytes in '%s'",
+			       cow->node->name, block,
+			       base->limits.block_size == block ? base->name
+								: top->name,
+			       cow->grain, top->name);
+	}
+	return 0;
+}
+
 /* Nothing is written: what was not flushed is not in the map, and what it was
  * written over in the base is there still. */
 static void cow_close(struct bt_node *node)
@@ -370,17 +406,14 @@ static int cow_open(struct bt_node *node, const struct bt_args *args,
 		bt_fail(err, rc, NULL, "%s: out of memory", node->name);
 	else
 		rc = start_map(cow, fresh, err);
+	if (!rc)
+		rc = check_blocks(cow, err);
 	if (rc < 0)
 		cow_close(node);
 	return rc;
 }
 
 /* ---- the class ------------------------------------------------------------- */
-
-static uint32_t max_u32(uint32_t a, uint32_t b)
-{
-	return a > b ? a : b;
-}
 
 /* Reads are bounded by both, as they go to either; writes and flushes by top alone,
  * so what the base lacks of those operations does not count. native_fua: behind a
