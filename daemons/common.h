@@ -97,6 +97,9 @@ int report(const struct args *args, const char *object, int rc,
  * after, so that no image can have the number of one and get the words that are
  * written there. */
 void open_stdio(void);
+/* For what makes something that its output tells of: where nobody reads that any
+ * more, it is an error to undo by, and not our end. */
+void outlive_reader(void);
 /* Writes out what was printed so far. 0, or the errno of what was lost, which it
  * has told of. */
 int flush_output(const char *program);

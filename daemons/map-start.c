@@ -288,6 +288,7 @@ static int finish(struct plan *plan, pid_t pid, int connection)
 		rc = make_device(plan, &ready);
 	if (rc)
 		return rc;
+	outlive_reader();
 	puts(plan->map.device ? plan->map.device : plan->map.file);
 	if (flush_output(plan->args->program))
 		return MAP_FAILURE;

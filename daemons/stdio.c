@@ -3,6 +3,7 @@
  * or its exit status says that they did not. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +21,11 @@ void open_stdio(void)
 		if (fcntl(fd, F_GETFD) < 0 &&
 		    open("/dev/null", modes[fd]) != fd)
 			_exit(EXIT_FAILURE);
+}
+
+void outlive_reader(void)
+{
+	signal(SIGPIPE, SIG_IGN);
 }
 
 int flush_output(const char *program)

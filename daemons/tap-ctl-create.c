@@ -39,6 +39,7 @@ static int create(const struct args *args)
 
 	if (arg_is_set(args, "device"))
 		return refuse_device(args);
+	outlive_reader();
 	rc = open_control(args, &control);
 	if (rc)
 		return rc;
@@ -85,6 +86,7 @@ static int spawn(const struct args *args)
 
 	if (rc)
 		return rc;
+	outlive_reader();
 	rc = blktap_control_spawn(control, &pid, &err);
 	blktap_control_destroy(control);
 	if (rc)

@@ -12,6 +12,7 @@ static int allocate(const struct args *args)
 
 	if (arg_is_set(args, "device"))
 		return refuse_device(args);
+	outlive_reader();
 	rc = open_control(args, &control);
 	if (rc)
 		return rc;

@@ -95,6 +95,15 @@ exec 7>&-
 tap-ctl unmap "$file"
 nothing_left
 
+# Nobody is told of it: it is taken back.
+mkfifo gone
+exec 8<>gone 9>gone 8<&-
+exits 1 tap-ctl map a.raw 2>log >&9
+contains log 'Broken pipe (EPIPE)'
+exec 9>&-
+nothing_left
+rm gone
+
 # Lazily: who has it open goes on, and it ends with them.
 tap-ctl map a.raw >/dev/null
 exec 7<>"$file"

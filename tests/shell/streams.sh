@@ -56,6 +56,17 @@ nothing_left()
 }
 wait_for nothing_left
 
+echo '# nor where the reader has gone'
+mkfifo gone
+exec 8<>gone 9>gone 8<&-
+for verb in allocate spawn "create aio:$tmp/a.raw"; do
+	# shellcheck disable=SC2086 # a command and its word
+	exits 32 tap-ctl $verb 2>err >&9
+	contains err 'cannot write its output: Broken pipe (EPIPE)'
+done
+exec 9>&-
+wait_for nothing_left
+
 echo '# an earlier error is what counts'
 exits 2 tap-ctl create "aio:$tmp/none" >/dev/full 2>err
 contains err 'No such file or directory'
