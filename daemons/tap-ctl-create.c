@@ -7,6 +7,8 @@
 
 #include "tap-ctl.h"
 
+#define GIVE_UP_S 10 /* after a signal, for what does not come */
+
 int refuse_device(const struct args *args)
 {
 	int status = report(args, arg_text(args, "device"), -ENOTSUP, NULL);
@@ -28,6 +30,35 @@ int put_minor(const struct args *args, struct blktap_control *control,
 	return flush_output(args->program);
 }
 
+static volatile sig_atomic_t interrupted;
+
+/* The second, or the alarm: then it is as if there were no handler. */
+static void on_signal(int sig)
+{
+	if (interrupted) {
+		signal(interrupted, SIG_DFL);
+		raise(interrupted);
+	}
+	interrupted = sig;
+	alarm(GIVE_UP_S);
+}
+
+/* Who ends us while a tapdisk is made would leave it behind: it is taken back when
+ * it is there, or left where that takes too long. */
+static void catch_signals(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGALRM };
+	struct sigaction action = { .sa_handler = on_signal,
+				    .sa_flags = SA_RESTART };
+	struct sigaction was;
+	size_t i;
+
+	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		if (!sigaction(signals[i], NULL, &was) &&
+		    was.sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
+}
+
 static int create(const struct args *args)
 {
 	struct blktap_control_open_options options;
@@ -40,6 +71,7 @@ static int create(const struct args *args)
 	if (arg_is_set(args, "device"))
 		return refuse_device(args);
 	outlive_reader();
+	catch_signals();
 	rc = open_control(args, &control);
 	if (rc)
 		return rc;
@@ -50,7 +82,8 @@ static int create(const struct args *args)
 		rc = report(args, spec, rc, err);
 	} else {
 		/* What nobody was told of is nobody's to destroy. */
-		rc = put_minor(args, control, minor);
+		rc = interrupted ? 128 + interrupted
+				 : put_minor(args, control, minor);
 		if (rc)
 			blktap_control_stop(control, pid, minor, 0, NULL);
 	}
@@ -87,10 +120,15 @@ static int spawn(const struct args *args)
 	if (rc)
 		return rc;
 	outlive_reader();
+	catch_signals();
 	rc = blktap_control_spawn(control, &pid, &err);
 	blktap_control_destroy(control);
 	if (rc)
 		return report(args, "a tapdisk", rc, err);
+	if (interrupted) {
+		kill(pid, SIGTERM);
+		return 128 + interrupted;
+	}
 	printf(isatty(STDOUT_FILENO) ? "tapdisk spawned with pid %d\n" : "%d\n",
 	       (int)pid);
 	rc = flush_output(args->program);
