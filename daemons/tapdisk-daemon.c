@@ -3,6 +3,8 @@
  * and whoever waits for its output to end does not wait for the daemon. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,9 +18,11 @@
 /* The child says how its start went by its end of a pipe. Returns in the child,
  * with the descriptor to write to; the parent waits, and ends. A byte means
  * that it listens. The end of the pipe without one means that the child has
- * ended or is about to, with its own exit status. */
+ * ended or is about to, with its own exit status. Where the parent is killed
+ * before, the child goes with it: who gave up waiting could not find it. */
 static int become_daemon(void)
 {
+	struct pollfd parent = { 0 };
 	int fds[2], status;
 	char byte;
 	pid_t pid;
@@ -31,6 +35,10 @@ static int become_daemon(void)
 	if (!pid) {
 		close(fds[0]);
 		setsid();
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		parent.fd = fds[1];
+		if (poll(&parent, 1, 0)) /* it has gone already */
+			_exit(EXIT_FAILURE);
 		return fds[1];
 	}
 	close(fds[1]);
@@ -60,6 +68,7 @@ static int tell_started(const char *path, int fd)
 		dup2(null, STDERR_FILENO);
 		close(null);
 	}
+	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	if (write(fd, "", 1) < 0)
 		_exit(EXIT_FAILURE);
 	close(fd);

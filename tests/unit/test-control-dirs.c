@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "control/client.h"
 #include "control/rundir.h"
 #include "control/socket.h"
 
@@ -441,11 +443,81 @@ START_TEST(socket_is_for_its_owner_alone)
 }
 END_TEST
 
+/* ---- starting ------------------------------------------------------------- */
+
+/* A program that is started for a tapdisk, and how long it is waited for. */
+static int spawn_script(const char *commands, uint32_t ms)
+{
+	struct blktap_control_options options;
+	struct blktap_control *control;
+	struct blktap_error *err = NULL;
+	char path[64];
+	pid_t pid;
+	FILE *f;
+	int rc;
+
+	snprintf(path, sizeof(path), "%s/program", top);
+	f = fopen(path, "we");
+	ck_assert_ptr_nonnull(f);
+	fprintf(f, "#!/bin/sh\n%s\n", commands);
+	ck_assert_int_eq(fchmod(fileno(f), 0700), 0);
+	ck_assert_int_eq(fclose(f), 0);
+	blktap_control_options_init(&options);
+	options.rundir = dir.path;
+	options.tapdisk = path;
+	options.timeout_ms = 50;
+	ck_assert_int_eq(blktap_control_create(&options, &control, NULL), 0);
+	control->start_timeout_ms = ms;
+	rc = blktap_control_spawn(control, &pid, &err);
+	ck_assert_ptr_nonnull(
+		strstr(blktap_error_get_message(err), "does not get started"));
+	blktap_error_destroy(err);
+	blktap_control_destroy(control);
+	return rc;
+}
+
+START_TEST(tapdisk_that_does_not_start_is_ended)
+{
+	ck_assert_int_eq(spawn_script("exec sleep 1000", 50), -ETIMEDOUT);
+	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+	ck_assert_int_eq(errno, ECHILD);
+}
+END_TEST
+
+/* Somebody has its output still, so the end of that does not come. */
+START_TEST(tapdisk_that_started_too_late_is_asked_to_end)
+{
+	uint8_t wire[BT_WIRE_SIZE];
+	char path[BT_SUN_PATH], commands[256];
+	struct bt_message msg;
+	uint32_t ms;
+	int listener, fd = -1;
+
+	ck_assert_int_eq(bt_rundir_make(&dir, NULL), 0);
+	bt_rundir_control_path(&dir, 77, path);
+	ck_assert_int_eq(bt_socket_listen(path, &listener), 0);
+	snprintf(commands, sizeof(commands), "echo %s; exec sleep 1000", path);
+	/* a busy machine takes its time before the word is out */
+	for (ms = 100; fd < 0 && ms < 30000; ms *= 2) {
+		ck_assert_int_eq(spawn_script(commands, ms), -ETIMEDOUT);
+		fd = accept(listener, NULL, NULL);
+	}
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(recv(fd, wire, sizeof(wire), MSG_WAITALL),
+			 sizeof(wire));
+	ck_assert_int_eq(bt_wire_decode(wire, &msg), 0);
+	ck_assert_int_eq(msg.type, BT_WIRE_EXIT);
+	close(fd);
+	close(listener);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("control-dirs");
 	TCase *minors = tcase_create("minors");
 	TCase *dirs = tcase_create("rundir");
+	TCase *starts = tcase_create("starts");
 
 	tcase_add_checked_fixture(minors, setup_dir, teardown_dir);
 	tcase_set_timeout(minors, 60);
@@ -470,6 +542,12 @@ static Suite *make_suite(void)
 	tcase_add_test(dirs, dead_sockets_are_swept_and_live_ones_stay);
 	tcase_add_test(dirs, socket_is_for_its_owner_alone);
 	suite_add_tcase(suite, dirs);
+
+	tcase_add_checked_fixture(starts, setup_dir, teardown_dir);
+	tcase_set_timeout(starts, 120);
+	tcase_add_test(starts, tapdisk_that_does_not_start_is_ended);
+	tcase_add_test(starts, tapdisk_that_started_too_late_is_asked_to_end);
+	suite_add_tcase(suite, starts);
 	return suite;
 }
 

@@ -298,14 +298,10 @@ int blktap_control_stop(struct blktap_control *control, pid_t pid, int minor,
 static void undo_start(struct blktap_control *control, pid_t pid, int minor,
 		       bool attached)
 {
-	struct bt_message msg = { .type = BT_WIRE_EXIT };
-	struct bt_message answer;
-
 	if (attached)
 		blktap_control_detach(control, pid, minor, NULL);
 	else if (pid > 0)
-		bt_session_run(control, pid, control->timeout_ms, &msg,
-			       BT_WIRE_EXIT, &answer, NULL);
+		bt_client_dismiss(control, pid);
 	blktap_control_free(control, minor, NULL);
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,6 @@
 #include "control/client.h"
 #include "core/error.h"
 
-#define START_TIMEOUT_MS 30000
 #define TEXT_MAX 4096
 
 struct child {
@@ -129,10 +129,9 @@ static bool take_text(struct child *child, int i)
 
 /* Reads both to their ends. The end of both pipes is the end of the start: the
  * daemon closes them when it listens, or it has ended. */
-static int collect(struct child *child)
+static int collect(struct child *child, uint32_t timeout_ms)
 {
-	uint64_t deadline =
-		bt_client_now() + START_TIMEOUT_MS * (uint64_t)1000000;
+	uint64_t deadline = bt_client_now() + timeout_ms * (uint64_t)1000000;
 	struct pollfd p[2];
 	int i, n;
 
@@ -202,6 +201,33 @@ static int fail_start(struct child *child, const char *tapdisk, int status,
 		       tapdisk, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
+/* A tapdisk without a minor would stay for ever. */
+void bt_client_dismiss(const struct blktap_control *control, pid_t pid)
+{
+	struct bt_message msg = { .type = BT_WIRE_EXIT };
+	struct bt_message answer;
+
+	bt_session_run(control, pid, control->timeout_ms, &msg, BT_WIRE_EXIT,
+		       &answer, NULL);
+}
+
+/* One that hangs in its start serves nothing, and goes with the process that it
+ * was started by; one that did start is asked. Not by its number where the
+ * caller ignores SIGCHLD: then that may be another process's by now. */
+static void give_up(const struct blktap_control *control, struct child *child)
+{
+	pid_t pid = parse_pid(child->text[0]);
+	int status;
+
+	if (!waitpid(child->pid, &status, WNOHANG)) {
+		kill(child->pid, SIGKILL);
+		while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+			;
+	}
+	if (pid > 0)
+		bt_client_dismiss(control, pid);
+}
+
 /* Our ends of the writing sides are closed first, or the pipes would never end.
  */
 static int finish(const struct blktap_control *control, struct child *child,
@@ -211,10 +237,12 @@ static int finish(const struct blktap_control *control, struct child *child,
 
 	for (i = 0; i < 2; i++)
 		close_pipe(&child->pipes[i][1]);
-	rc = collect(child);
-	if (rc)
+	rc = collect(child, control->start_timeout_ms);
+	if (rc) {
+		give_up(control, child);
 		return bt_fail(err, rc, NULL, "%s does not get started: %s",
 			       control->tapdisk, STRERROR(rc));
+	}
 	/* ECHILD: the caller ignores SIGCHLD, and the text must do. */
 	while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
 		;

@@ -61,16 +61,6 @@ static int read_mark(struct blktap_control *control, int minor,
 	return rc;
 }
 
-/* A tapdisk without a minor would stay for ever. */
-static void dismiss(struct blktap_control *control, pid_t pid)
-{
-	struct bt_message msg = { .type = BT_WIRE_EXIT };
-	struct bt_message answer;
-
-	bt_session_run(control, pid, control->timeout_ms, &msg, BT_WIRE_EXIT,
-		       &answer, NULL);
-}
-
 /* The verb's answer says that the minor is free. */
 static int hand_over(struct blktap_control *control, pid_t pid, int minor,
 		     struct blktap_error **err)
@@ -149,7 +139,7 @@ int blktap_control_upgrade(struct blktap_control *control, int minor,
 	if (!rc)
 		rc = open_again(control, new, minor, &mark, err);
 	if (rc)
-		dismiss(control, new);
+		bt_client_dismiss(control, new);
 	else if (pid)
 		*pid = new;
 	bt_mark_fini(&mark);

@@ -21,6 +21,7 @@
 #include "util/strbuf.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
+#define START_TIMEOUT_MS 30000
 
 /* size is the caller's struct's: fields that it lacks are not written to. */
 void blktap_control_options_init_sized(struct blktap_control_options *options,
@@ -55,6 +56,7 @@ int blktap_control_create(const struct blktap_control_options *options,
 	bt_log_init(&control->log);
 	bt_log_set(&control->log, o.log_level, o.log, o.log_opaque, NULL);
 	control->timeout_ms = o.timeout_ms ? o.timeout_ms : DEFAULT_TIMEOUT_MS;
+	control->start_timeout_ms = START_TIMEOUT_MS;
 	control->environment = o.environment;
 	control->no_ring = o.no_ring;
 	control->tapdisk = strdup(o.tapdisk ? o.tapdisk : BLKTAP_TAPDISK);

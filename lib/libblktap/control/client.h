@@ -16,6 +16,7 @@ struct blktap_control {
 	char *tapdisk;
 	char *const *environment; /* the caller's */
 	uint32_t timeout_ms;
+	uint32_t start_timeout_ms; /* of a tapdisk */
 	bool no_ring;
 };
 
@@ -52,5 +53,8 @@ int bt_session_run(const struct blktap_control *control, pid_t pid,
 		   uint32_t timeout_ms, const struct bt_message *request,
 		   uint16_t type, struct bt_message *answer,
 		   struct blktap_error **err);
+
+/* Asks a tapdisk to end, with all that it has. */
+void bt_client_dismiss(const struct blktap_control *control, pid_t pid);
 
 #endif
