@@ -245,7 +245,12 @@ static int alloc_disk_of(struct bt_minor *m, const struct blktap_create *par,
 	d->tags.nr_hw_queues = par->queues;
 	d->tags.queue_depth = par->depth;
 	d->tags.numa_node = NUMA_NO_NODE;
-	d->tags.flags = BT_MQ_F_MERGE | BLK_MQ_F_NO_SCHED_BY_DEFAULT;
+	/*
+	 * a CPU that goes waits for no answer (STACKING): none needs it, and
+	 * the daemon may be frozen already, as it is when a machine suspends
+	 */
+	d->tags.flags = BT_MQ_F_MERGE | BLK_MQ_F_NO_SCHED_BY_DEFAULT |
+			BLK_MQ_F_STACKING;
 	d->tags.timeout = bt_slow_timeout * HZ;
 	err = blk_mq_alloc_tag_set(&d->tags);
 	if (err)
