@@ -77,6 +77,7 @@ struct bt_minor {
 	struct bt_area *drain; /* a dead owner's, if its I/O still runs */
 	struct delayed_work expire; /* end of recovery, or of removal */
 	unsigned long deadline; /* jiffies; what expire waits for */
+	unsigned long patience; /* of a removal, with each request; jiffies */
 	struct work_struct remove;
 	wait_queue_head_t gone; /* woken when state becomes EMPTY */
 };
@@ -211,6 +212,7 @@ int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		    size_t len);
 void bt_request_replay(struct bt_disk *d);
 void bt_request_fail_all(struct bt_disk *d);
+unsigned long bt_request_oldest(const struct bt_disk *d);
 
 /* device.c; all with bt_minor.lock held but bt_disk_fail */
 int bt_disk_check(struct blktap_create *par);

@@ -42,7 +42,7 @@ MODULE_PARM_DESC(recovery_timeout,
 unsigned int bt_remove_timeout = 30;
 module_param_named(remove_timeout, bt_remove_timeout, uint, 0444);
 MODULE_PARM_DESC(remove_timeout,
-		 "seconds a removal waits for the daemon to serve");
+		 "seconds a request waits while its disk is being removed");
 
 unsigned int bt_slow_timeout = 30;
 module_param_named(slow_timeout, bt_slow_timeout, uint, 0444);

@@ -352,10 +352,8 @@ int bt_disk_resize(struct bt_minor *m, u64 capacity)
  * The work looks at the deadline itself: one that was queued for an earlier
  * deadline and runs late does nothing.
  */
-static void set_deadline(struct bt_minor *m, u32 ms)
+static void set_deadline(struct bt_minor *m, unsigned long delay)
 {
-	unsigned long delay = msecs_to_jiffies(ms);
-
 	m->deadline = jiffies + delay;
 	mod_delayed_work(bt_wq, &m->expire, delay);
 }
@@ -379,7 +377,7 @@ void bt_disk_abandon(struct bt_minor *m, struct bt_ring *r)
 		return;
 	if (m->state == BLKTAP_STATE_LIVE && d->par.recovery_ms) {
 		m->state = BLKTAP_STATE_ORPHAN;
-		set_deadline(m, d->par.recovery_ms);
+		set_deadline(m, msecs_to_jiffies(d->par.recovery_ms));
 		pr_notice("%s: lost its daemon, waits %u ms for another\n",
 			  d->gd->disk_name, d->par.recovery_ms);
 		/*
@@ -441,6 +439,24 @@ void bt_disk_fail(struct bt_minor *m, struct bt_ring *r, const char *why)
 	mutex_unlock(&m->lock);
 }
 
+/*
+ * A removal goes on as long as requests are answered, for they may be all that
+ * was dirty in a large memory; and nobody is to blame where none is out.
+ */
+static void expire_removal(struct bt_minor *m)
+{
+	struct bt_disk *d = m->disk;
+	unsigned long waited = bt_request_oldest(d);
+
+	if (waited < m->patience) {
+		set_deadline(m, m->patience - waited);
+		return;
+	}
+	pr_err("%s: failed: not served while being removed\n",
+	       d->gd->disk_name);
+	bt_request_fail_all(d);
+}
+
 void bt_disk_expire_work(struct work_struct *work)
 {
 	struct bt_minor *m =
@@ -456,9 +472,7 @@ void bt_disk_expire_work(struct work_struct *work)
 		bt_request_fail_all(d);
 		m->state = BLKTAP_STATE_FAILED;
 	} else if (m->state == BLKTAP_STATE_REMOVING) {
-		pr_err("%s: failed: not served while being removed\n",
-		       d->gd->disk_name);
-		bt_request_fail_all(d);
+		expire_removal(m);
 	}
 unlock:
 	mutex_unlock(&m->lock);
@@ -510,8 +524,9 @@ int bt_disk_remove(struct bt_minor *m, u32 flags, u32 timeout_ms)
 	m->state = BLKTAP_STATE_REMOVING;
 	if (!timeout_ms)
 		timeout_ms = bt_remove_timeout * MSEC_PER_SEC;
+	m->patience = msecs_to_jiffies(min(timeout_ms, BLKTAP_MAX_RECOVERY_MS));
 	if (!d->failed)
-		set_deadline(m, min(timeout_ms, BLKTAP_MAX_RECOVERY_MS));
+		set_deadline(m, m->patience);
 	kref_get(&m->ref);
 	queue_work(bt_wq, &m->remove);
 	return 0;

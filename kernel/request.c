@@ -161,7 +161,7 @@ static __always_inline blk_status_t start(struct batch *b, struct request *rq)
 	slot->desc = desc;
 	b->q->desc[rq->tag] = desc;
 	slot->rq = rq;
-	slot->start = jiffies;
+	WRITE_ONCE(slot->start, jiffies);
 	blk_mq_start_request(rq);
 	add(b, slot);
 	return BLK_STS_OK;
@@ -490,4 +490,24 @@ void bt_request_fail_all(struct bt_disk *d)
 		fail_queue(d, queue);
 	d->quiesced = false;
 	blk_mq_unquiesce_queue(d->gd->queue);
+}
+
+/*
+ * How long the oldest unanswered request has waited, in jiffies; 0 where there is
+ * none. A slot may be given to another request meanwhile, which is younger: then
+ * this is too little, never too much.
+ */
+unsigned long bt_request_oldest(const struct bt_disk *d)
+{
+	u32 i, nr = d->par.queues * d->par.depth;
+	unsigned long now = jiffies, start, most = 0;
+
+	for (i = 0; i < nr; i++) {
+		if (!smp_load_acquire(&d->slots[i].busy))
+			continue;
+		start = READ_ONCE(d->slots[i].start);
+		if (time_before(start, now))
+			most = max(most, now - start);
+	}
+	return most;
 }

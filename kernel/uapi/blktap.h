@@ -218,8 +218,8 @@ struct blktap_resize {
 /*
  * REMOVE: begin to take the disk away and return at once. Dirty pages are
  * still written through the ring, so serve on until poll says EPOLLHUP (or
- * ENTER says ENODEV). Openers that are left keep a dead disk. What is not
- * answered within timeout_ms fails with EIO.
+ * ENTER says ENODEV). Openers that are left keep a dead disk. Once a request
+ * has waited for its answer for timeout_ms, it and all others fail with EIO.
  */
 struct blktap_remove {
 	__u32 size; /* in: sizeof */
