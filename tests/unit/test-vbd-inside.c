@@ -179,6 +179,110 @@ START_TEST(no_completion_comes_inside_of_a_submission_that_submits)
 }
 END_TEST
 
+/* ---- an end that meets something else ---------------------------------------- */
+
+static void count_pause(void *opaque, int error, const char *message)
+{
+	struct op *op = opaque;
+
+	(void)message;
+	op_done(op, error);
+}
+
+/* ---- from inside of a pause's end -------------------------------------------- */
+
+static struct op pauses[2];
+static const char *next_spec; /* NULL: a pause */
+
+static void pause_again(void *opaque, int error)
+{
+	op_done(opaque, error);
+	ck_assert_int_eq(
+		next_spec ? blktap_disk_replace(disk, next_spec, 0, count_pause,
+						&pauses[1])
+			  : blktap_disk_pause(disk, 0, count_pause, &pauses[1]),
+		0);
+}
+
+/* The request that waits is answered as soon as it is let go. */
+static void submit_that_pauses(struct op *op, enum blktap_op what,
+			       uint32_t flags)
+{
+	static unsigned char data[512];
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = what,
+		.flags = flags,
+		.length = 512,
+		.iov = &op->iov,
+		.iov_count = 1,
+		.callback = pause_again,
+		.opaque = op,
+	};
+
+	op->iov = (struct iovec){ data, 512 };
+	op->calls = 0;
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	turns();
+}
+
+START_TEST(each_pause_gets_its_own_answer_where_the_first_fails)
+{
+	unsigned char data[512] = { 1 };
+	struct op op;
+
+	memset(pauses, 0, sizeof(pauses));
+	next_spec = NULL;
+	open_disk(NULL);
+	blktap_disk_set_event(disk, NULL, NULL, NULL);
+	fail_at_once(&op);
+	turns();
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 0, data, 512, 0), 0);
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_SYNC, .error = -EIO, .nth = 1 });
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, count_pause, &pauses[0]),
+			 0);
+	submit_that_pauses(&op, BLKTAP_OP_WRITE_ZEROES, BLKTAP_FAST_ONLY);
+	turns();
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, -ENOTSUP);
+	ck_assert_uint_eq(pauses[0].calls, 1);
+	ck_assert_int_eq(pauses[0].error, -EIO);
+	ck_assert_uint_eq(pauses[1].calls, 1);
+	/* a raw image's flush goes on failing */
+	ck_assert_int_eq(pauses[1].error, -EIO);
+	close_disk(-EIO);
+}
+END_TEST
+
+static void open_ram(void)
+{
+	ck_assert_int_eq(blktap_disk_open(context, "ram:1M", NULL, &disk, NULL),
+			 0);
+}
+
+START_TEST(a_replace_from_inside_of_another_takes_place)
+{
+	struct op op;
+
+	memset(pauses, 0, sizeof(pauses));
+	next_spec = "ram:3M";
+	open_ram();
+	ck_assert_int_eq(
+		blktap_disk_replace(disk, "ram:2M", 0, count_pause, &pauses[0]),
+		0);
+	submit_that_pauses(&op, BLKTAP_OP_READ, 0);
+	turns();
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_uint_eq(pauses[0].calls, 1);
+	ck_assert_int_eq(pauses[0].error, 0);
+	ck_assert_uint_eq(pauses[1].calls, 1);
+	ck_assert_int_eq(pauses[1].error, 0);
+	ck_assert_str_eq(blktap_disk_get_spec(disk), "ram:3M");
+	close_disk(0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd inside");
@@ -190,6 +294,9 @@ int main(void)
 	tcase_add_test(tc, an_event_inside_of_a_submission_cannot_close);
 	tcase_add_test(tc,
 		       no_completion_comes_inside_of_a_submission_that_submits);
+	tcase_add_test(tc,
+		       each_pause_gets_its_own_answer_where_the_first_fails);
+	tcase_add_test(tc, a_replace_from_inside_of_another_takes_place);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

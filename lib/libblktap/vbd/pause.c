@@ -18,31 +18,48 @@
 #include "vbd/edit.h"
 #include "vbd/job.h"
 
-/* fn is forgotten before it is called: it may pause the disk again. */
-static void end(struct blktap_disk *disk, int error, const char *message)
+/* Who is told that a pause is over. */
+struct end {
+	blktap_pause_fn *fn;
+	void *opaque;
+};
+
+/* To be taken before the gate opens: what is let go may be answered at once, and
+ * who gets the answer may ask for the next pause, or replace, which has an end of
+ * its own. */
+static struct end take_end(struct blktap_disk *disk)
 {
-	struct bt_loop *loop = disk->context->loop;
-	blktap_pause_fn *fn = disk->pause_fn;
-	bool before;
+	struct end end = { disk->pause_fn, disk->pause_opaque };
 
 	disk->pause_fn = NULL;
 	free(disk->replace_spec);
 	disk->replace_spec = NULL;
-	if (!fn)
+	return end;
+}
+
+static void tell(struct blktap_disk *disk, struct end end, int error,
+		 const char *message)
+{
+	struct bt_loop *loop = disk->context->loop;
+	bool before;
+
+	if (!end.fn)
 		return;
 	before = bt_loop_enter(loop);
-	fn(disk->pause_opaque, error, message);
+	end.fn(end.opaque, error, message);
 	bt_loop_leave(loop, before);
 }
 
 /* The pause is off: what waited at the gate goes down, into the graph of before. */
 static void give_up(struct blktap_disk *disk, int error, const char *message)
 {
+	struct end end = take_end(disk);
+
 	disk->state = BT_VBD_RUNNING;
 	bt_log(&disk->context->log, BLKTAP_LOG_WARNING, "%s: pause failed: %s",
 	       disk->name, message);
 	bt_gate_release(&disk->gate);
-	end(disk, error, message);
+	tell(disk, end, error, message);
 	bt_edit_next(disk);
 }
 
@@ -62,19 +79,21 @@ static void close_image(struct blktap_disk *disk)
 /* The image is closed: open the new one, or else the old one again. */
 static void swing(struct blktap_disk *disk)
 {
+	char *spec = disk->replace_spec;
 	struct blktap_error *err = NULL;
-	int rc = blktap_disk_resume(disk, disk->replace_spec, &err);
+	struct end end;
+	int rc;
 
-	if (!rc) {
-		end(disk, 0, "");
-		return;
-	}
-	/* Paused it stays, with its requests at the gate, until somebody resumes
-	 * it. */
-	if (blktap_disk_resume(disk, NULL, NULL) < 0)
+	disk->replace_spec = NULL;
+	end = take_end(disk);
+	rc = blktap_disk_resume(disk, spec, &err);
+	free(spec);
+	/* Where both fail it stays paused, with its requests at the gate, until
+	 * somebody resumes it. */
+	if (rc < 0 && blktap_disk_resume(disk, NULL, NULL) < 0)
 		bt_disk_event(disk, BLKTAP_EVENT_PAUSED, rc, NULL, "",
 			      "neither the new image nor the old one opens");
-	end(disk, rc, err ? blktap_error_get_message(err) : "");
+	tell(disk, end, rc, err ? blktap_error_get_message(err) : "");
 	blktap_error_destroy(err);
 }
 
@@ -111,6 +130,7 @@ static void close_after_flush(struct bt_work *work)
 		bt_container_of(work, struct blktap_disk, close_work);
 	char text[BT_STRERROR_MAX];
 	int error = disk->flush_error;
+	struct end end;
 
 	if (error) {
 		give_up(disk, error, bt_strerror(error, text));
@@ -122,8 +142,9 @@ static void close_after_flush(struct bt_work *work)
 		swing(disk);
 		return;
 	}
+	end = take_end(disk);
 	bt_disk_event(disk, BLKTAP_EVENT_PAUSED, 0, NULL, "", "paused");
-	end(disk, 0, "");
+	tell(disk, end, 0, "");
 }
 
 void bt_pause_init(struct blktap_disk *disk)
@@ -205,8 +226,11 @@ void bt_pause_start(struct blktap_disk *disk)
 
 	disk->pause_waits = false;
 	rc = hold(disk, disk->pause_timeout_ms);
-	if (rc < 0)
-		end(disk, rc, bt_strerror(rc, text));
+	if (rc < 0) {
+		tell(disk, take_end(disk), rc, bt_strerror(rc, text));
+		/* those that it went before are not to wait for the next pause */
+		bt_edit_next(disk);
+	}
 }
 
 int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
