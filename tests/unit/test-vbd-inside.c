@@ -189,6 +189,22 @@ static void count_pause(void *opaque, int error, const char *message)
 	op_done(op, error);
 }
 
+START_TEST(a_close_ends_what_waits_for_a_pause_under_way)
+{
+	unsigned char data[512] = { 1 };
+	struct op pause = { .calls = 0 }, op;
+
+	open_disk(NULL);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, count_pause, &pause), 0);
+	submit(&op, BLKTAP_OP_WRITE, 0, data, 512, 0);
+	close_disk(0);
+	ck_assert_uint_eq(pause.calls, 1);
+	ck_assert_int_eq(pause.error, 0);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, -ESHUTDOWN);
+}
+END_TEST
+
 /* ---- from inside of a pause's end -------------------------------------------- */
 
 static struct op pauses[2];
@@ -294,6 +310,7 @@ int main(void)
 	tcase_add_test(tc, an_event_inside_of_a_submission_cannot_close);
 	tcase_add_test(tc,
 		       no_completion_comes_inside_of_a_submission_that_submits);
+	tcase_add_test(tc, a_close_ends_what_waits_for_a_pause_under_way);
 	tcase_add_test(tc,
 		       each_pause_gets_its_own_answer_where_the_first_fails);
 	tcase_add_test(tc, a_replace_from_inside_of_another_takes_place);

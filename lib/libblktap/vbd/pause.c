@@ -140,11 +140,15 @@ static void close_after_flush(struct bt_work *work)
 	disk->state = BT_VBD_PAUSED;
 	if (disk->replace_spec) {
 		swing(disk);
-		return;
+	} else {
+		end = take_end(disk);
+		bt_disk_event(disk, BLKTAP_EVENT_PAUSED, 0, NULL, "", "paused");
+		tell(disk, end, 0, "");
 	}
-	end = take_end(disk);
-	bt_disk_event(disk, BLKTAP_EVENT_PAUSED, 0, NULL, "", "paused");
-	tell(disk, end, 0, "");
+	/* A close that came meanwhile waits for what is at the gate, which
+	 * nobody would open. */
+	if (disk->closing && disk->state == BT_VBD_PAUSED)
+		bt_vbd_shut(disk);
 }
 
 void bt_pause_init(struct blktap_disk *disk)
