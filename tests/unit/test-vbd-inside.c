@@ -205,6 +205,47 @@ START_TEST(a_close_ends_what_waits_for_a_pause_under_way)
 }
 END_TEST
 
+static char *told;
+
+static void ask_for_statistics(void *opaque, int error)
+{
+	op_done(opaque, error);
+	told = blktap_disk_get_stats_json(disk, false);
+}
+
+/* What the close ends is told of last, when the image is closed; of this one
+ * without a turn of the loop in between. */
+START_TEST(a_callback_of_a_close_may_ask_for_statistics)
+{
+	struct blktap_disk_options o = options();
+	unsigned char data[512];
+	struct op op = { .iov = { data, 512 } };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_READ,
+		.length = 512,
+		.iov = &op.iov,
+		.iov_count = 1,
+		.callback = ask_for_statistics,
+		.opaque = &op,
+	};
+
+	o.on_io_error = BLKTAP_POLICY_RETRY;
+	ck_assert_int_eq(
+		blktap_disk_open(context, "error(size=1M)", &o, &disk, NULL),
+		0);
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	turns();
+	ck_assert_uint_eq(op.calls, 0);
+	close_disk(0);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, -EIO);
+	ck_assert_ptr_nonnull(told);
+	ck_assert_ptr_nonnull(strstr(told, "\"nodes\":[]"));
+	free(told);
+}
+END_TEST
+
 /* ---- from inside of a pause's end -------------------------------------------- */
 
 static struct op pauses[2];
@@ -311,6 +352,7 @@ int main(void)
 	tcase_add_test(tc,
 		       no_completion_comes_inside_of_a_submission_that_submits);
 	tcase_add_test(tc, a_close_ends_what_waits_for_a_pause_under_way);
+	tcase_add_test(tc, a_callback_of_a_close_may_ask_for_statistics);
 	tcase_add_test(tc,
 		       each_pause_gets_its_own_answer_where_the_first_fails);
 	tcase_add_test(tc, a_replace_from_inside_of_another_takes_place);

@@ -380,6 +380,7 @@ void bt_vbd_shut(struct blktap_disk *disk)
 
 int blktap_disk_close(struct blktap_disk *disk)
 {
+	struct bt_node *root;
 	struct bt_loop *loop;
 	int rc;
 
@@ -405,7 +406,11 @@ int blktap_disk_close(struct blktap_disk *disk)
 		bt_pause_flush(disk, BT_REQUEST_LAST, note_flush);
 		bt_loop_run_until(loop, is_flushed, disk, -1);
 		bt_port_link(&disk->top, NULL);
-		bt_graph_close(disk, disk->root);
+		/* the last callbacks come behind this, and may ask what the
+		 * disk stands on */
+		root = disk->root;
+		disk->root = NULL;
+		bt_graph_close(disk, root);
 	}
 	rc = disk->close_error;
 	free_disk(disk);
