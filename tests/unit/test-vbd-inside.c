@@ -246,6 +246,43 @@ START_TEST(a_callback_of_a_close_may_ask_for_statistics)
 }
 END_TEST
 
+static int refused[3];
+
+static void ask_for_more(struct bt_work *work)
+{
+	struct blktap_nbd_server *server;
+	struct blktap_nbd_options o;
+	char socket[96];
+
+	blktap_nbd_options_init(&o);
+	snprintf(socket, sizeof(socket), "%s.sock", path);
+	o.unix_path = socket;
+	refused[0] = blktap_disk_pause(disk, 0, count_pause, NULL);
+	refused[1] = blktap_disk_replace(disk, "ram:1M", 0, count_pause, NULL);
+	refused[2] = blktap_nbd_server_create(disk, &o, &server, NULL);
+	faulty.hold = false;
+	faulty_release(UINT32_MAX);
+}
+
+/* What would come to an end behind the disk's own would be told to nobody, or find a
+ * disk that is gone. */
+START_TEST(nothing_begins_while_the_last_flush_is_under_way)
+{
+	unsigned char data[512] = { 1 };
+	struct bt_work work;
+
+	open_disk(NULL);
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 0, data, 512, 0), 0);
+	faulty.hold = true;
+	bt_work_init(&work, ask_for_more);
+	bt_loop_defer(bt_context_get_loop(context), &work);
+	close_disk(0);
+	ck_assert_int_eq(refused[0], -ESHUTDOWN);
+	ck_assert_int_eq(refused[1], -ESHUTDOWN);
+	ck_assert_int_eq(refused[2], -ESHUTDOWN);
+}
+END_TEST
+
 /* ---- from inside of a pause's end -------------------------------------------- */
 
 static struct op pauses[2];
@@ -353,6 +390,7 @@ int main(void)
 		       no_completion_comes_inside_of_a_submission_that_submits);
 	tcase_add_test(tc, a_close_ends_what_waits_for_a_pause_under_way);
 	tcase_add_test(tc, a_callback_of_a_close_may_ask_for_statistics);
+	tcase_add_test(tc, nothing_begins_while_the_last_flush_is_under_way);
 	tcase_add_test(tc,
 		       each_pause_gets_its_own_answer_where_the_first_fails);
 	tcase_add_test(tc, a_replace_from_inside_of_another_takes_place);

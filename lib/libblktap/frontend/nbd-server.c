@@ -253,10 +253,15 @@ int blktap_nbd_server_create(struct blktap_disk *disk,
 			     struct blktap_nbd_server **out,
 			     struct blktap_error **err)
 {
-	struct blktap_nbd_server *server = calloc(1, sizeof(*server));
+	struct blktap_nbd_server *server;
 	struct blktap_nbd_options opts;
 	int rc;
 
+	/* from a callback of the close, which does not look for servers again */
+	if (bt_vbd_is_shut(disk))
+		return bt_fail(err, -ESHUTDOWN, NULL, "%s: is being closed",
+			       blktap_disk_get_name(disk));
+	server = calloc(1, sizeof(*server));
 	if (!server)
 		return bt_fail(err, -ENOMEM, NULL, "out of memory");
 	server->disk = disk;

@@ -378,6 +378,11 @@ void bt_vbd_shut(struct blktap_disk *disk)
 		bt_admit_fail_held(disk, NULL, -ESHUTDOWN);
 }
 
+bool bt_vbd_is_shut(const struct blktap_disk *disk)
+{
+	return disk->closing;
+}
+
 int blktap_disk_close(struct blktap_disk *disk)
 {
 	struct bt_node *root;
@@ -399,6 +404,7 @@ int blktap_disk_close(struct blktap_disk *disk)
 		return rc;
 	/* what came to wait while the loop turned; a pause may have ended */
 	bt_vbd_shut(disk);
+	disk->ending = true;
 	if (disk->root) {
 		bt_graph_leaving(disk);
 		/* Its error is the answer of the close, which takes place all the

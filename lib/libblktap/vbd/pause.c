@@ -242,6 +242,8 @@ int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 {
 	int rc = 0;
 
+	if (disk->ending)
+		return -ESHUTDOWN;
 	/* A change of the graph holds edges of this disk as well (mason/apply.c);
 	 * a pause in the middle of it would close what it is about to link. */
 	if (disk->front.run && disk->front.run->busy)

@@ -92,6 +92,7 @@ struct blktap_disk {
 	struct bt_gate gate;
 	enum bt_vbd_state state;
 	bool closing;
+	bool ending; /* its last flush is under way: nothing begins any more */
 	int close_error; /* of the last flush */
 	struct bt_timer give_up; /* when a close waits for others' nodes */
 

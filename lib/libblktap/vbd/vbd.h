@@ -88,6 +88,8 @@ int bt_context_create_on(enum bt_clock clock, const struct bt_backend *backend,
  * gate of a paused disk, fails with -ESHUTDOWN, and so does what comes. For who
  * must get frontends to leave before blktap_disk_close. */
 void bt_vbd_shut(struct blktap_disk *disk);
+/* Since then: who would serve it comes too late. */
+bool bt_vbd_is_shut(const struct blktap_disk *disk);
 
 /* The name of a node that keeps data of the disk in this process' memory, so that no
  * other process can go on with the disk; NULL where there is none. */

@@ -170,8 +170,9 @@ typedef void blktap_pause_fn(void *opaque, int error, const char *message);
 
 /* Holds new requests, waits until those under way have finished, flushes, and
  * closes the image's files, so that other programs may change them. Requests
- * submitted meanwhile wait. timeout_ms 0: no limit. -EALREADY where it is
- * pausing or paused (and fn is not called). Since 0.1. */
+ * submitted meanwhile wait. timeout_ms 0: no limit. Any other answer than 0 says
+ * that fn is not called: -EALREADY where it is pausing or paused, -EBUSY while its
+ * graph is being changed, -ESHUTDOWN at the end of a close. Since 0.1. */
 BLKTAP_API int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 				 blktap_pause_fn *fn, void *opaque);
 
@@ -186,7 +187,7 @@ BLKTAP_API int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
  * and goes on. Where spec cannot be opened the old image is opened again. fn is
  * called once, with 0 or with why the disk is on its old image still; only where
  * that could not be opened either the disk is paused after. A size smaller than
- * before is refused. -EALREADY as above. Since 0.1. */
+ * before is refused. Answers as blktap_disk_pause, or -ENOMEM. Since 0.1. */
 BLKTAP_API int blktap_disk_replace(struct blktap_disk *disk, const char *spec,
 				   uint32_t timeout_ms, blktap_pause_fn *fn,
 				   void *opaque);

@@ -51,8 +51,8 @@ static inline void blktap_nbd_options_init(struct blktap_nbd_options *options)
 }
 
 /* Offers disk to NBD clients, at once. A stale socket at unix_path is replaced,
- * a live one is refused with -EADDRINUSE. The server must be destroyed before
- * its disk is closed. Since 0.1. */
+ * a live one is refused with -EADDRINUSE, a disk that is being closed with
+ * -ESHUTDOWN. The server must be destroyed before its disk is closed. Since 0.1. */
 BLKTAP_API int blktap_nbd_server_create(
 	struct blktap_disk *disk, const struct blktap_nbd_options *options,
 	struct blktap_nbd_server **out, struct blktap_error **err);
