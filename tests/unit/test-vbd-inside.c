@@ -377,6 +377,41 @@ START_TEST(a_replace_from_inside_of_another_takes_place)
 }
 END_TEST
 
+static void resume_late(void *opaque, struct blktap_disk *d,
+			const struct blktap_event *event)
+{
+	if (event->type != BLKTAP_EVENT_REQUEST_LATE)
+		return;
+	events[event->type]++;
+	if (events[event->type] == 1)
+		ck_assert_int_eq(blktap_disk_resume(d, NULL, NULL), 0);
+}
+
+/* What is told of ends while it is told of it, and so do others. */
+START_TEST(an_event_of_a_late_request_may_let_it_go)
+{
+	unsigned char data[512];
+	struct op pause = { .calls = 0 }, ops[3];
+	int i;
+
+	open_ram();
+	memset(events, 0, sizeof(events));
+	blktap_disk_set_event(disk, resume_late, NULL, NULL);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, count_pause, &pause), 0);
+	turns();
+	ck_assert_uint_eq(pause.calls, 1);
+	for (i = 0; i < 3; i++)
+		submit(&ops[i], BLKTAP_OP_READ, 0, data, 512, 0);
+	pass(200000 * MS);
+	for (i = 0; i < 3; i++) {
+		ck_assert_uint_eq(ops[i].calls, 1);
+		ck_assert_int_eq(ops[i].error, 0);
+	}
+	ck_assert_uint_eq(events[BLKTAP_EVENT_REQUEST_LATE], 1);
+	close_disk(0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vbd inside");
@@ -394,6 +429,7 @@ int main(void)
 	tcase_add_test(tc,
 		       each_pause_gets_its_own_answer_where_the_first_fails);
 	tcase_add_test(tc, a_replace_from_inside_of_another_takes_place);
+	tcase_add_test(tc, an_event_of_a_late_request_may_let_it_go);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -165,7 +165,7 @@ static bool needs_flush(const struct blktap_disk *disk,
  * its unlock must find it marked. */
 static void unlock(struct blktap_disk *disk, struct bt_request *req)
 {
-	bt_list_del(&req->life);
+	bt_late_forget(disk, req);
 	bt_job_note(disk, &req->range);
 	bt_range_unlock(&disk->ranges, &req->range);
 }

@@ -25,7 +25,8 @@ static void report(struct blktap_disk *disk, struct bt_request *req,
 		*where ? where : "a queue of the disk");
 }
 
-/* Reports what is late now; arms the timer for what may be late next. */
+/* Reports what is late now; arms the timer for what may be late next. Whoever is
+ * told of one may end it, and others: see bt_late_forget. */
 static void sweep(struct bt_timer *timer)
 {
 	struct blktap_disk *disk =
@@ -33,19 +34,22 @@ static void sweep(struct bt_timer *timer)
 	uint64_t now = bt_loop_now(disk->context->loop);
 	struct bt_list *pos;
 
-	bt_list_for_each (pos, &disk->life) {
+	for (pos = disk->life.next; pos != &disk->life;
+	     pos = disk->sweep_next) {
 		struct bt_request *req =
 			bt_list_entry(pos, struct bt_request, life);
 
 		if (due(disk, req) > now) {
 			bt_timer_arm(disk->context->loop, timer,
 				     due(disk, req));
-			return;
+			break;
 		}
+		disk->sweep_next = pos->next;
 		if (!req->late)
 			report(disk, req, now);
 	}
-	/* all are late already; what comes next arms it again */
+	/* where all are late already, what comes next arms it again */
+	disk->sweep_next = NULL;
 }
 
 void bt_late_init(struct blktap_disk *disk)

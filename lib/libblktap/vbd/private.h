@@ -98,6 +98,7 @@ struct blktap_disk {
 
 	struct bt_list life; /* admitted requests, oldest first */
 	struct bt_timer sweep; /* looks for late ones */
+	struct bt_list *sweep_next; /* the next on life, while it does */
 	struct bt_rangelock ranges;
 
 	struct bt_list pools; /* of bt_pool_entry */
@@ -184,7 +185,17 @@ void bt_retry_fail_all(struct blktap_disk *disk, int error);
 
 /* late.c */
 void bt_late_init(struct blktap_disk *disk);
+/* The disk has a request on life that may come to be late. */
 void bt_late_watch(struct blktap_disk *disk);
+/* Takes req off life, also from under a sweep: an event of one that is late may end
+ * it, or others. */
+static inline void bt_late_forget(struct blktap_disk *disk,
+				  struct bt_request *req)
+{
+	if (bt_unlikely(disk->sweep_next == &req->life))
+		disk->sweep_next = req->life.next;
+	bt_list_del(&req->life);
+}
 
 /* stats.c */
 void bt_stats_count(struct blktap_disk *disk, const struct bt_request *req);

@@ -404,7 +404,7 @@ void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req)
 		parent->unflushed = true;
 	if (part->padded)
 		disk->bounces_free[disk->bounces_left++] = part->index;
-	bt_list_del(&req->life);
+	bt_late_forget(disk, req);
 	bt_job_note(disk, &req->range);
 	bt_range_unlock(&disk->ranges, &req->range);
 	bt_pool_give(req);
