@@ -299,11 +299,194 @@ START_TEST(a_snapshot_that_cannot_be_undone_says_where_the_data_is)
 }
 END_TEST
 
+/* ---- while it is taken --------------------------------------------------------- */
+
+/* Reads one after another, and at the one that is asked for, something else. */
+static struct during {
+	struct blktap_disk *disk;
+	struct blktap_io io;
+	struct iovec iov;
+	uint32_t reads, at;
+	bool over; /* the snapshot has returned */
+	bool done; /* so has the last read */
+	void (*what)(void);
+	int rc;
+	uint32_t pauses;
+	bool resumes;
+} during;
+
+static void read_on(void *opaque, int error)
+{
+	(void)opaque;
+	ck_assert_int_eq(error, 0);
+	if (during.reads++ == during.at && !during.over)
+		during.what();
+	during.done = during.over;
+	if (!during.done)
+		ck_assert_int_eq(blktap_disk_submit(during.disk, &during.io),
+				 0);
+}
+
+static void when_paused(void *opaque, int error, const char *message)
+{
+	(void)opaque;
+	(void)message;
+	ck_assert_int_eq(error, 0);
+	during.pauses++;
+	if (during.resumes)
+		ck_assert_int_eq(blktap_disk_resume(during.disk, NULL, NULL),
+				 0);
+}
+
+static void pause_it(void)
+{
+	during.rc = blktap_disk_pause(during.disk, 0, when_paused, NULL);
+}
+
+static void begin_a_job(void)
+{
+	struct blktap_job_options options;
+	struct blktap_job *job;
+
+	blktap_job_options_init(&options);
+	options.kind = BLKTAP_JOB_COALESCE;
+	during.rc =
+		blktap_job_start(during.disk, &options, NULL, NULL, &job, NULL);
+}
+
+static int put(enum blktap_op op, unsigned char *data)
+{
+	struct iovec iov = { data, 512 };
+	struct blktap_io io = { .size = sizeof(io),
+				.op = op,
+				.length = 512,
+				.iov = &iov,
+				.iov_count = 1 };
+	struct blktap_io_result result;
+
+	ck_assert_int_eq(blktap_disk_submit(during.disk, &io), 0);
+	while (!blktap_disk_poll(during.disk, &result, 1))
+		blktap_context_run(context, 1000);
+	return result.error;
+}
+
+/* Of a new image that stands on another two. */
+static void make_chain(uint32_t at)
+{
+	struct blktap_image_options o;
+
+	blktap_image_options_init(&o);
+	o.length = 1 << 20;
+	snprintf(path, sizeof(path), "%s/disk%u", dir, at);
+	ck_assert_int_eq(blktap_image_create("qcow2", path, &o, NULL), 0);
+	take(NULL);
+	take(NULL);
+}
+
+/* A snapshot in the middle of which `what` is done, at the at-th read; false where
+ * it was over before. */
+static bool take_during(uint32_t at, void (*what)(void))
+{
+	static unsigned char data[512];
+	unsigned char back[512];
+	char spec[128];
+
+	make_chain(at);
+	memset(&during, 0, sizeof(during));
+	during.at = at;
+	during.what = what;
+	during.rc = 1;
+	during.iov = (struct iovec){ back, 512 };
+	during.io = (struct blktap_io){ .size = sizeof(during.io),
+					.op = BLKTAP_OP_READ,
+					.length = 512,
+					.iov = &during.iov,
+					.iov_count = 1,
+					.callback = read_on };
+	snprintf(spec, sizeof(spec), "qcow2:%s", path);
+	ck_assert_int_eq(
+		blktap_disk_open(context, spec, NULL, &during.disk, NULL), 0);
+	data[0]++;
+	ck_assert_int_eq(put(BLKTAP_OP_WRITE, data), 0);
+	ck_assert_int_eq(blktap_disk_submit(during.disk, &during.io), 0);
+	ck_assert_int_eq(blktap_disk_snapshot(during.disk, NULL, 0, NULL, NULL),
+			 0);
+	during.over = true;
+	if (what == pause_it && !during.rc && !during.resumes) {
+		while (!during.pauses)
+			blktap_context_run(context, 1000);
+		ck_assert_int_eq(blktap_disk_resume(during.disk, NULL, NULL),
+				 0);
+	}
+	while (!during.done)
+		blktap_context_run(context, 1000);
+	ck_assert_int_eq(put(BLKTAP_OP_READ, back), 0);
+	ck_assert_uint_eq(back[0], data[0]);
+	return during.rc <= 0;
+}
+
+static void close_during(void)
+{
+	ck_assert_int_eq(blktap_disk_close(during.disk), 0);
+}
+
+/* Who paused it may resume it only when the snapshot has returned. */
+START_TEST(a_pause_at_any_moment_of_a_snapshot_does_not_stop_it)
+{
+	uint32_t at = 0;
+
+	while (take_during(at, pause_it)) {
+		ck_assert_int_eq(during.rc, 0);
+		ck_assert_uint_eq(during.pauses, 1);
+		close_during();
+		at++;
+	}
+	close_during();
+	ck_assert_uint_gt(at, 1);
+}
+END_TEST
+
+static void pause_and_resume(void)
+{
+	during.resumes = true;
+	pause_it();
+}
+
+START_TEST(a_pause_and_resume_at_any_moment_of_a_snapshot_harm_nothing)
+{
+	uint32_t at = 0;
+
+	while (take_during(at, pause_and_resume)) {
+		ck_assert_int_eq(during.rc, 0);
+		ck_assert_uint_eq(during.pauses, 1);
+		close_during();
+		at++;
+	}
+	close_during();
+	ck_assert_uint_gt(at, 1);
+}
+END_TEST
+
+START_TEST(no_job_begins_at_any_moment_of_a_snapshot)
+{
+	uint32_t at = 0;
+
+	while (take_during(at, begin_a_job)) {
+		ck_assert_int_eq(during.rc, -EBUSY);
+		close_during();
+		at++;
+	}
+	close_during();
+	ck_assert_uint_gt(at, 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("snapshot");
 	TCase *tc = tcase_create("snapshot");
 
+	tcase_set_timeout(tc, 60); /* disks with slow syncs */
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(
 		tc,
@@ -315,6 +498,12 @@ int main(void)
 	tcase_add_test(tc, a_name_that_leads_to_another_file_is_refused);
 	tcase_add_test(tc,
 		       a_snapshot_that_cannot_be_undone_says_where_the_data_is);
+	tcase_add_test(tc,
+		       a_pause_at_any_moment_of_a_snapshot_does_not_stop_it);
+	tcase_add_test(
+		tc,
+		a_pause_and_resume_at_any_moment_of_a_snapshot_harm_nothing);
+	tcase_add_test(tc, no_job_begins_at_any_moment_of_a_snapshot);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -360,6 +360,9 @@ static int check_disk(const struct blktap_disk *disk, struct blktap_error **err)
 	if (disk->job)
 		return bt_fail(err, -EBUSY, "wait for it, or cancel it",
 			       "%s: has a job already", disk->name);
+	if (disk->snapshotting)
+		return bt_fail(err, -EBUSY, "start it when that is over",
+			       "%s: a snapshot is being taken", disk->name);
 	if (disk->front.run)
 		return bt_fail(err, -ENOTSUP, "apply another file to it",
 			       "%s: a graph's images are the file's",

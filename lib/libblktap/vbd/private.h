@@ -126,6 +126,7 @@ struct blktap_disk {
 	struct bt_list clients;
 
 	struct blktap_job *job; /* or NULL */
+	bool snapshotting; /* no job may begin */
 
 	struct bt_edit *edit; /* the one at work */
 	struct bt_list edits; /* those that wait, oldest first */

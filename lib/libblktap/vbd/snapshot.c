@@ -8,7 +8,12 @@
  *
  * While the gate is held nothing is opened and nothing is closed. Where the first
  * edit fails, the names are put back; where the second does, the old image stays
- * open for writing, which nobody does any more. */
+ * open for writing, which nobody does any more.
+ *
+ * Callbacks run meanwhile. A job that they start would count images by their place
+ * in the chain, so it is refused (disk->snapshotting). A pause waits for an edit at
+ * work. Where it comes after the first one there is no second: it closes the chain,
+ * and who resumes the disk opens the old image read-only. */
 #include "vbd/private.h"
 
 #include <errno.h>
@@ -49,16 +54,32 @@ int bt_snapshot_check_name(const struct bt_node *image,
 struct swing {
 	struct bt_edit edit;
 	struct bt_node *node; /* what comes in */
+	struct bt_node *old; /* what goes, or NULL */
+	const struct bt_snapshot
+		*files; /* to be undone where it fails; or NULL */
 	bool done;
 	int error;
 	struct blktap_error *err;
 	uint64_t pause_ns;
 };
 
+/* Here and not behind the loop, since a pause that waited for the edit is next: with
+ * that the nodes are gone, the files may be another's, and what a name leads to is
+ * opened. What goes has been flushed and drained. Lower nodes are shared, and stay. */
 static void swung(struct bt_edit *edit, int error, struct blktap_error *err)
 {
 	struct swing *swing = bt_container_of(edit, struct swing, edit);
+	char text[BT_STRERROR_MAX];
 
+	if (error) {
+		bt_fail(&err, error, NULL, "%s", bt_strerror(error, text));
+		bt_node_destroy(swing->node);
+		if (swing->files)
+			bt_snapshot_undo(swing->files, &err);
+	} else if (swing->old) {
+		bt_node_destroy(swing->old);
+		bt_node_relock(swing->node, BT_LOCK_SHARED, &err);
+	}
 	swing->done = true;
 	swing->error = error;
 	swing->err = err;
@@ -70,21 +91,30 @@ static bool is_done(void *opaque)
 	return ((struct swing *)opaque)->done;
 }
 
+/* The image that is only read from now on has a lock, or none; it is open either
+ * way. */
+static void tell_of_lock(const struct blktap_disk *disk,
+			 struct blktap_error *err)
+{
+	if (err)
+		bt_log(&disk->context->log, BLKTAP_LOG_WARNING, "%s: %s",
+		       disk->name, blktap_error_get_message(err));
+	blktap_error_destroy(err);
+}
+
 /* The loop turns in here until the edit is over; I/O goes on meanwhile. */
 static int run(struct blktap_disk *disk, struct swing *swing,
 	       struct blktap_error **err)
 {
-	char text[BT_STRERROR_MAX];
-
 	swing->edit.done = swung;
 	bt_edit_start(disk, &swing->edit);
 	bt_loop_run_until(disk->context->loop, is_done, swing, -1);
-	if (!swing->error)
+	if (!swing->error) {
+		tell_of_lock(disk, swing->err);
 		return 0;
-	bt_fail(err, swing->error,
-		swing->err ? blktap_error_get_hint(swing->err) : NULL, "%s",
-		swing->err ? blktap_error_get_message(swing->err)
-			   : bt_strerror(swing->error, text));
+	}
+	bt_fail(err, swing->error, blktap_error_get_hint(swing->err), "%s",
+		blktap_error_get_message(swing->err));
 	bt_error_prefix(err, "%s", disk->name);
 	blktap_error_destroy(swing->err);
 	return swing->error;
@@ -127,19 +157,21 @@ static int open_child(struct blktap_disk *disk, struct bt_node **out,
 
 /* The flush is the old image's last: from the swing on nothing is written to it,
  * so it has all that was answered before. */
-static int swing_to_child(struct blktap_disk *disk, uint32_t timeout_ms,
+static int swing_to_child(struct blktap_disk *disk,
+			  const struct bt_snapshot *files, uint32_t timeout_ms,
 			  uint64_t *pause_ns, struct blktap_error **err)
 {
 	struct swing swing = { .edit = { .timeout_ms = timeout_ms,
 					 .flush = true,
-					 .commit = commit_child } };
+					 .commit = commit_child },
+			       .files = files };
 	int rc = open_child(disk, &swing.node, err);
 
-	if (!rc) {
-		rc = run(disk, &swing, err);
-		if (rc < 0)
-			bt_node_destroy(swing.node);
+	if (rc < 0) {
+		bt_snapshot_undo(files, err);
+		return rc;
 	}
+	rc = run(disk, &swing, err);
 	*pause_ns = swing.pause_ns;
 	return rc;
 }
@@ -180,23 +212,23 @@ static int open_old(struct blktap_disk *disk, const struct bt_snapshot *files,
 	return rc;
 }
 
-/* Nobody writes to the old image any more, so it shall not be open for it. */
+/* Nobody writes to the old image any more, so it shall not be open for it. A disk
+ * that is being paused closes it. */
 static int demote(struct blktap_disk *disk, const struct bt_snapshot *files,
 		  uint64_t *pause_ns, struct blktap_error **err)
 {
 	struct swing swing = { .edit = { .commit = commit_old } };
-	struct bt_node *old = bt_chain_at(disk, 1);
-	int rc = open_old(disk, files, old, &swing.node, err);
+	int rc;
 
+	if (disk->state != BT_VBD_RUNNING)
+		return 0;
+	swing.old = bt_chain_at(disk, 1);
+	rc = open_old(disk, files, swing.old, &swing.node, err);
 	if (rc < 0)
 		return rc;
 	rc = run(disk, &swing, err);
 	if (swing.pause_ns > *pause_ns)
 		*pause_ns = swing.pause_ns;
-	/* lower nodes are shared, and stay */
-	bt_node_destroy(rc < 0 ? swing.node : old);
-	if (!rc)
-		rc = bt_node_relock(swing.node, BT_LOCK_SHARED, err);
 	return rc;
 }
 
@@ -204,6 +236,7 @@ static void demote_or_log(struct blktap_disk *disk,
 			  const struct bt_snapshot *files, uint64_t *pause_ns)
 {
 	struct blktap_error *err = NULL;
+	struct bt_node *old;
 
 	if (!demote(disk, files, pause_ns, &err))
 		return;
@@ -211,7 +244,9 @@ static void demote_or_log(struct blktap_disk *disk,
 	       "%s: %s stays open for writing: %s", disk->name, files->name,
 	       err ? blktap_error_get_message(err) : "");
 	blktap_error_destroy(err);
-	bt_node_relock(bt_chain_at(disk, 1), BT_LOCK_SHARED, NULL);
+	old = bt_chain_at(disk, 1);
+	if (old) /* not where the disk has been paused meanwhile */
+		bt_node_relock(old, BT_LOCK_SHARED, NULL);
 }
 
 /* ---- all of it ------------------------------------------------------------ */
@@ -256,11 +291,11 @@ int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
 				      &files, err);
 	if (rc < 0)
 		return rc;
-	rc = swing_to_child(disk, timeout_ms, &pause_ns, err);
-	if (rc < 0)
-		bt_snapshot_undo(&files, err);
-	else
+	disk->snapshotting = true;
+	rc = swing_to_child(disk, &files, timeout_ms, &pause_ns, err);
+	if (!rc)
 		demote_or_log(disk, &files, &pause_ns);
+	disk->snapshotting = false;
 	disk->stats.last_pause_ns = pause_ns;
 	if (!rc)
 		bt_disk_event(disk, BLKTAP_EVENT_CHANGED, 0, NULL, "",

@@ -198,7 +198,9 @@ BLKTAP_API int blktap_disk_replace(struct blktap_disk *disk, const char *spec,
  * blktap_disk_replace. All or nothing; a crash at any point leaves FILE naming an
  * image with all flushed data. *path, where path is not NULL, is the snapshot's
  * file, for the caller to free. The pause is last_pause_ns of the statistics.
- * Waits; not from inside a callback (-EDEADLK). Since 0.1. */
+ * Where a callback pauses the disk meanwhile, the snapshot is taken all the same, and
+ * the disk may be paused when this returns. Waits; not from inside a callback
+ * (-EDEADLK). Since 0.1. */
 BLKTAP_API int blktap_disk_snapshot(struct blktap_disk *disk, const char *name,
 				    uint32_t timeout_ms, char **path,
 				    struct blktap_error **err);

@@ -67,7 +67,7 @@ static inline void blktap_job_options_init(struct blktap_job_options *options)
  * job may be destroyed inside. */
 typedef void blktap_job_fn(void *opaque, int error, const char *message);
 
-/* Starts a job. A disk has one at a time (-EBUSY) and no snapshots meanwhile. fn
+/* Starts a job. A disk has one at a time, and no snapshots meanwhile (-EBUSY). fn
  * may be NULL. Since 0.1. */
 BLKTAP_API int blktap_job_start(struct blktap_disk *disk,
 				const struct blktap_job_options *options,
