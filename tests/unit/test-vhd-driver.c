@@ -347,6 +347,58 @@ START_TEST(a_fixed_disk_on_a_device_has_no_fast_zeroes)
 }
 END_TEST
 
+/* ---- zeroes over a parent --------------------------------------------------- */
+
+static void count(void *opaque, int error)
+{
+	ck_assert_int_eq(error, 0);
+	++*(uint32_t *)opaque;
+}
+
+static void count_pause(void *opaque, int error, const char *message)
+{
+	(void)message;
+	count(opaque, error);
+}
+
+static void wait_for(const uint32_t *calls, uint32_t n)
+{
+	while (*calls < n)
+		blktap_context_run(context, 1000);
+}
+
+/* An image that had zeroing was swapped for one that has not, while a request
+ * waited. What the child lacks it must not take for zero. */
+START_TEST(zeroes_that_wait_for_a_child_cover_what_its_parent_has)
+{
+	uint32_t calls = 0;
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE_ZEROES,
+		.offset = BLOCK,
+		.length = 4 * BLOCK,
+		.callback = count,
+		.opaque = &calls,
+	};
+	char spec[128];
+
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	open_image("a.vhd", 0);
+	memset(model, 0x5a, SIZE);
+	ck_assert_int_eq(run(BLKTAP_OP_WRITE, 0, SIZE, model, 0), 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, count_pause, &calls), 0);
+	wait_for(&calls, 1);
+	make("b.vhd", 0, "a.vhd", "vhd", NULL);
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	snprintf(spec, sizeof(spec), "vhd:%s", in_dir("b.vhd"));
+	ck_assert_int_eq(blktap_disk_resume(disk, spec, NULL), 0);
+	wait_for(&calls, 2);
+	memset(model + BLOCK, 0, 4 * BLOCK);
+	compare(0, SIZE);
+	close_image();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vhd-driver");
@@ -372,6 +424,8 @@ int main(void)
 	tcase_add_test(tc,
 		       what_is_allocated_behind_a_resize_leaves_the_new_size);
 	tcase_add_test(tc, a_fixed_disk_on_a_device_has_no_fast_zeroes);
+	tcase_add_test(tc,
+		       zeroes_that_wait_for_a_child_cover_what_its_parent_has);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

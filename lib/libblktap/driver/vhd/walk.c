@@ -218,7 +218,9 @@ static bool absent(struct bt_vhdimg_frame *f)
 		break;
 	case BLKTAP_OP_WRITE_ZEROES:
 		/* as of a block that is there, see bt_vhdimg_unmap_run: the
-		 * parent's data would stay */
+		 * parent's data would stay. The limits say that there is no
+		 * zeroing; but a request may have waited at the gate for an
+		 * image that has, and a job just tries */
 		if (f->img->differencing) {
 			bt_vhdimg_finish(f, -ENOTSUP);
 			return false;
