@@ -2,7 +2,23 @@
 /* Errors of the disk, read-only exports, and requests just below 4 GiB. */
 #include "nbd-client.h"
 
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
 #define MIB (1u << 20)
+
+static bool no_memory;
+static uint8_t dump[512];
+
+/* In place of the C library's. */
+void *mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
+{
+	if (no_memory && flags & MAP_ANONYMOUS) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	return (void *)syscall(SYS_mmap, at, size, prot, flags, fd, offset);
+}
 
 START_TEST(an_unreadable_block_is_an_error_in_both_kinds)
 {
@@ -55,6 +71,26 @@ START_TEST(errors_of_the_disk_have_the_protocols_numbers)
 	ck_assert_uint_eq(request(&p, NBD_CMD_FLAG_FAST_ZERO,
 				  NBD_CMD_WRITE_ZEROES, 0, 4096),
 			  NBD_ENOTSUP);
+	hang_up(&p);
+}
+END_TEST
+
+/* A client that has nothing under way hears of no end that would wake it. */
+START_TEST(a_client_that_finds_no_memory_is_served_when_there_is_some)
+{
+	struct peer p = plain();
+
+	settle();
+	bt_nbd_cache_drop(&server->cache);
+	no_memory = true;
+	put_request(&p, 0, NBD_CMD_READ, 1, 0, 512);
+	settle();
+	no_memory = false;
+	ck_assert_ptr_nonnull(server->starve_timer.loop);
+	bt_timer_arm(server->loop, &server->starve_timer, 0);
+	ck_assert_uint_eq(get_reply(&p).error, 0);
+	get(&p, dump, 512);
+	ck_assert_ptr_null(server->starve_timer.loop);
 	hang_up(&p);
 }
 END_TEST
@@ -152,6 +188,8 @@ int main(void)
 	tc = nbd_case(suite, "transmission", setup, teardown_serving);
 	tcase_add_both(tc, an_unreadable_block_is_an_error_in_both_kinds);
 	tcase_add_both(tc, errors_of_the_disk_have_the_protocols_numbers);
+	tcase_add_test(
+		tc, a_client_that_finds_no_memory_is_served_when_there_is_some);
 	tc = nbd_case(suite, "read-only", setup_read_only, teardown);
 	tcase_add_both(tc, read_only_refuses_every_write_with_eperm);
 	tcase_add_test(tc, any_name_is_the_export_where_that_was_asked_for);

@@ -145,7 +145,20 @@ static bool is_slow(const struct bt_nbd_conn *conn, uint64_t now)
 	       now - conn->whole_ns > SLOW_TIMES * conn->server->stuck_ns;
 }
 
-/* Others wait for memory: who holds some and does not move loses it. */
+/* All that wait try again; for whom it is too little still, he starves again. */
+static void wake_starved(struct blktap_nbd_server *server)
+{
+	while (bt_unlikely(!bt_list_empty(&server->starved))) {
+		struct bt_nbd_conn *conn = bt_list_first(
+			&server->starved, struct bt_nbd_conn, starving);
+
+		bt_list_del(&conn->starving);
+		bt_nbd_conn_defer(conn);
+	}
+}
+
+/* Others wait for memory: who holds some and does not move loses it. What the system
+ * had not may be there by now, too. */
 static void on_starve_timer(struct bt_timer *timer)
 {
 	struct blktap_nbd_server *server =
@@ -161,8 +174,7 @@ static void on_starve_timer(struct bt_timer *timer)
 		    (is_stuck(conn, now) || is_slow(conn, now)))
 			bt_nbd_conn_kill(conn, "stuck while memory is short");
 	}
-	if (!bt_list_empty(&server->starved))
-		bt_timer_arm(server->loop, timer, now + STARVE_NS);
+	wake_starved(server);
 }
 
 void bt_nbd_conn_init_memory(struct blktap_nbd_server *server)
@@ -171,7 +183,7 @@ void bt_nbd_conn_init_memory(struct blktap_nbd_server *server)
 	bt_timer_init(&server->starve_timer, on_starve_timer);
 }
 
-static void starve(struct bt_nbd_conn *conn)
+void bt_nbd_starve(struct bt_nbd_conn *conn)
 {
 	struct blktap_nbd_server *server = conn->server;
 
@@ -196,7 +208,7 @@ bool bt_nbd_charge(struct bt_nbd_conn *conn, uint64_t bytes)
 		return false;
 	if (conn->memory + bytes > SHARE_MIN &&
 	    server->cache.used + bytes > server->total_memory) {
-		starve(conn);
+		bt_nbd_starve(conn);
 		return false;
 	}
 	conn->memory += bytes;
@@ -208,14 +220,7 @@ void bt_nbd_discharge(struct bt_nbd_conn *conn, uint64_t bytes)
 	struct blktap_nbd_server *server = conn->server;
 
 	conn->memory -= bytes;
-	/* all try again; for whom it is too little still, he starves again */
-	while (bt_unlikely(!bt_list_empty(&server->starved))) {
-		struct bt_nbd_conn *other = bt_list_first(
-			&server->starved, struct bt_nbd_conn, starving);
-
-		bt_list_del(&other->starving);
-		bt_nbd_conn_defer(other);
-	}
+	wake_starved(server);
 }
 
 /* ---- events --------------------------------------------------------------- */

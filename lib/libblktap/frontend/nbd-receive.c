@@ -41,6 +41,8 @@ static struct bt_nbd_arena *arena_new(struct bt_nbd_conn *conn)
 	arena = bt_nbd_buffer_take(&conn->server->cache, BT_NBD_ARENA_SHIFT);
 	if (!arena) {
 		bt_nbd_discharge(conn, 1u << BT_NBD_ARENA_SHIFT);
+		/* the end of a request would wake it, but it may have none */
+		bt_nbd_starve(conn);
 		return NULL;
 	}
 	arena->refs = 1;

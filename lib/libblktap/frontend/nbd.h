@@ -248,6 +248,8 @@ void bt_nbd_conn_defer(struct bt_nbd_conn *conn);
 /* Takes bytes of the client's allowance; false where it has to wait. */
 bool bt_nbd_charge(struct bt_nbd_conn *conn, uint64_t bytes);
 void bt_nbd_discharge(struct bt_nbd_conn *conn, uint64_t bytes);
+/* Has the connection tried again when memory is given back, or in a second. */
+void bt_nbd_starve(struct bt_nbd_conn *conn);
 
 /* ---- bytes in and out (nbd-receive.c, nbd-send.c) ------------------------- */
 
