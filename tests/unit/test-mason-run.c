@@ -324,7 +324,7 @@ START_TEST(no_class_is_asked_of_arguments_that_are_not_there)
 }
 END_TEST
 
-#define TWO(a)                                     \
+#define TWO_DISKS(a)                               \
 	"a :: disk(\"a\") -> " a "raw(%s/a.raw); " \
 	"b :: disk(\"b\") -> raw(%s/b.raw);"
 
@@ -358,28 +358,28 @@ START_TEST(a_change_of_another_process_is_not_written_over)
 
 	put_image("a.raw", M);
 	put_image("b.raw", M);
-	put("x.mason", TWO(""));
+	put("x.mason", TWO_DISKS(""));
 	a = open_disk("x.mason", "a");
 	ck_assert_int_eq(blktap_context_create(&options, &other, NULL), 0);
 	context = other;
 	b = open_disk("x.mason", "b");
 	context = first;
-	ck_assert_int_eq(apply_to(a, TWO("log() -> "), NULL), 0);
-	ck_assert_int_eq(apply_to(b, TWO("delay() -> "), &err), -ESTALE);
+	ck_assert_int_eq(apply_to(a, TWO_DISKS("log() -> "), NULL), 0);
+	ck_assert_int_eq(apply_to(b, TWO_DISKS("delay() -> "), &err), -ESTALE);
 	ck_assert_msg(strstr(blktap_error_get_message(err),
 			     "another process has applied generation 2, and 1 "
 			     "runs here") != NULL,
 		      "%s", blktap_error_get_message(err));
 	blktap_error_destroy(err);
-	ck_assert_int_eq(apply_to(a, TWO(""), NULL), 0);
+	ck_assert_int_eq(apply_to(a, TWO_DISKS(""), NULL), 0);
 	/* it takes up what the other one has applied, and may change that */
 	ck_assert_int_eq(blktap_disk_pause(b, 0, note_pause, &error), 0);
 	while (error == 1)
 		ck_assert_int_eq(blktap_context_run(other, 1000), 0);
 	ck_assert_int_eq(error, 0);
 	ck_assert_int_eq(blktap_disk_resume(b, NULL, NULL), 0);
-	ck_assert_int_eq(apply_to(b, TWO("delay() -> "), NULL), 0);
-	ck_assert_int_eq(apply_to(a, TWO("log() -> "), NULL), -ESTALE);
+	ck_assert_int_eq(apply_to(b, TWO_DISKS("delay() -> "), NULL), 0);
+	ck_assert_int_eq(apply_to(a, TWO_DISKS("log() -> "), NULL), -ESTALE);
 	ck_assert_int_eq(blktap_disk_close(a), 0);
 	ck_assert_int_eq(blktap_disk_close(b), 0);
 	blktap_context_destroy(other);
@@ -393,16 +393,16 @@ START_TEST(two_processes_do_not_change_a_file_at_once)
 
 	put_image("a.raw", M);
 	put_image("b.raw", M);
-	put("x.mason", TWO(""));
+	put("x.mason", TWO_DISKS(""));
 	a = open_disk("x.mason", "a");
 	fd = open(in_dir("x.mason"), O_RDONLY);
 	ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
-	ck_assert_int_eq(apply_to(a, TWO("log() -> "), NULL), -EBUSY);
+	ck_assert_int_eq(apply_to(a, TWO_DISKS("log() -> "), NULL), -EBUSY);
 	ck_assert_int_lt(access(in_dir("x.mason.state.new"), F_OK), 0);
 	close(fd);
-	ck_assert_int_eq(apply_to(a, TWO("log() -> "), NULL), 0);
+	ck_assert_int_eq(apply_to(a, TWO_DISKS("log() -> "), NULL), 0);
 	/* and it is given back, also by a change that fails */
-	ck_assert_int_ne(apply_to(a, TWO("nonsense() -> "), NULL), 0);
+	ck_assert_int_ne(apply_to(a, TWO_DISKS("nonsense() -> "), NULL), 0);
 	ck_assert_int_ne(apply_to(a,
 				  "a :: disk(\"a\") -> raw(%s/none.raw); "
 				  "b :: disk(\"b\") -> raw(%s/b.raw);",
