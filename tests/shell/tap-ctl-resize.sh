@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A disk grows while it is written to; what is new is zeroes, and QEMU agrees.
 . "${srcdir:-.}/tests/shell/functions.sh"
-requires qemu-img qemu-io nbdinfo fio
+requires qemu-img qemu-io nbdinfo nbdcopy fio
 fio --enghelp=nbd >/dev/null 2>&1 || skip "needs fio's nbd engine"
 
 # grows TYPE FILE: from 64M to 1G to 1500M, under fio
@@ -74,4 +74,35 @@ qemu-img create -q -f qcow2 -F raw -b big.raw s.qcow2 1M
 start_tapdisk "qcow2:$tmp/s.qcow2"
 exits 95 tap-ctl resize -p "$pid" -m "$minor" 2M 2>err
 contains err 'would be seen'
+tap-ctl destroy -p "$pid" -m "$minor"
+
+# what a larger disk left in the last cluster does not come back
+# grows_clean TYPE FILE
+grows_clean()
+{
+	start_tapdisk "$1:$tmp/$2"
+	equal "$(tap-ctl resize -p "$pid" -m "$minor" 2M 2>err)" 2097152
+	nbdcopy "$uri" now.raw
+	cmp -n 1049088 full.raw now.raw
+	equal "$(tail -c +1049089 now.raw | tr -d '\000' | wc -c)" 0
+	tap-ctl destroy -p "$pid" -m "$minor"
+}
+head -c 2097152 /dev/zero | tr '\000' 'x' >full.raw
+for compat in 0.10 1.1; do
+	qemu-img convert -f raw -O qcow2 -o compat=$compat full.raw s.qcow2
+	qemu-img resize -q --shrink -f qcow2 s.qcow2 1049088
+	grows_clean qcow2 s.qcow2
+	qemu-img check -q s.qcow2
+done
+head -c 1052672 full.raw >q.raw
+qemu-img convert -f raw -O qcow q.raw s.qcow
+printf '\000\000\000\000\000\020\002\000' |
+	dd of=s.qcow bs=1 seek=24 conv=notrunc 2>/dev/null
+grows_clean qcow s.qcow
+# nor out of a compressed one, which is not written in its place
+qemu-img convert -c -f raw -O qcow2 full.raw s.qcow2
+qemu-img resize -q --shrink -f qcow2 s.qcow2 1049088
+start_tapdisk "qcow2:$tmp/s.qcow2"
+exits 95 tap-ctl resize -p "$pid" -m "$minor" 3M 2>err
+contains err 'has data past the end'
 tap-ctl destroy -p "$pid" -m "$minor"

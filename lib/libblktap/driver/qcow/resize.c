@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A larger disk: the size and the length of the L1 table are in one sector of the
- * header. New entries are zeroes, and on disk, before they count. Where the table's
+ * header. What the disk's last cluster has past the old end, of a disk that was
+ * larger once, is zeroed before. New entries are zeroes, and on disk, before they count. Where the table's
  * clusters have no room for them (with 64 KiB of them beyond 4 TiB of disk) a larger
  * table is made behind the end of the file:
  *
@@ -14,7 +15,10 @@
 
 #include "core/error.h"
 #include "driver/qcow/qcow.h"
+#include "util/bytes.h"
 #include "util/checked.h"
+
+#define SECTOR 512u
 
 /* In version 1, whose table lies before the data, and beyond the largest table
  * that is read. */
@@ -37,6 +41,119 @@ static int check_base(const struct bt_qcow *q, struct blktap_error **err)
 		       "%s: stands on a larger image, whose data would be seen",
 		       q->f.path);
 }
+
+/* ---- the rest of the last cluster ------------------------------------------ */
+
+/* What maps the cluster in which the disk ends. */
+static int find_last(struct bt_qcow *q, struct bt_qcow_mapping *m,
+		     struct bt_fault *fault)
+{
+	struct bt_qcow_place place = bt_qcow_locate(&q->geo, q->geo.size - 1);
+	struct bt_qcow_l1 l1;
+	unsigned char entry[8];
+	int rc = bt_image_file_read(
+		&q->f, q->geo.l1_offset + (uint64_t)place.l1_index * 8, entry,
+		sizeof(entry));
+
+	memset(m, 0, sizeof(*m));
+	if (!rc)
+		rc = bt_qcow_l1_decode(&q->geo, bt_load_be64(entry),
+				       q->file_end, &l1, fault);
+	if (rc || !l1.offset)
+		return rc;
+	rc = bt_image_file_read(&q->f, l1.offset + (uint64_t)place.l2_index * 8,
+				entry, sizeof(entry));
+	return rc ? rc
+		  : bt_qcow_l2_decode(&q->geo, bt_load_be64(entry), q->file_end,
+				      m, fault);
+}
+
+/* The cluster as a guest would see it, in the unpacker's memory: nobody else uses
+ * that now. */
+static int read_last(struct bt_qcow *q, const struct bt_qcow_mapping *m)
+{
+	uint64_t guest = bt_align_down(q->geo.size, bt_qcow_cluster(q));
+	struct bt_qcow_unpacker *u = &q->unpacker;
+	int rc;
+
+	u->valid = false;
+	if (m->kind == BT_QCOW_DATA) {
+		rc = bt_image_file_read(&q->f, m->offset, u->out,
+					bt_qcow_cluster(q));
+		return rc || !q->cipher
+			       ? rc
+			       : bt_qcow_decrypt(q->cipher, guest, u->out,
+						 bt_qcow_cluster(q));
+	}
+	rc = bt_image_file_read(&q->f, m->offset, u->in, m->bytes);
+	return rc ? rc
+		  : bt_qcow_inflate(u->inflater, u->in, m->bytes, u->out,
+				    bt_qcow_cluster(q));
+}
+
+/* From `in` on, in place: the bytes are past the end of the disk, so it does not
+ * matter how many of them a cut leaves. The sector that the end is in is written
+ * with what it has. */
+static int write_rest(struct bt_qcow *q, const struct bt_qcow_mapping *m,
+		      uint32_t in)
+{
+	uint32_t from = (uint32_t)bt_align_down(in, SECTOR);
+	char *rest = q->unpacker.out + from;
+	uint32_t bytes = bt_qcow_cluster(q) - from;
+	int rc = 0;
+
+	memset(q->unpacker.out + in, 0, bt_qcow_cluster(q) - in);
+	if (q->cipher)
+		rc = bt_qcow_encrypt(
+			q->cipher,
+			bt_align_down(q->geo.size, bt_qcow_cluster(q)) + from,
+			rest, bytes);
+	if (!rc)
+		rc = bt_image_file_write(&q->f, m->offset + from, rest, bytes);
+	return rc ? rc : bt_image_file_sync(&q->f);
+}
+
+static bool is_zero(const char *p, size_t bytes)
+{
+	return !*p && !memcmp(p, p + 1, bytes - 1);
+}
+
+/* Where it cannot be written in its place: a stream, or damage. */
+static int cannot_clear(const struct bt_qcow *q, struct blktap_error **err)
+{
+	return bt_fail(err, -ENOTSUP,
+		       "copy it, and resize that: qemu-img convert",
+		       "%s: its last cluster has data past the end, which "
+		       "would be seen",
+		       q->f.path);
+}
+
+/* What clusters read as that have no data is zeroes. */
+static int clear_rest(struct bt_qcow *q, struct blktap_error **err)
+{
+	uint32_t in = (uint32_t)q->geo.size & (bt_qcow_cluster(q) - 1);
+	struct bt_fault fault = { 0 };
+	struct bt_qcow_mapping m;
+	int rc = in ? find_last(q, &m, &fault) : 0;
+
+	if (rc && fault.field)
+		return bt_qcow_fault(q, rc, &fault, err);
+	if (!in ||
+	    (!rc && m.kind != BT_QCOW_DATA && m.kind != BT_QCOW_COMPRESSED))
+		return 0;
+	if (!rc)
+		rc = read_last(q, &m);
+	if (!rc && is_zero(q->unpacker.out + in, bt_qcow_cluster(q) - in))
+		return 0;
+	if (!rc && (m.kind != BT_QCOW_DATA || !m.copied ||
+		    bt_qcow_guard_hits(q, m.offset, bt_qcow_cluster(q))))
+		return cannot_clear(q, err);
+	if (!rc)
+		rc = write_rest(q, &m, in);
+	return rc ? bt_image_file_fail(q->f.path, rc, err) : 0;
+}
+
+/* ---- the table ------------------------------------------------------------- */
 
 /* Behind the old end of the table its clusters may hold anything: a reader that
  * knows the new length must find "no table". */
@@ -124,6 +241,8 @@ int bt_qcow_resize(struct bt_node *node, uint64_t size,
 	int rc = check_base(q, err);
 	bool moves;
 
+	if (!rc)
+		rc = clear_rest(q, err);
 	if (rc < 0)
 		return rc;
 	if (q->header.version > 1)
