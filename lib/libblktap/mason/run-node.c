@@ -95,6 +95,7 @@ int bt_run_make(struct bt_run *run, const struct bt_mason_node *g,
 		return rc;
 	node->stays = true;
 	node->in_graph = true;
+	node->on_trial = run->busy;
 	bt_core_set(g, node);
 	link_lowers(g, node, lowers);
 	if (open)

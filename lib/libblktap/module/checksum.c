@@ -67,18 +67,26 @@ static void made(struct bt_header_writer *writer, int error)
 
 /* A new store has its header when the first request comes, and not before: where a
  * change of the graph is given up, the disk goes on without the node, and the next
- * opening takes it over anew. */
+ * opening takes it over anew. So do reads of who is opened above it meanwhile not
+ * count. */
+static bool wants_header(const struct bt_sums *sums)
+{
+	return sums->is_new && !bt_list_empty(&sums->waiting) &&
+	       (!sums->node->on_trial ||
+		bt_op_is_writing(
+			bt_list_first(&sums->waiting, struct bt_request, link)
+				->op));
+}
+
 static void serve(struct bt_sums *sums)
 {
 	struct bt_list *at;
 
-	if (sums->is_new) {
-		if (!sums->writer.busy && !bt_list_empty(&sums->waiting))
-			bt_header_writer_go(&sums->writer, made);
-		return;
-	}
-	while (sums->buffers.left && (at = bt_list_pop(&sums->waiting)))
+	while (!wants_header(sums) && sums->buffers.left &&
+	       (at = bt_list_pop(&sums->waiting)))
 		begin(sums, bt_list_entry(at, struct bt_request, link));
+	if (wants_header(sums) && !sums->writer.busy)
+		bt_header_writer_go(&sums->writer, made);
 }
 
 static void finish(struct bt_sum_frame *frame, int error)

@@ -124,6 +124,7 @@ const struct blktap_class bt_copy_class = {
 	.check_args = bt_mirror_check_args,
 	.get_memory = bt_mirror_memory,
 	.pause = BT_PAUSE_WRITES,
+	.start = bt_mirror_start,
 	.reconfigure = copy_set,
 	.get_value = copy_get_value,
 	.values = "state,dirty,progress,failed",

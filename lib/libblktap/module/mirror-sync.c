@@ -331,7 +331,8 @@ static bool begin_batch(struct bt_mirror *m)
 {
 	struct bt_mirror_sync *s = &m->sync;
 
-	if (!m->background || m->read_only || m->resting || !pick_target(m))
+	if (!m->background || m->read_only || m->resting || m->node->on_trial ||
+	    !pick_target(m))
 		return false;
 	s->active = true;
 	s->spoiled = false;
@@ -379,6 +380,13 @@ void bt_mirror_sync_kick(struct bt_mirror *m)
 {
 	if (m->sync.pool)
 		go_on(m);
+}
+
+/* On trial nothing is copied: a log would call it done, and the disk could go on
+ * without the mirror. */
+void bt_mirror_start(struct bt_node *node)
+{
+	bt_mirror_sync_kick(node->data);
 }
 
 /* work() sends the LAST flush when nothing of its own is under way. */

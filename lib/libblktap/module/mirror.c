@@ -352,6 +352,7 @@ const struct blktap_class bt_mirror_class = {
 	.check_args = bt_mirror_check_args,
 	.get_memory = bt_mirror_memory,
 	.pause = BT_PAUSE_WRITES,
+	.start = bt_mirror_start,
 	.reconfigure = mirror_set,
 	.get_value = mirror_get_value,
 	.values = "state,dirty,legs",

@@ -275,6 +275,8 @@ int bt_mirror_sync_init(struct bt_mirror *m);
 void bt_mirror_sync_fini(struct bt_mirror *m);
 /* Something is dirty, or an argument has changed. */
 void bt_mirror_sync_kick(struct bt_mirror *m);
+/* The class's start. */
+void bt_mirror_start(struct bt_node *node);
 /* Begins nothing any more; and does again. */
 void bt_mirror_rest(struct bt_mirror *m);
 void bt_mirror_wake(struct bt_mirror *m);

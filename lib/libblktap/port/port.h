@@ -238,6 +238,8 @@ struct blktap_class {
 	uint64_t (*get_memory)(const struct bt_args *args, uint64_t size,
 			       uint32_t edges);
 	enum bt_pause pause;
+	/* It was on trial, and the graph runs that it was opened for. */
+	void (*start)(struct bt_node *node);
 	/* LIVE arguments have changed, while requests are in flight: args are
 	 * the node's from now on. NULL: the node reads node->args each time. */
 	void (*reconfigure)(struct bt_node *node, const struct bt_args *args);
@@ -331,6 +333,9 @@ struct bt_node {
 	/* It goes on when the graph above it ends: it sees no BT_REQUEST_LAST. */
 	bool stays;
 	bool in_graph; /* a part of a graph of a file, not of an image's chain */
+	/* Opened for a change that may be given up: then the disk goes on without
+	 * it, so it keeps nothing yet that would not hold then. */
+	bool on_trial;
 	uint32_t refs; /* ports that point here */
 	uint64_t has; /* requests that are in it or below it for it */
 	uint64_t serial; /* of env->nodes: no other ever has it */
