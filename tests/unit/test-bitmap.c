@@ -304,7 +304,7 @@ START_TEST(a_store_that_fails_is_told_and_no_bit_is_lost)
 	platters.fault = (struct platter_fault){
 		.op = _i % 2 ? BLKTAP_OP_FLUSH : BLKTAP_OP_WRITE,
 		.leaf = 1,
-		.skip = (uint32_t)_i / 2,
+		.skip = _i < 2 ? 0 : (uint32_t)_i / 2 + 1, /* two marks */
 		.times = 1,
 		.error = -EIO,
 	};

@@ -359,9 +359,41 @@ START_TEST(a_header_is_written_while_requests_run)
 	ck_assert_int_eq(k->error, 0);
 	ck_assert(!k->writer.busy);
 	k = reopen(&rig, ram);
-	ck_assert_uint_eq(k->header.generation, 1);
+	ck_assert_uint_eq(k->header.generation, 2);
 	ck_assert(k->header.clean);
 	rig_fini(&rig);
+}
+END_TEST
+
+/* As a bitmap has, or a checksum, whose first header comes with the first write. */
+START_TEST(a_new_store_gets_both_headers_while_requests_run)
+{
+	struct bt_port *store;
+	struct bt_node *ram;
+	struct keeper *k;
+	struct rig rig;
+	int slot;
+
+	for (slot = 0; slot < 2; slot++) {
+		rig_init(&rig);
+		ram = rig_ram(&rig, "ram", "64k");
+		k = open_keeper(&rig, ram);
+		store = k->writer.store;
+		memcpy(k->header.payload, "hello", 5);
+		k->header.length = 5;
+		bt_header_writer_go(&k->writer, writer_told);
+		/* from here on it is the caller's again */
+		memcpy(k->header.payload, "other", 5);
+		ck_assert_int_eq(bt_loop_run_until(rig.env.loop, rig_is_done,
+						   &k->told, 1000),
+				 0);
+		ck_assert_int_eq(k->error, 0);
+		poke(store, (uint64_t)slot * BT_HEADER_SLOT + 70, 1);
+		k = reopen(&rig, ram);
+		ck_assert_uint_eq(k->header.generation, slot ? 2 : 1);
+		ck_assert_mem_eq(k->header.payload, "hello", 5);
+		rig_fini(&rig);
+	}
 }
 END_TEST
 
@@ -383,6 +415,7 @@ int main(void)
 	tcase_add_test(tc, a_class_that_is_no_text_is_no_header);
 	tcase_add_test(tc, random_bytes_are_no_header);
 	tcase_add_test(tc, a_header_is_written_while_requests_run);
+	tcase_add_test(tc, a_new_store_gets_both_headers_while_requests_run);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

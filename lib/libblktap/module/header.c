@@ -241,18 +241,21 @@ int bt_header_read(struct bt_port *store, const char *kind, uint32_t version,
 	return rc ? rc : check_kind(store, kind, version, header, err);
 }
 
-/* Fills slot with the next generation; returns where it goes. Generation g goes
- * to slot g & 1: never to the one that counts now. The header itself is not
- * changed, so a write that fails is tried again with the same number, in the
- * same slot. */
-static uint64_t encode_next(const struct bt_header *header, unsigned char *slot)
+/* Makes what the slot holds the generation; returns where it goes. Generation g goes
+ * to slot g & 1: never to the one that counts now. */
+static uint64_t number(unsigned char *slot, uint64_t generation)
 {
-	uint64_t generation = header->generation + 1;
-
-	bt_header_encode(header, slot);
 	bt_store_le64(slot + 24, generation);
 	bt_store_le32(slot + CRC_AT, slot_crc(slot));
 	return (generation & 1) * BT_HEADER_SLOT;
+}
+
+/* Fills slot with the next generation. The header itself is not changed, so a write
+ * that fails is tried again with the same number, in the same slot. */
+static uint64_t encode_next(const struct bt_header *header, unsigned char *slot)
+{
+	bt_header_encode(header, slot);
+	return number(slot, header->generation + 1);
 }
 
 static int write_one(struct bt_port *store, struct bt_header *header)
@@ -328,9 +331,20 @@ static void ended(struct bt_header_writer *writer, struct bt_request *req)
 	writer->fn(writer, error);
 }
 
+static void send(struct bt_header_writer *writer, struct bt_request *req,
+		 uint64_t offset);
+
+/* A new store gets both its copies before anything is kept in it, as with
+ * bt_header_write: the same bytes again, with the next number. */
 static void flushed(struct bt_request *req)
 {
-	ended(req->opaque, req);
+	struct bt_header_writer *writer = req->opaque;
+
+	if (req->error || writer->header->generation)
+		ended(writer, req);
+	else
+		send(writer, req,
+		     number(writer->slot, ++writer->header->generation + 1));
 }
 
 /* The same request goes on as the flush: one child does for both. */
@@ -349,6 +363,18 @@ static void written(struct bt_request *req)
 	bt_port_submit(writer->store, req);
 }
 
+static void send(struct bt_header_writer *writer, struct bt_request *req,
+		 uint64_t offset)
+{
+	req->op = BLKTAP_OP_WRITE;
+	req->offset = offset;
+	req->length = BT_HEADER_SLOT;
+	req->data = (struct bt_sgl){ .iov = &writer->iov, .count = 1 };
+	req->done = written;
+	req->opaque = writer;
+	bt_port_submit(writer->store, req);
+}
+
 void bt_header_writer_go(struct bt_header_writer *writer,
 			 void (*fn)(struct bt_header_writer *writer, int error))
 {
@@ -356,11 +382,5 @@ void bt_header_writer_go(struct bt_header_writer *writer,
 
 	writer->busy = true;
 	writer->fn = fn;
-	req->op = BLKTAP_OP_WRITE;
-	req->offset = encode_next(writer->header, writer->slot);
-	req->length = BT_HEADER_SLOT;
-	req->data = (struct bt_sgl){ .iov = &writer->iov, .count = 1 };
-	req->done = written;
-	req->opaque = writer;
-	bt_port_submit(writer->store, req);
+	send(writer, req, encode_next(writer->header, writer->slot));
 }

@@ -77,8 +77,9 @@ int bt_header_writer_init(struct bt_header_writer *writer, struct bt_node *node,
 /* What that takes, for get_memory. */
 uint64_t bt_header_writer_memory(void);
 void bt_header_writer_fini(struct bt_header_writer *writer);
-/* Writes *header as it is now, as the next generation, and flushes the store; fn
- * is called once, when it is durable or has failed. Not while it is busy. */
+/* Writes *header as it is now, as the next generation (a new store's as the first
+ * two), and flushes the store; fn is called once, when it is durable or has failed.
+ * Not while it is busy. */
 void bt_header_writer_go(struct bt_header_writer *writer,
 			 void (*fn)(struct bt_header_writer *writer,
 				    int error));
