@@ -25,8 +25,10 @@ lib_objects | while read -r o; do
 		{ name = $2; sub(/@.*/, "", name) }
 		# starting a tapdisk is what the driving side of control/ is for
 		o ~ /\/control\// && name == "posix_spawn" { next }
-		# the one place that starts a process: a tapdisk, when asked to
-		o ~ /control\/.*client-spawn\.o$/ && name == "posix_spawn" { next }
+		# the one place that starts a process: a tapdisk, when asked to;
+		# and ends it, where it does not start
+		o ~ /control\/.*client-spawn\.o$/ &&
+			name ~ /^(posix_spawn|kill)$/ { next }
 		name ~ /^(_?exit|_Exit|quick_exit|abort|__assert_fail|__assert)$/ ||
 		name ~ /^(__)?v?f?printf(_chk)?$|^(put|perr|psig)[a-z]*$/ ||
 		name ~ /^(stdin|stdout|stderr|v?syslog|openlog|v?warnx?|v?errx?)$/ ||
