@@ -374,6 +374,7 @@ END_TEST
 
 /* What another program does to the file before it lets go of the lock. */
 static const char *until_the_lock;
+static bool again_and_again;
 
 /* Before the C library's. */
 int fcntl(int fd, int cmd, ...)
@@ -388,6 +389,7 @@ int fcntl(int fd, int cmd, ...)
 	if (cmd == F_OFD_SETLK && command) {
 		until_the_lock = NULL;
 		ck_assert_int_eq(sh("%s", command), 0);
+		until_the_lock = again_and_again ? command : NULL;
 	}
 	return (int)syscall(SYS_fcntl, fd, cmd, arg);
 }
@@ -418,6 +420,38 @@ START_TEST(what_was_written_up_to_the_lock_is_neither_lost_nor_written_over)
 		expect(disk, (uint64_t)i * 8192, i + 1, 4096);
 	expect(disk, 4096, 99, 4096);
 	close_disk(disk);
+}
+END_TEST
+
+/* Another program gives the name to another file: what is opened is what the name
+ * leads to when it is locked, or nothing. */
+START_TEST(name_that_goes_to_another_file_up_to_the_lock_is_followed)
+{
+	struct blktap_disk *disk;
+	char message[600];
+
+	make("qcow2", "i.img", MIB, 4096, NULL, NULL, NULL, 0);
+	make("qcow2", "other.img", MIB, 4096, NULL, NULL, NULL, 0);
+	disk = open_disk("qcow2:@/other.img", 0);
+	put(disk, 0, 7, 4096);
+	close_disk(disk);
+	sh("ln i.img old.img");
+	until_the_lock = "mv other.img i.img";
+	disk = open_disk("qcow2:@/i.img", 0);
+	ck_assert_ptr_null(until_the_lock);
+	expect(disk, 0, 7, 4096);
+	put(disk, 8192, 8, 4096);
+	close_disk(disk);
+	disk = open_disk("qcow2:@/old.img", BLKTAP_OPEN_READ_ONLY);
+	expect(disk, 0, 0, MIB);
+	close_disk(disk);
+	until_the_lock = "rm i.img";
+	ck_assert_int_eq(try_open("qcow2:@/i.img", 0, &disk, message), -ENOENT);
+	until_the_lock = "cp old.img new.img && mv new.img old.img";
+	again_and_again = true;
+	ck_assert_int_eq(try_open("qcow2:@/old.img", 0, &disk, message),
+			 -ESTALE);
+	until_the_lock = NULL;
 }
 END_TEST
 
@@ -502,6 +536,8 @@ int main(void)
 		tc,
 		what_was_written_up_to_the_lock_is_neither_lost_nor_written_over,
 		0, 2);
+	tcase_add_test(
+		tc, name_that_goes_to_another_file_up_to_the_lock_is_followed);
 	tcase_add_test(tc,
 		       long_name_of_a_parent_is_not_put_over_old_extensions);
 	suite_add_tcase(suite, tc);

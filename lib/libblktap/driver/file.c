@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The order at opening is open, look what it is, lock, and only then read, the size
- * with it: what was read before the lock might have been somebody else's half-written
- * header. The descriptor is the owner's from then on; bt_file is only what the engine
+/* The order at opening is open, look what it is, lock, look whether the name still
+ * leads to it, and only then read, the size with it: what was read before the lock
+ * might have been somebody else's half-written header. The descriptor is the owner's from then on; bt_file is only what the engine
  * needs to know of it.
  *
  * The blocking transfers go past the engine, and so past its order: they are for
@@ -22,6 +22,7 @@
 #include "util/checked.h"
 
 #define PIECE 65536u /* of a blocking transfer */
+#define NAME_TRIES 100 /* of a name that is given to other files meanwhile */
 #define MAX_ALIGN 4096u /* the most that O_DIRECT asks for */
 
 /* The hint is for what is usual; bt_fail keeps an error that is there
@@ -95,28 +96,59 @@ static int find_size(struct bt_image_file *f, int fd)
 	return 0;
 }
 
-/* What bt_image_lock says is kept, as it knows more than the errno. streams:
- * the engine may begin with writing out early (engine/plain.c). */
+/* Whether the name leads to what is open. A snapshot gives it to another file, and
+ * one that opened it just before would wait for its lock and have the old file: it
+ * would read what is old, and what it writes would be no disk's. */
+static int check_name(const char *path, int fd)
+{
+	struct stat st, named;
+
+	if (fstat(fd, &st) < 0 || stat(path, &named) < 0)
+		return -errno;
+	return st.st_dev == named.st_dev && st.st_ino == named.st_ino ? 0
+								      : -ESTALE;
+}
+
+/* The descriptor, locked. What bt_image_lock says is kept, as it knows more than the errno. */
+static int open_locked(struct bt_image_file *f, uint32_t flags, bool *direct,
+		       struct blktap_error **err)
+{
+	int fd = open_fd(f->path, f->read_only, direct), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = check_kind(f, fd);
+	if (!rc && !(flags & BLKTAP_OPEN_FORCE))
+		rc = bt_image_lock(fd, !f->read_only, f->path,
+				   f->node->env->log, err);
+	if (!rc)
+		rc = check_name(f->path, fd);
+	if (!rc)
+		return fd;
+	bt_image_unlock(fd);
+	close(fd);
+	return rc;
+}
+
+/* streams: the engine may begin with writing out early (engine/plain.c). */
 int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 		       const char *path, uint32_t flags, bool read_only,
 		       struct blktap_error **err)
 {
-	bool direct = !(flags & BLKTAP_OPEN_BUFFERED);
-	int fd, rc;
+	bool direct;
+	int fd, rc, tries = 0;
 
 	memset(f, 0, sizeof(*f));
 	f->node = node;
 	f->path = path;
 	f->read_only = read_only || flags & BLKTAP_OPEN_READ_ONLY;
-	fd = open_fd(path, f->read_only, &direct);
+	do {
+		direct = !(flags & BLKTAP_OPEN_BUFFERED);
+		fd = open_locked(f, flags, &direct, err);
+	} while (fd == -ESTALE && ++tries < NAME_TRIES);
 	if (fd < 0)
 		return bt_image_file_fail(path, fd, err);
-	rc = check_kind(f, fd);
-	if (!rc && !(flags & BLKTAP_OPEN_FORCE))
-		rc = bt_image_lock(fd, !f->read_only, path, node->env->log,
-				   err);
-	if (!rc)
-		rc = find_size(f, fd);
+	rc = find_size(f, fd);
 	if (!rc)
 		rc = bt_file_init(&f->file, node->env->engine, fd, direct,
 				  node->name);
