@@ -52,7 +52,7 @@ int map_list(const struct args *args)
 {
 	struct output output = { .json = arg_is_set(args, "json") };
 	struct map_dir dir;
-	int rc = map_dir_open(args, false, &dir);
+	int rc = map_dir_open(args, MAP_LOOK, &dir);
 
 	if (rc)
 		return rc;

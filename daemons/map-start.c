@@ -328,7 +328,7 @@ static int run(struct plan *plan)
 	if (!rc)
 		rc = look_at_machine(plan->args);
 	if (!rc)
-		rc = map_dir_open(plan->args, true, &plan->dir);
+		rc = map_dir_open(plan->args, MAP_MAKE, &plan->dir);
 	if (rc)
 		return rc;
 	map_dir_lock(&plan->dir);

@@ -24,9 +24,11 @@
 /* ---- the directory -------------------------------------------------------- */
 
 /* Who could write here could have us unmount and remove other files: others, and
- * a group. One that is not there is made, or is nobody's. */
-static int find_private(const char *path, bool make)
+ * a group. One that is not there is made, or is nobody's. Root may look at a
+ * user's, in which nothing is done. */
+static int find_private(const char *path, enum map_use use)
 {
+	bool make = use == MAP_MAKE;
 	struct stat st;
 
 	if (make && mkdir(path, 0700) && errno != EEXIST)
@@ -35,6 +37,8 @@ static int find_private(const char *path, bool make)
 		return errno == ENOENT && !make ? 0 : -errno;
 	if (!S_ISDIR(st.st_mode))
 		return -ENOTDIR;
+	if (use == MAP_LOOK && !geteuid())
+		return 0;
 	if ((st.st_uid != geteuid() && st.st_uid) ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)))
 		return -EPERM;
@@ -72,10 +76,10 @@ static int resolve(char **path)
 	return 0;
 }
 
-/* Makes them where make says so; sets dir's paths. */
-static int find_paths(struct map_dir *dir, bool make)
+/* Makes them where use says so; sets dir's paths. */
+static int find_paths(struct map_dir *dir, enum map_use use)
 {
-	int rc = find_private(dir->rundir, make);
+	int rc = find_private(dir->rundir, use);
 
 	if (!rc)
 		rc = resolve(&dir->rundir);
@@ -85,13 +89,13 @@ static int find_paths(struct map_dir *dir, bool make)
 		dir->path = NULL;
 		return -ENOMEM;
 	}
-	rc = find_private(dir->path, make);
+	rc = find_private(dir->path, use);
 	return rc ? rc : resolve(&dir->path);
 }
 
-/* Who only looks (make is false) gets a directory with fd -1 where there is
- * none, in which nothing is found. */
-int map_dir_open(const struct args *args, bool make, struct map_dir *dir)
+/* Who does not make one gets a directory with fd -1 where there is none, in which
+ * nothing is found. */
+int map_dir_open(const struct args *args, enum map_use use, struct map_dir *dir)
 {
 	int rc = find_rundir(args, &dir->rundir);
 
@@ -99,10 +103,12 @@ int map_dir_open(const struct args *args, bool make, struct map_dir *dir)
 	dir->fd = -1;
 	if (rc)
 		return rc;
-	rc = find_paths(dir, make);
+	rc = find_paths(dir, use);
 	if (!rc) {
 		dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		rc = dir->fd < 0 && (make || errno != ENOENT) ? -errno : 0;
+		rc = dir->fd < 0 && (use == MAP_MAKE || errno != ENOENT)
+			     ? -errno
+			     : 0;
 	}
 	if (!rc)
 		return 0;

@@ -210,7 +210,7 @@ int map_stop(const struct args *args)
 		return MAP_USAGE;
 	}
 	/* the directory is not made: nothing is mapped where there is none */
-	rc = map_dir_open(args, false, &dir);
+	rc = map_dir_open(args, MAP_CHANGE, &dir);
 	if (rc)
 		return rc;
 	map_dir_lock(&dir);

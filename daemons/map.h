@@ -54,8 +54,15 @@ struct map_dir {
 	int fd; /* -1: there is none yet */
 };
 
-/* make: where it is missing. Reports what fails; returns the exit status. */
-int map_dir_open(const struct args *args, bool make, struct map_dir *dir);
+enum map_use {
+	MAP_LOOK, /* tells what is there */
+	MAP_CHANGE,
+	MAP_MAKE, /* where it is missing */
+};
+
+/* Reports what fails; returns the exit status. */
+int map_dir_open(const struct args *args, enum map_use use,
+		 struct map_dir *dir);
 void map_dir_close(struct map_dir *dir);
 void map_dir_lock(struct map_dir *dir);
 void map_dir_unlock(struct map_dir *dir);

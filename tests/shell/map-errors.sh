@@ -99,3 +99,14 @@ printf 'image=raw:x\nfile=%s\nmade-file=1\n' "$tmp/theirs" >shut/map/x.state
 exits 1 tap-ctl unmap --rundir shut x 2>log
 contains log '(EPERM)'
 [ -e theirs ] || fail 'a file is gone'
+
+# Root sees what a user has mapped, and changes nothing there.
+if [ "$(id -u)" = 0 ]; then
+	chmod 0700 shut/map
+	chown -R 65534:65534 shut
+	equal "$(tap-ctl map --list --rundir shut)" \
+		"name=x pid=0 dead file=$tmp/theirs image=raw:x"
+	exits 1 tap-ctl unmap --rundir shut x 2>log
+	contains log '(EPERM)'
+	[ -e shut/map/x.state ] || fail 'a state is gone'
+fi
