@@ -218,7 +218,10 @@ if vhd-util copy -n plain.vhd -N secret.vhd -k key >out 2>&1; then
 	# a description takes it, too; and it reaches what is encrypted below
 	vhd-util snapshot -n top.vhd -p secret.vhd
 	qemu-img create -q -f qcow2 -F vpc -b secret.vhd -o size=8M top.qcow2
-	for spec in "vhd(\"$tmp/top.vhd\", cache=1M)" "vhd:$tmp/top.vhd" \
+	cp top.vhd alone.vhd
+	printf 'vhd:alone.vhd\nvhd:secret.vhd\n' >chain
+	for spec in "x-chain:$tmp/chain" "x-chain(\"$tmp/chain\")" \
+		 "vhd(\"$tmp/top.vhd\", cache=1M)" "vhd:$tmp/top.vhd" \
 		"qcow2(\"$tmp/top.qcow2\")" "qcow2:$tmp/top.qcow2"; do
 		fails open_it -a "$spec" 2>err
 		contains err 'the image is encrypted'
@@ -233,6 +236,9 @@ if vhd-util copy -n plain.vhd -N secret.vhd -k key >out 2>&1; then
 	done
 	fails open_it -a "vhd(\"$tmp/top.vhd\"" -E <key 2>err
 	fails open_it -a "vhd:$tmp/secret.vhd" -E <other 2>err
+	fails open_it -a "x-chain:$tmp/chain" -E <other 2>err
+	echo "raw:$tmp/a.raw" >chain
+	fails open_it -a "x-chain:$tmp/chain" -E <key 2>err
 	fails open_it -a "vhd:$tmp/secret.vhd" 2>err
 fi
 

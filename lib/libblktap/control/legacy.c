@@ -10,7 +10,8 @@
  *                 writes to -C and -2
  *   -e MINOR      the image's parent is the disk of another tapdisk, over NBD
  *   -E            vhd(.., key="fd:N"), N being a file in memory; an image below
- *                 that is encrypted has the same key (image/open.c)
+ *                 that is encrypted has the same key (image/open.c); or
+ *                 x-chain(.., key="fd:N")
  *
  * The graph is a file of the runtime directory as long as the disk is open: so
  * pausing, resuming, plan, apply and dump work as with any other. Everybody is told
@@ -27,6 +28,7 @@
 #include <unistd.h>
 
 #include "control/socket.h"
+#include "image/image.h"
 #include "port/port.h"
 #include "util/checked.h"
 #include "util/strbuf.h"
@@ -309,11 +311,32 @@ static int put_arguments(struct bt_strbuf *out, const char *from,
 }
 
 /* class("path", key="..") for TYPE:PATH, class(.., key="..") for class(..). */
+static int put_described(struct bt_strbuf *out, const char *name,
+			 const char *rest, const char *key,
+			 struct blktap_error **err)
+{
+	bool described = *rest == '(';
+	int rc = 0;
+
+	bt_strbuf_printf(out, "%s(", name);
+	if (described)
+		rc = put_arguments(out, rest + 1, err);
+	else if (!strcmp(name, "nbd"))
+		put_nbd(out, rest + 1);
+	else
+		put_quoted(out, rest + 1);
+	if (*key) {
+		bt_strbuf_puts(out, described ? "key=" : ", key=");
+		put_quoted(out, key);
+	}
+	bt_strbuf_putc(out, ')');
+	return rc;
+}
+
 static int put_image(struct bt_strbuf *out, const char *spec, const char *key,
 		     const struct blktap_class **cls, struct blktap_error **err)
 {
 	size_t length = strcspn(spec, ":(");
-	bool described = spec[length] == '(';
 	int rc = find_type(spec, length, cls, err);
 
 	if (rc)
@@ -322,23 +345,11 @@ static int put_image(struct bt_strbuf *out, const char *spec, const char *key,
 		return bt_fail(err, -ENOTSUP, "leave -E away",
 			       "-E: a %s is not encrypted: %s", (*cls)->name,
 			       STRERROR(-ENOTSUP));
-	if (described && !*key) {
+	if (spec[length] == '(' && !*key) {
 		bt_strbuf_printf(out, "%s%s", (*cls)->name, spec + length);
 		return 0;
 	}
-	bt_strbuf_printf(out, "%s(", (*cls)->name);
-	if (described)
-		rc = put_arguments(out, spec + length + 1, err);
-	else if (!strcmp((*cls)->name, "nbd"))
-		put_nbd(out, spec + length + 1);
-	else
-		put_quoted(out, spec + length + 1);
-	if (*key) {
-		bt_strbuf_puts(out, described ? "key=" : ", key=");
-		put_quoted(out, key);
-	}
-	bt_strbuf_putc(out, ')');
-	return rc;
+	return put_described(out, (*cls)->name, spec + length, key, err);
 }
 
 /* Guests do not wait for a mirror's server to come back. reconnect=0s: a server
@@ -449,6 +460,9 @@ int bt_legacy_make(struct bt_legacy *l, const struct bt_rundir *dir, int minor,
 		bt_strbuf_fini(&out);
 		out = (struct bt_strbuf)BT_STRBUF_INIT;
 		bt_strbuf_printf(&out, "mason:%s", l->file ? l->file : "");
+	} else if (*l->key && bt_xchain_is(l->image)) {
+		rc = put_described(&out, "x-chain",
+				   l->image + strlen("x-chain"), l->key, err);
 	} else if (*l->key) {
 		rc = put_image(&out, l->image, l->key, &cls, err);
 	} else {

@@ -7,7 +7,9 @@
  *
  * A path is found from the file's own directory. All but the leaf are opened
  * read-only. What the images themselves say of their parents is not looked at, but
- * for one thing: an image that stands alone has nothing below it. */
+ * for one thing: an image that stands alone has nothing below it.
+ *
+ * x-chain(FILE, key=KEY): the key is the leaf's, and so that of all below it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -17,15 +19,33 @@
 
 #include "core/error.h"
 #include "image/image.h"
+#include "port/args.h"
 #include "util/path.h"
 #include "util/strbuf.h"
 
-#define PREFIX "x-chain:"
+#define NAME "x-chain"
 #define TEXT_MAX (4u << 20)
+
+static const struct blktap_param params[] = {
+	{ .name = "file",
+	  .type = BLKTAP_PARAM_PATH,
+	  .flags = BLKTAP_PARAM_REQUIRED,
+	  .help = "the text" },
+	{ .name = "key",
+	  .type = BLKTAP_PARAM_STRING,
+	  .flags = BLKTAP_PARAM_SECRET,
+	  .help = "as that of the leaf" },
+	{ .name = NULL },
+};
+
+/* Only for its arguments: no node is one. */
+static const struct blktap_class chain_class = { .name = NAME,
+						 .params = params };
 
 struct xchain {
 	struct bt_env *env;
 	const char *path;
+	const char *key; /* or NULL */
 	uint32_t flags;
 	uint32_t line;
 	struct bt_node *top, *last;
@@ -33,7 +53,8 @@ struct xchain {
 
 bool bt_xchain_is(const char *spec)
 {
-	return !strncmp(spec, PREFIX, strlen(PREFIX));
+	return !strncmp(spec, NAME, strlen(NAME)) &&
+	       (spec[strlen(NAME)] == ':' || spec[strlen(NAME)] == '(');
 }
 
 /* The line is what whoever wrote the file looks for. */
@@ -73,7 +94,8 @@ static int read_text(const char *path, char **out, struct blktap_error **err)
 	return 0;
 }
 
-/* The type is kept, the path is found from the file. */
+/* The type is kept, the path is found from the file. Images below the leaf have
+ * its key from it. */
 static char *make_spec(const struct xchain *x, const char *image)
 {
 	const char *colon = strchr(image, ':');
@@ -82,7 +104,16 @@ static char *make_spec(const struct xchain *x, const char *image)
 
 	if (!colon || bt_path_resolve(x->path, colon + 1, &path) < 0)
 		return NULL;
-	bt_strbuf_printf(&sb, "%.*s:%s", (int)(colon - image), image, path);
+	bt_strbuf_add(&sb, image, (size_t)(colon - image));
+	if (x->key && !x->last) {
+		bt_strbuf_putc(&sb, '(');
+		bt_strbuf_quote(&sb, path, strlen(path));
+		bt_strbuf_puts(&sb, ", key=");
+		bt_strbuf_quote(&sb, x->key, strlen(x->key));
+		bt_strbuf_putc(&sb, ')');
+	} else {
+		bt_strbuf_printf(&sb, ":%s", path);
+	}
 	free(path);
 	return bt_strbuf_steal(&sb);
 }
@@ -113,14 +144,14 @@ static int add_image(struct xchain *x, const char *image, bool ro,
 		return fail_at(x, -EINVAL,
 			       "the image above it does not stand on another",
 			       err);
-	if (!strncmp(image, PREFIX, strlen(PREFIX)))
+	if (bt_xchain_is(image))
 		return fail_at(x, -EINVAL, "chains do not hold chains", err);
 	spec = make_spec(x, image);
 	if (!spec)
 		return fail_at(x, -EINVAL, "is not type:path", err);
 	if (x->last || ro)
 		flags |= BLKTAP_OPEN_READ_ONLY;
-	rc = bt_image_open_one(x->env, spec, flags, &node, err);
+	rc = bt_image_open_like(x->env, spec, flags, x->last, &node, err);
 	free(spec);
 	if (rc < 0) {
 		bt_error_prefix(err, "%s: line %u", x->path, x->line);
@@ -183,30 +214,40 @@ static int plan(const struct xchain *x, struct blktap_error **err)
 }
 
 /* The text is cut at its line ends in place. */
-int bt_xchain_open(struct bt_env *env, const char *spec, uint32_t flags,
-		   struct bt_node **out, struct blktap_error **err)
+static int open_all(struct xchain *x, struct blktap_error **err)
 {
-	struct xchain x = { .env = env,
-			    .path = spec + strlen(PREFIX),
-			    .flags = flags };
 	char *text = NULL, *at, *end;
-	int rc = read_text(x.path, &text, err);
+	int rc = read_text(x->path, &text, err);
 
 	if (rc < 0)
 		return rc;
 	for (at = text; !rc && at; at = end) {
-		x.line++;
+		x->line++;
 		end = strchr(at, '\n');
 		if (end)
 			*end++ = '\0';
-		rc = add_line(&x, at, err);
+		rc = add_line(x, at, err);
 	}
 	free(text);
-	if (!rc && !x.top)
+	if (!rc && !x->top)
 		rc = bt_fail(err, -EINVAL, "write type:path on a line of it",
-			     "%s: names no image", x.path);
-	if (!rc)
-		rc = plan(&x, err);
+			     "%s: names no image", x->path);
+	return rc ? rc : plan(x, err);
+}
+
+int bt_xchain_open(struct bt_env *env, const char *spec, uint32_t flags,
+		   struct bt_node **out, struct blktap_error **err)
+{
+	struct xchain x = { .env = env, .flags = flags };
+	struct bt_args *args;
+	int rc = bt_spec_parse_as(&chain_class, spec, &args, err);
+
+	if (rc < 0)
+		return rc;
+	x.path = bt_args_string(args, "file");
+	x.key = bt_args_string(args, "key");
+	rc = open_all(&x, err);
+	bt_args_destroy(args);
 	if (rc < 0) {
 		bt_node_destroy(x.top);
 		return rc;
