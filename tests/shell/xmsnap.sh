@@ -22,23 +22,30 @@ cat >bin/step <<'END'
 # step COMMAND...: the n-th call kills the script, before or behind the command
 n=$(($(cat "$STEPS") + 1))
 echo $n >"$STEPS"
-[ "$n" != "${KILL:-}" ] || { kill -9 "$SCRIPT"; exit 1; }
-PATH=$REAL "$@"
+[ "$n" != "${KILL:-}" ] || { kill -9 "$SCRIPT" "$(cat "$OUTER")"; exit 1; }
+case $1 in
+tapdisk) shift && "$PROGRAM" "$@" ;; # what it runs makes steps
+*) PATH=$REAL "$@" ;;
+esac
 rc=$?
-[ "$n" != "${KILL_BEHIND:-}" ] || kill -9 "$SCRIPT"
+[ "$n" != "${KILL_BEHIND:-}" ] || kill -9 "$SCRIPT" "$(cat "$OUTER")"
 exit $rc
 END
-for c in ln qcow-create vhd-util chmod chown mv sync tap-ctl; do
+for c in ln qcow-create vhd-util chmod chown mv sync tap-ctl tapdisk; do
 	# shellcheck disable=SC2016 # the wrapper's own
 	printf '#!/bin/sh\nSCRIPT=$PPID exec step %s "$@"\n' $c >bin/$c
 done
 chmod +x bin/*
-STATE=$tmp/state STEPS=$tmp/steps REAL=$PATH:$tmp/bin/none
-export STATE STEPS REAL
+STATE=$tmp/state STEPS=$tmp/steps OUTER=$tmp/outer REAL=$PATH:$tmp/bin/none
+PROGRAM=$(command -v tapdisk)
+export STATE STEPS OUTER REAL PROGRAM xmsnap
 snap()
 {
 	echo 0 >"$STEPS"
-	PATH=$tmp/bin:$PATH "$xmsnap" "$@"
+	# its own number, and not that of the shell inside, which calls most
+	# shellcheck disable=SC2016 # the inner shell's
+	PATH=$tmp/bin:$PATH sh -c 'echo $$ >"$OUTER"; exec "$xmsnap" "$@"' \
+		sh "$@"
 }
 
 # read TYPE FILE: what a disk on it would show
@@ -98,6 +105,31 @@ contains err 'paused for'
 equal "$(tap-ctl list)" "pid=$pid minor=$minor state=0 args=qcow2:$tmp/d"
 tap-ctl destroy -p "$pid" -m "$minor"
 shows "qcow2:$tmp/d"
+
+# in use under another name, by one whom tap-ctl does not know, or of another kind:
+# refused, and all is as before
+ln -s . other
+for f in qcow qcow2 vhd; do
+	cp first.$f e
+	chmod 0640 e
+	ls -l e >before
+	for name in "$tmp/other/e" "$tmp/e"; do
+		start_tapdisk "$f:$name"
+		run=$BLKTAP_RUNDIR
+		[ "$name" != "$tmp/e" ] || BLKTAP_RUNDIR=$tmp/elsewhere
+		exits 16 snap -f $f 7 e >out 2>err
+		contains err 'in use by another program'
+		[ ! -e state ] || fail "the VM is still paused"
+		BLKTAP_RUNDIR=$run
+		ls -l e | cmp - before
+		equal "$(find . -name 'e.*' -o -name '.e*')" ""
+		tap-ctl destroy -p "$pid" -m "$minor"
+	done
+	equal "$(snap -f $f 7 e)" "$tmp/e.snap1"
+	equal "$(stat -c %a e)" 640
+	shows "$f:$tmp/e"
+	rm e e.snap1
+done
 
 # what is wrong
 exits 2 snap 7 2>err
