@@ -220,6 +220,24 @@ static int lock_replaced(struct job *job)
 	return 0;
 }
 
+/* What has a device open for itself (a mount, a volume group) would find other data
+ * under it. Looked at and let go: who keeps it so keeps our own zeroing away, too. */
+static int look_at_device(struct job *job)
+{
+	const char *target = job->convert->target;
+	int fd = open(target, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+	if (fd >= 0) {
+		close(fd);
+		return 0;
+	}
+	if (errno != EBUSY)
+		return 0; /* opening it tells */
+	return refuse_target(job, -EBUSY,
+			     "it is mounted, or in use by another program",
+			     "unmount it, or take it out of its volume group");
+}
+
 /* What is copied must fit: the new image is as large as the source where no
  * length is given. */
 static int create_target(struct job *job)
@@ -267,8 +285,8 @@ static int open_all(struct job *job, bool *is_device)
 	rc = open_disk(job, c->source_format, c->source, c->source_key,
 		       BLKTAP_OPEN_READ_ONLY | (job->cached ? CACHED : 0),
 		       &job->source);
-	if (!rc && !*is_device)
-		rc = lock_replaced(job);
+	if (!rc)
+		rc = *is_device ? look_at_device(job) : lock_replaced(job);
 	if (!rc && !*is_device)
 		rc = create_target(job);
 	if (!rc)

@@ -32,6 +32,17 @@ qcow2raw --force "$device" a.qcow 2>err
 contains err 'TRANSFER COMPLETE'
 cmp -n 3145728 a.raw "$device"
 equal "$(tail -c +3145729 "$device" | head -c 3)" xxx
+if mkfs.ext4 -q "$device" 2>/dev/null && mkdir mnt &&
+	mount "$device" mnt 2>/dev/null; then
+	cleanup_fn umount mnt
+	before=$(sha256sum <target)
+	exits 1 qcow2raw --force "$device" a.qcow 2>err
+	contains err 'it is mounted'
+	equal "$(sha256sum <target)" "$before"
+	umount mnt
+	qcow2raw --force "$device" a.qcow 2>err
+	cmp -n 3145728 a.raw "$device"
+fi
 attach small 2M
 exits 1 qcow2raw --force "$device" a.qcow 2>err
 contains err "$device"
