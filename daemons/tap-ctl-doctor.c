@@ -57,11 +57,13 @@ static void look_at_rundir(struct report *r, const char *dir)
 	struct stat st;
 	char parent[512];
 	char *slash;
-	bool ok, open = false;
+	bool ok, open = false, other = false;
 
 	if (!stat(dir, &st)) {
 		open = st.st_mode & (S_IWGRP | S_IWOTH);
-		ok = S_ISDIR(st.st_mode) && !access(dir, W_OK | X_OK) && !open;
+		other = st.st_uid != geteuid() && st.st_uid;
+		ok = S_ISDIR(st.st_mode) && !access(dir, W_OK | X_OK) &&
+		     !open && !other;
 	} else {
 		snprintf(parent, sizeof(parent), "%s", dir);
 		slash = strrchr(parent, '/');
@@ -70,10 +72,11 @@ static void look_at_rundir(struct report *r, const char *dir)
 		ok = !access(parent, W_OK | X_OK);
 	}
 	put(r, ok, "rundir", dir,
-	    open ? "others can change what is in it: chmod go-w"
-		 : "export BLKTAP_RUNDIR=\"$XDG_RUNTIME_DIR/blktap\", or run "
-		   "as "
-		   "root");
+	    other  ? "it is another user's: name one of your own, BLKTAP_RUNDIR"
+	    : open ? "others can change what is in it: chmod go-w"
+		   : "export BLKTAP_RUNDIR=\"$XDG_RUNTIME_DIR/blktap\", or run "
+		     "as "
+		     "root");
 	r->failed |= !ok;
 }
 

@@ -211,6 +211,13 @@ refused 1 'Operation not permitted' tap-ctl allocate --rundir "$tmp/open"
 contains err 'chmod go-w'
 fails tap-ctl doctor --rundir "$tmp/open" >doctor
 contains doctor 'chmod go-w'
+if [ "$(id -u)" = 0 ]; then
+	chmod 0700 "$tmp/open"
+	chown 65534 "$tmp/open"
+	fails tap-ctl doctor --rundir "$tmp/open" >doctor
+	contains doctor "it is another user's"
+	refused 1 'Operation not permitted' tap-ctl spawn --rundir "$tmp/open"
+fi
 if [ "$(id -u)" != 0 ]; then
 	mkdir -m 0500 closed
 	refused 13 'Permission denied' tap-ctl allocate --rundir "$tmp/closed"
