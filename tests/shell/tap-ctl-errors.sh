@@ -261,3 +261,14 @@ if [ ! -e /sys/class/blktap2 ] && ! grep -q blktap /proc/misc; then
 	exits 38 tap-ctl check --json >out
 	equal "$(cat out)" '{"kernel_ring":false}'
 fi
+
+# what was written last to an export is not lost without a word
+cat >x.mason <<END
+d :: disk("d") -> raw("$tmp/a.raw");
+e :: export("e") -> fault(rules="flush EIO") -> raw("$tmp/b.raw");
+END
+start_tapdisk "mason:$tmp/x.mason"
+refused 5 'closed, but the last flush failed' \
+	tap-ctl close -p "$pid" -m "$minor"
+equal "$(tap-ctl list)" "pid=$pid minor=$minor state=0x2"
+tap-ctl destroy -p "$pid" -m "$minor"

@@ -26,14 +26,17 @@ static struct bt_tap_export *entry(struct bt_list *pos)
 }
 
 /* Its clients lose their connections. The server first, whose clients' requests
- * are the disk's. */
-static void close_one(struct bt_tap_export *export)
+ * are the disk's. What the last flush said is returned. */
+static int close_one(struct bt_tap_export *export)
 {
+	int rc;
+
 	bt_list_del(&export->link);
 	blktap_nbd_server_destroy(export->nbd);
-	blktap_disk_close(export->disk);
+	rc = blktap_disk_close(export->disk);
 	free(export->name);
 	free(export);
+	return rc;
 }
 
 /* By its name, which is one in a graph. */
@@ -153,10 +156,69 @@ int bt_exports_serve(struct blktap_control_server *server, struct bt_tap *tap,
 }
 
 /* Before the tap's own disk, which has nodes in common with them. */
-void bt_exports_close(struct bt_tap *tap)
+int bt_exports_close(struct bt_tap *tap)
 {
-	while (!bt_list_empty(&tap->exports))
-		close_one(entry(tap->exports.next));
+	int rc, first = 0;
+
+	while (!bt_list_empty(&tap->exports)) {
+		rc = close_one(entry(tap->exports.next));
+		if (!first)
+			first = rc;
+	}
+	return first;
+}
+
+struct flush {
+	bool done;
+	int error;
+};
+
+static void on_flushed(void *opaque, int error)
+{
+	struct flush *flush = opaque;
+
+	flush->done = true;
+	flush->error = error;
+}
+
+static bool is_flushed(void *opaque)
+{
+	return ((struct flush *)opaque)->done;
+}
+
+static int flush_one(struct blktap_disk *disk)
+{
+	struct flush flush = { false, 0 };
+	struct blktap_disk_info info = { .size = sizeof(info) };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_FLUSH,
+		.callback = on_flushed,
+		.opaque = &flush,
+	};
+	int rc;
+
+	blktap_disk_get_info(disk, &info);
+	if (info.read_only)
+		return 0;
+	rc = blktap_disk_submit(disk, &io);
+	if (!rc)
+		rc = bt_loop_run_until(bt_vbd_get_env(disk)->loop, is_flushed,
+				       &flush, -1);
+	return rc ? rc : flush.error;
+}
+
+int bt_exports_flush(struct bt_tap *tap)
+{
+	struct bt_list *pos;
+	int rc = 0;
+
+	bt_list_for_each (pos, &tap->exports) {
+		rc = flush_one(entry(pos)->disk);
+		if (rc)
+			break;
+	}
+	return rc;
 }
 
 /* For the verb info. */

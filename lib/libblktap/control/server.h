@@ -148,7 +148,10 @@ struct bt_json;
  * cannot be are left out: 0, or the errno of the first. */
 int bt_exports_serve(struct blktap_control_server *server, struct bt_tap *tap,
 		     struct blktap_error **err);
-void bt_exports_close(struct bt_tap *tap);
+/* 0, or what the first flush said that failed; they are closed all the same. */
+int bt_exports_close(struct bt_tap *tap);
+/* Waits; the same, and nothing has changed. */
+int bt_exports_flush(struct bt_tap *tap);
 void bt_exports_put(const struct bt_tap *tap, struct bt_json *json);
 
 struct bt_verb {

@@ -337,14 +337,14 @@ void bt_tap_leave(struct bt_tap *tap, void (*left)(struct bt_tap *tap))
 /* Servers before the disk: their clients' requests are the disk's. */
 static int close_disk(struct bt_tap *tap, struct blktap_error **err)
 {
-	int rc;
+	int rc, exports = bt_exports_close(tap);
 
-	bt_exports_close(tap);
 	blktap_nbd_server_destroy(tap->tcp);
 	tap->tcp = NULL;
 	blktap_nbd_server_destroy(tap->nbd);
 	tap->nbd = NULL;
 	rc = blktap_disk_close(tap->disk);
+	rc = rc ? rc : exports;
 	tap->disk = NULL;
 	bt_legacy_fini(&tap->legacy);
 	/* it has ended with its disk */
@@ -471,7 +471,9 @@ int bt_tap_hand_over(struct bt_tap *tap, const bool *gone,
 	blktap_ring_get_info(tap->ring, &info);
 	if (!info.recovery_ms)
 		return not_handed_over(tap, -ENOTSUP, err);
-	rc = make_still(tap);
+	rc = bt_exports_flush(tap);
+	if (!rc)
+		rc = make_still(tap);
 	if (rc)
 		return not_handed_over(tap, rc, err);
 	/* nobody is there who would give the device to another */
