@@ -272,6 +272,34 @@ START_TEST(parked_request_meets_no_image_it_does_not_fit)
 }
 END_TEST
 
+/* Nor may what its flush stands for: where that fails, it is written once more. */
+START_TEST(zeroes_whose_flush_waits_meet_no_image_they_do_not_fit)
+{
+	char cached[128], direct[96];
+	struct op op;
+
+	pause_calls = 0;
+	snprintf(cached, sizeof(cached), "raw(\"%s\", cache=writeback)", path);
+	snprintf(direct, sizeof(direct), "raw:%s", path);
+	ck_assert_int_eq(blktap_disk_open(context, cached, NULL, &disk, NULL),
+			 0);
+	faulty.hold = true;
+	start(&op, BLKTAP_OP_WRITE_ZEROES, 10, NULL, 100, BLKTAP_FUA);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
+	faulty.hold = false;
+	faulty_release(UINT32_MAX);
+	turns();
+	ck_assert_uint_eq(pause_calls, 1);
+	ck_assert_uint_eq(op.calls, 0);
+	ck_assert_int_eq(blktap_disk_resume(disk, direct, NULL), -EBUSY);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	turns();
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, 0);
+	close_disk(0);
+}
+END_TEST
+
 struct other {
 	struct bt_edit edit;
 	struct bt_node *node, *old;
@@ -477,6 +505,8 @@ int main(void)
 	tcase_add_test(tc, leaving_frontend_does_not_wait_for_another_try);
 	tcase_add_test(tc, leaving_frontend_does_not_wait_for_parts);
 	tcase_add_test(tc, parked_request_meets_no_image_it_does_not_fit);
+	tcase_add_test(tc,
+		       zeroes_whose_flush_waits_meet_no_image_they_do_not_fit);
 	tcase_add_test(
 		tc,
 		padded_write_at_the_gate_outlives_a_change_to_smaller_blocks);

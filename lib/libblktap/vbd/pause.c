@@ -267,11 +267,15 @@ int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 bool bt_pause_fits(const struct bt_request *req, const struct bt_limits *limits)
 {
 	uint64_t most = limits->max_unmap;
+	enum blktap_op op = req->op;
 
-	if (req->op == BLKTAP_OP_FLUSH || req->op == BLKTAP_OP_BLOCK_STATUS ||
-	    req->op == BLKTAP_OP_PREFETCH)
+	/* the flush behind it: where that fails it is written once more */
+	if (req->was_written)
+		op = (enum blktap_op)req->pending;
+	if (op == BLKTAP_OP_FLUSH || op == BLKTAP_OP_BLOCK_STATUS ||
+	    op == BLKTAP_OP_PREFETCH)
 		return true;
-	if (req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE)
+	if (op == BLKTAP_OP_READ || op == BLKTAP_OP_WRITE)
 		most = limits->max_transfer;
 	return req->length <= most &&
 	       !((req->offset | req->length) & (limits->block_size - 1));
