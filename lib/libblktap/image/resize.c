@@ -44,6 +44,7 @@ int bt_image_grow(const char *spec, uint64_t length, bool exact,
 {
 	struct bt_env env = { .log = NULL };
 	struct bt_node *node = NULL;
+	char text[BT_STRERROR_MAX];
 	int rc = bt_loop_create(BT_CLOCK_MONOTONIC, NULL, &env.loop);
 
 	if (!rc)
@@ -56,7 +57,8 @@ int bt_image_grow(const char *spec, uint64_t length, bool exact,
 	bt_node_destroy(node);
 	bt_engine_destroy(env.engine);
 	bt_loop_destroy(env.loop);
-	return rc < 0 ? bt_fail(err, rc, NULL, "%s: cannot be resized", spec)
+	return rc < 0 ? bt_fail(err, rc, NULL, "%s: cannot be resized: %s",
+				spec, bt_strerror(rc, text))
 		      : 0;
 }
 
