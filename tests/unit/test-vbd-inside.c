@@ -246,6 +246,41 @@ START_TEST(a_callback_of_a_close_may_ask_for_statistics)
 }
 END_TEST
 
+static void try_to_resume(void *opaque, int error)
+{
+	op_done(opaque, error);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), -ESHUTDOWN);
+}
+
+/* What it opened nobody would close. */
+START_TEST(a_callback_of_a_close_cannot_resume)
+{
+	unsigned char data[512];
+	struct op pause = { .calls = 0 }, op = { .iov = { data, 512 } };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_READ,
+		.length = 512,
+		.iov = &op.iov,
+		.iov_count = 1,
+		.callback = try_to_resume,
+		.opaque = &op,
+	};
+
+	open_disk(NULL);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, count_pause, &pause), 0);
+	turns();
+	ck_assert_uint_eq(pause.calls, 1);
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	close_disk(0);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, -ESHUTDOWN);
+	/* its lock would be there still */
+	open_disk(NULL);
+	close_disk(0);
+}
+END_TEST
+
 static int refused[3];
 
 static void ask_for_more(struct bt_work *work)
@@ -425,6 +460,7 @@ int main(void)
 		       no_completion_comes_inside_of_a_submission_that_submits);
 	tcase_add_test(tc, a_close_ends_what_waits_for_a_pause_under_way);
 	tcase_add_test(tc, a_callback_of_a_close_may_ask_for_statistics);
+	tcase_add_test(tc, a_callback_of_a_close_cannot_resume);
 	tcase_add_test(tc, nothing_begins_while_the_last_flush_is_under_way);
 	tcase_add_test(tc,
 		       each_pause_gets_its_own_answer_where_the_first_fails);

@@ -18,6 +18,9 @@
 #include "vbd/edit.h"
 #include "vbd/job.h"
 
+static int resume(struct blktap_disk *disk, const char *spec,
+		  struct blktap_error **err);
+
 /* Who is told that a pause is over. */
 struct end {
 	blktap_pause_fn *fn;
@@ -86,11 +89,11 @@ static void swing(struct blktap_disk *disk)
 
 	disk->replace_spec = NULL;
 	end = take_end(disk);
-	rc = blktap_disk_resume(disk, spec, &err);
+	rc = resume(disk, spec, &err);
 	free(spec);
 	/* Where both fail it stays paused, with its requests at the gate, until
 	 * somebody resumes it. */
-	if (rc < 0 && blktap_disk_resume(disk, NULL, NULL) < 0)
+	if (rc < 0 && resume(disk, NULL, NULL) < 0)
 		bt_disk_event(disk, BLKTAP_EVENT_PAUSED, rc, NULL, "",
 			      "neither the new image nor the old one opens");
 	tell(disk, end, rc, err ? blktap_error_get_message(err) : "");
@@ -350,8 +353,8 @@ void bt_disk_tell_resized(struct blktap_disk *disk)
 	}
 }
 
-int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
-		       struct blktap_error **err)
+static int resume(struct blktap_disk *disk, const char *spec,
+		  struct blktap_error **err)
 {
 	uint64_t size = disk->limits.size;
 	char *copy = NULL;
@@ -384,6 +387,16 @@ int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 	bt_job_disk_resumed(disk);
 	bt_edit_next(disk);
 	return 0;
+}
+
+int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
+		       struct blktap_error **err)
+{
+	/* from a callback of the close, which would leave open what this opens */
+	if (disk->closing)
+		return bt_fail(err, -ESHUTDOWN, NULL, "%s: is being closed",
+			       disk->name);
+	return resume(disk, spec, err);
 }
 
 int blktap_disk_replace(struct blktap_disk *disk, const char *spec,

@@ -178,7 +178,8 @@ BLKTAP_API int blktap_disk_pause(struct blktap_disk *disk, uint32_t timeout_ms,
 
 /* Opens the image again, the one that spec names where it is not NULL, and lets
  * the held requests go on. On failure the disk stays paused. A size smaller
- * than before is refused. -EINVAL where it is not paused. Since 0.1. */
+ * than before is refused. -EINVAL where it is not paused, -ESHUTDOWN where it is
+ * being closed. Since 0.1. */
 BLKTAP_API int blktap_disk_resume(struct blktap_disk *disk, const char *spec,
 				  struct blktap_error **err);
 
