@@ -381,11 +381,7 @@ static void keep(const struct bt_mason_node *g, struct bt_plan_node *n,
 	node->limits = n->limits;
 	node->frame_sum = n->frame_sum;
 	bt_core_set(g, node);
-	if (node->on_trial) {
-		node->on_trial = false;
-		if (node->cls->start)
-			node->cls->start(node);
-	}
+	bt_run_start(node);
 	if (n->name) {
 		node->name = n->name;
 		n->name = name;
