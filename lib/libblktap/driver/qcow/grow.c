@@ -227,6 +227,8 @@ int bt_qcow_grow(struct bt_qcow *q)
 	struct bt_qcow_grower *g = &q->grower;
 	uint64_t bytes;
 
+	if (q->header_lost)
+		return -EIO;
 	if (!bt_qcow_growth_plan(&q->geo, q->file_end, &g->plan))
 		return -EFBIG;
 	bytes = area_bytes(q);

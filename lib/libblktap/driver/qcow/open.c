@@ -168,18 +168,42 @@ static int make_memory(struct bt_qcow *q)
 	return 0;
 }
 
+static int write_head(struct bt_qcow *q, const void *head, size_t bytes)
+{
+	int rc = bt_image_file_write(&q->f, 0, head, bytes);
+
+	return rc ? rc : bt_image_file_sync(&q->f);
+}
+
+/* After an error the file has the one or the other, and what the caller does next
+ * may be right for one of them alone: so the old one is written over it. */
+int bt_qcow_put_head(struct bt_qcow *q, const void *old, const void *head,
+		     size_t bytes)
+{
+	int rc = q->header_lost ? -EIO : write_head(q, head, bytes);
+
+	if (rc && !q->header_lost && write_head(q, old, bytes)) {
+		q->header_lost = true;
+		bt_log(q->node->env->log, BLKTAP_LOG_ERROR,
+		       "%s: its header could not be written, nor put back: it "
+		       "is not written again until the image is opened anew",
+		       q->node->name);
+	}
+	return rc;
+}
+
 /* Rewrites the fixed header: what this code does not know stays. The fields are
  * in one sector, which is written in one piece. */
 int bt_qcow_write_header(struct bt_qcow *q)
 {
-	unsigned char sector[BT_QCOW_HEADER_PROBE];
-	int rc = bt_image_file_read(&q->f, 0, sector, sizeof(sector));
+	unsigned char old[BT_QCOW_HEADER_PROBE], sector[BT_QCOW_HEADER_PROBE];
+	int rc = bt_image_file_read(&q->f, 0, old, sizeof(old));
 
-	if (!rc)
-		rc = bt_qcow_header_encode(&q->header, sector, sizeof(sector));
-	if (rc >= 0)
-		rc = bt_image_file_write(&q->f, 0, sector, sizeof(sector));
-	return rc ? rc : bt_image_file_sync(&q->f);
+	if (rc)
+		return rc;
+	memcpy(sector, old, sizeof(old));
+	rc = bt_qcow_header_encode(&q->header, sector, sizeof(sector));
+	return rc < 0 ? rc : bt_qcow_put_head(q, old, sector, sizeof(sector));
 }
 
 /* What a writer owes the image before its first write: refcounts that a crash

@@ -241,6 +241,9 @@ struct bt_qcow {
 	bool native_l1;
 	bool discard; /* clusters that lose their pointer become holes */
 	bool l1_changed; /* Xen's checksum is to be written at closing */
+	/* a write of it failed, and so did putting it back: nobody knows what it
+	 * says, so it is not written again */
+	bool header_lost;
 	uint32_t complaints; /* logged */
 	/* A frame that waits is on one list, by frame->link: short_of_runs, blocked,
 	 * maker.waiting or reclaimer.flushes; or a table block's waiters have it, by
@@ -277,6 +280,9 @@ int bt_qcow_fault(const struct bt_qcow *q, int rc, const struct bt_fault *fault,
 		  struct blktap_error **err);
 /* Blocking. Rewrites the fixed header, and syncs. */
 int bt_qcow_write_header(struct bt_qcow *q);
+/* Blocking. The beginning of the file, at most a sector, which is old now. */
+int bt_qcow_put_head(struct bt_qcow *q, const void *old, const void *head,
+		     size_t bytes);
 int bt_qcow_find_parent(struct bt_qcow *q, const struct bt_args *args,
 			const unsigned char *head, size_t length,
 			struct blktap_error **err);

@@ -198,14 +198,14 @@ static int fill_sector(struct relink *r, struct blktap_error **err)
 	return r->name ? put_name(r, at, err) : 0;
 }
 
-/* The moment of change. */
+/* The moment of change. A name that an attempt before left behind is nobody's: the
+ * header does not lead to it (bt_qcow_put_head). */
 static int write_sector(struct relink *r)
 {
 	int rc = bt_qcow_header_encode(&r->header, r->sector, SECTOR);
 
-	if (rc >= 0)
-		rc = bt_image_file_write(&r->q->f, 0, r->sector, piece(r));
-	return rc < 0 ? rc : bt_image_file_sync(&r->q->f);
+	return rc < 0 ? rc
+		      : bt_qcow_put_head(r->q, r->head, r->sector, piece(r));
 }
 
 /* The cache has the header's sector, as it was, where the L1 table begins beside it:
@@ -251,10 +251,16 @@ int bt_qcow_set_parent(struct bt_node *node, const char *name,
 	int rc = name ? bt_path_record(name, &record) : 0;
 
 	r.name = record;
+	/* before a name goes where the header may lead */
+	if (!rc && q->header_lost)
+		rc = bt_fail(err, -EIO, "close it, and open it again",
+			     "%s: its header could not be written before",
+			     q->f.path);
 	if (!rc)
 		rc = make_spec(&r, &spec);
 
-	r.head_bytes = (size_t)bt_qcow_header_span(&q->header);
+	r.head_bytes =
+		(size_t)bt_max_u64(bt_qcow_header_span(&q->header), SECTOR);
 	r.head = malloc(r.head_bytes);
 	if (!rc && !r.head)
 		rc = -ENOMEM;

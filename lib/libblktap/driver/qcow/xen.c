@@ -120,7 +120,7 @@ int bt_qcow_xen_close(struct bt_qcow *q)
 	uint32_t sum;
 	int rc;
 
-	if (!q->header.has_xen || !q->l1_changed)
+	if (!q->header.has_xen || !q->l1_changed || q->header_lost)
 		return 0;
 	rc = get_sum(q, &sum);
 	if (rc < 0)
