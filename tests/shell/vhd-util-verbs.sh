@@ -168,6 +168,17 @@ qemu-img info f.vhd >/dev/null
 "$u" resize -n f.vhd -s 2 -j journal
 valid f.vhd
 equal "$(stat -c %s f.vhd)" 2097664
+# what lies between the end of the disk and a footer that was moved is no data
+for mib in 6 10; do
+	"$u" modify -n f.vhd -s $(((mib + 2) * 1048576 + 512))
+	"$u" modify -n f.vhd -s $(((mib + 1) * 1048576 + 512))
+	"$u" resize -n f.vhd -s $mib -j journal
+	valid f.vhd
+	equal "$(bytes f.vhd | tr -d '\0' | wc -c)" 2097152
+done
+"$u" modify -n f.vhd -s 11534848
+"$u" resize -n f.vhd -s 14
+equal "$(bytes f.vhd | tr -d '\0' | wc -c)" 2097152
 
 # modify, repair, fill
 exits 22 "$u" modify -n a.vhd -p f.vhd >out 2>err

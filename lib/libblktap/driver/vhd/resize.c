@@ -287,6 +287,29 @@ out:
 
 /* ---- fixed ---------------------------------------------------------------- */
 
+/* Between the disk's end and the footer may be what is left of an older footer, or of
+ * a larger disk. It is nobody's until the size has changed. */
+static int zero_gap(struct bt_vhdimg *img, uint64_t size)
+{
+	static const uint8_t zeroes[65536];
+	uint64_t at = img->size, end = bt_min_u64(size, img->data_end);
+	int rc = 0;
+
+	if (at >= end)
+		return 0;
+	if (fallocate(img->f.file.fd,
+		      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
+		      (off_t)(end - at)) == 0)
+		at = end;
+	while (at < end && !rc) {
+		size_t n = (size_t)bt_min_u64(end - at, sizeof(zeroes));
+
+		rc = bt_image_file_write(&img->f, at, zeroes, n);
+		at += n;
+	}
+	return rc ? rc : bt_image_file_sync(&img->f);
+}
+
 /* Larger: the footer at the new end is there before the old one is zeroed,
  * which by then lies in the disk. Smaller: the new footer lies in the disk's
  * old data, which is in the journal; the rest is cut off behind it. */
@@ -311,6 +334,9 @@ static int resize_fixed(struct bt_vhdimg *img, const struct bt_vhd_footer *f,
 		rc = bt_vhdjournal_sync(j, err);
 	if (rc < 0)
 		return rc;
+	rc = zero_gap(img, size);
+	if (rc)
+		return bt_image_file_fail(img->f.path, rc, err);
 	img->footer = *f;
 	img->data_end = size;
 	rc = bt_vhdtool_write_footers(img);
