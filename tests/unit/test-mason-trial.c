@@ -34,15 +34,22 @@ static int apply(const char *story)
 				  NULL);
 }
 
+/* Other bytes in each 64 KiB. */
+static char byte_at(uint32_t block, char byte)
+{
+	return (char)(byte + block / 16 * 3);
+}
+
 static void fill(char byte)
 {
 	char data[4096];
 	uint32_t i;
 
-	memset(data, byte, sizeof(data));
-	for (i = 0; i < BLOCKS; i += 5)
+	for (i = 0; i < BLOCKS; i++) {
+		memset(data, byte_at(i, byte), sizeof(data));
 		ck_assert_int_eq(
 			io(disk, BLKTAP_OP_WRITE, i * 4096ull, data, 4096), 0);
+	}
 }
 
 static void expect(char byte)
@@ -53,7 +60,7 @@ static void expect(char byte)
 	for (i = 0; i < BLOCKS; i++) {
 		ck_assert_int_eq(
 			io(disk, BLKTAP_OP_READ, i * 4096ull, data, 4096), 0);
-		ck_assert_int_eq(data[0], i % 5 ? 0 : byte);
+		ck_assert_int_eq(data[0], byte_at(i, byte));
 	}
 }
 
@@ -118,6 +125,35 @@ START_TEST(a_checksum_that_was_given_up_takes_the_disk_as_it_is_then)
 }
 END_TEST
 
+#define CACHE                                                        \
+	"c :: cache(size=1M, bypass=0); c[store] -> raw(%s/s.raw); " \
+	"a :: raw(%s/a.raw);"
+
+/* The checksum reads the disk through the cache that comes, which has the slots of
+ * the one that stays. */
+START_TEST(a_cache_whose_successor_is_given_up_has_its_own_data)
+{
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put_image("s.raw", 2 * M);
+	put("x.mason", "d :: disk(\"x\") -> c; c[origin] -> a;" CACHE);
+	disk = open_disk("x.mason", NULL);
+	context->run_ops.step = on_step;
+	fill(1);
+	expect(1);
+	gives_up = true;
+	ck_assert_int_eq(
+		apply("d :: disk(\"x\") -> u :: checksum(adopt=true);" CACHE
+		      "c[origin] -> slice(offset=0, size=1M) -> a;"
+		      "u[lower] -> c; u[store] -> raw(%s/b.raw);"),
+		-EPERM);
+	expect(1);
+	fill(2);
+	expect(2);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-trial");
@@ -129,6 +165,8 @@ int main(void)
 		tc, a_copy_has_what_was_written_after_it_was_given_up, 0, 2);
 	tcase_add_test(
 		tc, a_checksum_that_was_given_up_takes_the_disk_as_it_is_then);
+	tcase_add_test(tc,
+		       a_cache_whose_successor_is_given_up_has_its_own_data);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

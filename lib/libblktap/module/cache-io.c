@@ -257,13 +257,21 @@ static void hold_slot(struct bt_cache_piece *piece, uint32_t slot)
 	piece->cache->slots[slot].used = true;
 }
 
+/* On trial the slots may be another node's still, where the change is given up. */
+static bool may_take(const struct bt_cache_piece *piece)
+{
+	const struct bt_cache *cache = piece->cache;
+
+	return !cache->lost && !piece->frame->sequential &&
+	       !cache->node->on_trial;
+}
+
 /* A slot is taken only where there is a buffer for what is read, so none is
  * left empty with a chunk's name on it. */
 static void read_miss(struct bt_cache_piece *piece)
 {
 	struct bt_cache *cache = piece->cache;
-	bool wanted =
-		!cache->lost && !piece->frame->sequential && is_whole(piece);
+	bool wanted = may_take(piece) && is_whole(piece);
 
 	cache->misses += piece->length / BT_CACHE_BLOCK;
 	if (wanted && cache->buffers.left && piece->slot == BT_CACHE_NONE)
@@ -342,8 +350,7 @@ static void write_piece(struct bt_cache_piece *piece)
 	uint32_t blocks = (uint32_t)(piece->length / BT_CACHE_BLOCK);
 	struct bt_cache_slot *slot;
 
-	if (piece->slot == BT_CACHE_NONE && !cache->lost &&
-	    !piece->frame->sequential)
+	if (piece->slot == BT_CACHE_NONE && may_take(piece))
 		hold_slot(piece,
 			  bt_cache_take(cache, piece->offset / BT_CACHE_SLOT));
 	if (piece->slot == BT_CACHE_NONE) {
