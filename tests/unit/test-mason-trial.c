@@ -125,6 +125,32 @@ START_TEST(a_checksum_that_was_given_up_takes_the_disk_as_it_is_then)
 }
 END_TEST
 
+#define SUMS "u :: checksum(adopt=true); a :: raw(%s/a.raw);"
+
+/* What it has taken over is in its store, though nobody has read or written yet. */
+START_TEST(a_checksum_whose_successor_is_given_up_has_its_own_sums)
+{
+	put_image("a.raw", M);
+	put_image("b.raw", M);
+	put_image("s.raw", 2 * M);
+	put("x.mason", "d :: disk(\"x\") -> a :: raw(%s/a.raw);");
+	disk = open_disk("x.mason", NULL);
+	context->run_ops.step = on_step;
+	fill(1);
+	ck_assert_int_eq(apply("d :: disk(\"x\") -> u; u[lower] -> a;" SUMS
+			       "u[store] -> raw(%s/b.raw);"),
+			 0);
+	gives_up = true;
+	ck_assert_int_lt(
+		apply("d :: disk(\"x\") -> u; u[lower] -> c :: cache(size=1M);"
+		      "c[origin] -> a;" SUMS "u[store] -> raw(%s/b.raw);"
+		      "c[store] -> raw(%s/s.raw);"),
+		0);
+	expect(1);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 #define CACHE                                                        \
 	"c :: cache(size=1M, bypass=0); c[store] -> raw(%s/s.raw); " \
 	"a :: raw(%s/a.raw);"
@@ -165,6 +191,8 @@ int main(void)
 		tc, a_copy_has_what_was_written_after_it_was_given_up, 0, 2);
 	tcase_add_test(
 		tc, a_checksum_that_was_given_up_takes_the_disk_as_it_is_then);
+	tcase_add_test(tc,
+		       a_checksum_whose_successor_is_given_up_has_its_own_sums);
 	tcase_add_test(tc,
 		       a_cache_whose_successor_is_given_up_has_its_own_data);
 	suite_add_tcase(suite, tc);

@@ -247,6 +247,10 @@ static void begin(struct bt_sums *sums, struct bt_request *req)
 	uint64_t end = req->offset + req->length;
 
 	memset(frame, 0, sizeof(*frame));
+	if (req->op == BLKTAP_OP_FLUSH) {
+		bt_port_submit(sums->store, req);
+		return;
+	}
 	bt_list_init(&frame->range.link);
 	frame->sums = sums;
 	frame->req = req;
@@ -363,16 +367,19 @@ static void written(struct bt_sum_frame *frame)
 static void sums_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct bt_sums *sums = node->data;
-	struct bt_sum_frame *frame = bt_request_frame(req);
 
 	switch (req->op) {
 	case BLKTAP_OP_DISCARD: /* would leave what nobody can vouch for */
 		bt_request_complete(req, 0);
 		break;
 	case BLKTAP_OP_FLUSH:
-		memset(frame, 0, sizeof(*frame));
-		bt_port_submit(sums->store, req);
-		break;
+		/* who is opened on the store next must not find it new: he would
+		 * begin its table anew, and may be given up after that */
+		if (!sums->is_new || !(req->flags & BT_REQUEST_LAST)) {
+			begin(sums, req);
+			break;
+		}
+		/* fall through */
 	default:
 		bt_list_add_tail(&sums->waiting, &req->link);
 		serve(sums);
