@@ -43,7 +43,7 @@ int bt_image_file_fail(const char *path, int rc, struct blktap_error **err)
 	else if (rc == -EISDIR || rc == -EMEDIUMTYPE)
 		hint = "name a regular file or a block device";
 	else if (rc == -ENOSPC || rc == -EDQUOT)
-		hint = "make room on its file system, or open it read-only";
+		hint = "make room on its file system";
 	return bt_fail(err, rc, hint, "%s: %s", path, bt_strerror(rc, text));
 }
 
