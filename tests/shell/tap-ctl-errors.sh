@@ -216,7 +216,9 @@ if [ "$(id -u)" = 0 ]; then
 	chown 65534 "$tmp/open"
 	fails tap-ctl doctor --rundir "$tmp/open" >doctor
 	contains doctor "it is another user's"
-	refused 1 'Operation not permitted' tap-ctl spawn --rundir "$tmp/open"
+	refused 1 'Operation not permitted (EPERM)' \
+		tap-ctl spawn --rundir "$tmp/open"
+	fails grep -F '(EPERM) (EPERM)' err
 fi
 if [ "$(id -u)" != 0 ]; then
 	mkdir -m 0500 closed

@@ -171,7 +171,8 @@ static pid_t parse_pid(const char *text)
 		       : (pid_t)pid;
 }
 
-/* "tapdisk: cannot ...: cause\nhint: action\n", as far as it is like that. */
+/* "tapdisk: cannot ...: cause (ENAME)\nhint: action\n", as far as it is like that.
+ * The name of the error is for who prints ours to add. */
 static int fail_start(struct child *child, const char *tapdisk, int status,
 		      struct blktap_error **err)
 {
@@ -187,6 +188,9 @@ static int fail_start(struct child *child, const char *tapdisk, int status,
 		hint += 7;
 	end = strchr(text, '\n');
 	if (end)
+		*end = '\0';
+	end = strstr(text, " (E");
+	if (end && !strchr(end + 2, ' '))
 		*end = '\0';
 	end = hint ? strchr(hint, '\n') : NULL;
 	if (end)
