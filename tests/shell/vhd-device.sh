@@ -88,11 +88,13 @@ vhd-util modify -n vg/a -s 20971520
 equal "$(vhd-util coalesce -n vg/b)" 'Coalesced 20480 sectors'
 valid a 10
 equal "$(vhd-util read -n vg/a -R 0 -c 10485760 | tr -d '\005' | wc -c)" 0
-vhd-util resize -n vg/a -s 1000 -f
-valid a 1000
 volume journal 6m
 vhd-util resize -n vg/b -s 14 -j vg/journal
 valid b 14
+vhd-util resize -n vg/a -s 1000 -f
+valid a 1000
+exits 95 vhd-util resize -n vg/b -s 16 2>err
+contains err 'stands on a larger image'
 vhd-util modify -n vg/b -p vg/a
 equal "$(vhd-util query -n vg/b -pu)" ./a
 
