@@ -365,7 +365,9 @@ void bt_request_init_queue(struct bt_queue *q)
 /*
  * Ends a batch on the CPU that it came from: there is the cache that what it
  * frees came from, and there is who waits for it. That does not pay for one
- * request. One batch at a time is on its way; another is ended here.
+ * request. One batch at a time is on its way; another is ended here. So are all
+ * where spinlocks sleep (PREEMPT_RT): whose bio ends may take one, and the other
+ * CPU is called by an interrupt.
  */
 static void end_batch(struct bt_queue *q, struct io_comp_batch *batch)
 {
@@ -375,8 +377,8 @@ static void end_batch(struct bt_queue *q, struct io_comp_batch *batch)
 	if (!rq)
 		return;
 	cpu = blk_mq_rq_cpu(rq);
-	if (rq->rq_next && cpu != raw_smp_processor_id() &&
-	    !smp_load_acquire(&q->is_away)) {
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT) && rq->rq_next &&
+	    cpu != raw_smp_processor_id() && !smp_load_acquire(&q->is_away)) {
 		q->away = *batch;
 		WRITE_ONCE(q->is_away, true);
 		if (!smp_call_function_single_async(cpu, &q->csd))
