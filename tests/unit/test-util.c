@@ -140,6 +140,11 @@ START_TEST(suggestion_is_the_nearest_word_or_none)
 	bt_suggest_init(&s, "zebra");
 	bt_suggest_offer(&s, "raw");
 	ck_assert_ptr_null(bt_suggest_hint(&s));
+	bt_suggest_init(&s, "a word that is so much longer than any other that "
+			    "nobody can have meant another one by it, or was "
+			    "it raw");
+	bt_suggest_offer(&s, "raw");
+	ck_assert_ptr_null(bt_suggest_hint(&s));
 }
 END_TEST
 

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A candidate is near that is reached from the word by no more edits than a third of
+ * its letters, rounded up; of several that are as near the first one offered stays.
+ * So the same offers in the same order give the same answer. */
 #include "util/suggest.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,7 +31,7 @@ static unsigned int distance(const char *a, const char *b)
 	unsigned int rows[3][WORD_MAX + 1];
 
 	if (la > WORD_MAX || lb > WORD_MAX)
-		return WORD_MAX;
+		return UINT_MAX;
 	for (j = 0; j <= lb; j++)
 		rows[0][j] = (unsigned int)j;
 	for (i = 1; i <= la; i++) {
