@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A line is made on the stack, and cut there: to log needs no memory, so whoever ran
+ * out of it can say so. A line that nobody wants is not made. */
 #include "core/log.h"
 
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Fixed-width integers in byte buffers of any alignment. */
+/* Fixed-width integers in byte buffers of any alignment: be and le are the byte
+ * order in the buffer, ne is that of this machine. Bounds are the caller's. */
 #ifndef BT_UTIL_BYTES_H
 #define BT_UTIL_BYTES_H
 

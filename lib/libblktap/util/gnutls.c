@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Each user has its own table of functions, of a library that is loaded once: there
+ * is no state here. All functions of the table are there, or bt_gnutls_load fails. */
 #include "util/gnutls.h"
 
 #ifdef HAVE_GNUTLS

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Two kinds of functions: those that take names for text, and touch no file
+ * (resolve, relative, same_directory, scheme, record); and those that ask the file
+ * system or change it, which may block, and take names as this process sees them. */
 #include "util/path.h"
 
 #include <ctype.h>

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+/* Copied by value, as each copy is a window of its own. Zeroed, it is empty. */
 struct bt_sgl {
 	const struct iovec *iov;
 	uint32_t count; /* entries from iov on */
@@ -36,7 +37,9 @@ bool bt_sgl_advance(struct bt_sgl *sgl, uint64_t bytes);
 uint32_t bt_sgl_to_iov(const struct bt_sgl *sgl, uint64_t length,
 		       struct iovec *out, uint32_t max, uint64_t *covered);
 
-/* Copies; return the bytes moved, which are fewer where the window ends. */
+/* out: from the window to flat memory; in: from there into the window, as a read
+ * does. The window stays where it is. They return the bytes moved, which are fewer
+ * than length where the window ends. */
 uint64_t bt_sgl_copy_out(const struct bt_sgl *sgl, void *to, uint64_t length);
 uint64_t bt_sgl_copy_in(const struct bt_sgl *sgl, const void *from,
 			uint64_t length);

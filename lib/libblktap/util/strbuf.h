@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* To be looked at as well as asked: data has a NUL behind its len bytes, and is NULL
+ * until something was appended. */
 struct bt_strbuf {
 	char *data;
 	size_t len;
@@ -20,7 +22,11 @@ struct bt_strbuf {
 		NULL, 0, 0, false \
 	}
 
+/* Frees the text. sb is as new: empty, and not failed any more. */
 void bt_strbuf_fini(struct bt_strbuf *sb);
+
+/* These append a copy. data may hold any bytes, text ends at its NUL; neither may lie
+ * in sb itself, whose text moves when it grows. */
 void bt_strbuf_add(struct bt_strbuf *sb, const void *data, size_t len);
 void bt_strbuf_puts(struct bt_strbuf *sb, const char *text);
 void bt_strbuf_putc(struct bt_strbuf *sb, char c);
@@ -38,8 +44,8 @@ void bt_strbuf_put_escaped(struct bt_strbuf *sb, const char *text,
 /* The text so far, "" where there is none; owned by sb. */
 const char *bt_strbuf_str(const struct bt_strbuf *sb);
 
-/* The text, to be freed by the caller; NULL where an allocation failed. sb is
- * empty afterwards. */
+/* The text, "" where there is none, to be freed by the caller; NULL where an
+ * allocation failed. sb is as after bt_strbuf_fini, either way. */
 char *bt_strbuf_steal(struct bt_strbuf *sb);
 
 #endif
