@@ -300,6 +300,43 @@ START_TEST(zeroes_whose_flush_waits_meet_no_image_they_do_not_fit)
 }
 END_TEST
 
+static struct blktap_disk_stats at_the_end;
+
+static void note_stats(void *opaque, int error)
+{
+	op_done(opaque, error);
+	at_the_end.size = sizeof(at_the_end);
+	blktap_disk_get_stats(disk, &at_the_end);
+}
+
+START_TEST(zeroes_whose_flush_waits_are_counted_as_zeroes)
+{
+	struct op op = { .calls = 0 };
+	struct blktap_io io = {
+		.size = sizeof(io),
+		.op = BLKTAP_OP_WRITE_ZEROES,
+		.flags = BLKTAP_FUA,
+		.length = 4096,
+		.callback = note_stats,
+		.opaque = &op,
+	};
+
+	open_disk(NULL);
+	faulty.hold = true;
+	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
+	turns();
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
+	faulty.hold = false;
+	faulty_release(UINT32_MAX);
+	turns();
+	close_disk(0);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, -ESHUTDOWN);
+	ck_assert_uint_eq(at_the_end.errors[BLKTAP_OP_WRITE_ZEROES], 1);
+	ck_assert_uint_eq(at_the_end.completed[BLKTAP_OP_FLUSH], 0);
+}
+END_TEST
+
 struct other {
 	struct bt_edit edit;
 	struct bt_node *node, *old;
@@ -507,6 +544,7 @@ int main(void)
 	tcase_add_test(tc, parked_request_meets_no_image_it_does_not_fit);
 	tcase_add_test(tc,
 		       zeroes_whose_flush_waits_meet_no_image_they_do_not_fit);
+	tcase_add_test(tc, zeroes_whose_flush_waits_are_counted_as_zeroes);
 	tcase_add_test(
 		tc,
 		padded_write_at_the_gate_outlives_a_change_to_smaller_blocks);

@@ -262,6 +262,9 @@ static void fail_one(struct blktap_disk *disk, struct bt_request *req,
 		bt_split_part_done(disk, req);
 		return;
 	}
+	/* what waits may be the flush behind it */
+	if (req->was_written)
+		req->op = (enum blktap_op)req->pending;
 	unlock(disk, req);
 	bt_admit_finish(disk, req, error);
 }
