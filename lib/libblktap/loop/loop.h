@@ -71,36 +71,58 @@ struct bt_waiter {
 /* The virtual clock stands still but for bt_loop_advance; for tests. */
 enum bt_clock { BT_CLOCK_MONOTONIC, BT_CLOCK_VIRTUAL };
 
+/* 0 or a negative errno, of want of memory or descriptors. log is not copied, and must
+ * live as long; NULL: nobody listens. */
 int bt_loop_create(enum bt_clock clock, const struct bt_log *log,
 		   struct bt_loop **out);
+/* Outside of a turn. What was not removed before is, without being called; so its
+ * owner may still remove it after. NULL is fine. */
 void bt_loop_destroy(struct bt_loop *loop);
 
-/* 0 or a negative errno of epoll_ctl. */
+/* 0 or a negative errno of epoll_ctl: -EPERM for a regular file. The watch is filled
+ * here and need not be initialized, but it is not on a loop yet. fd stays the
+ * caller's. fn comes from a turn, never from here. */
 int bt_watch_add(struct bt_loop *loop, struct bt_watch *watch, int fd,
 		 uint32_t events,
 		 void (*fn)(struct bt_watch *watch, uint32_t events));
-/* No system call where events are the same as before. */
+/* No system call where events are the same as before. It is on a loop. Where it fails
+ * the events are those of before. */
 int bt_watch_set_events(struct bt_watch *watch, uint32_t events);
 /* Before the descriptor is closed. Harmless where it was not added. */
 void bt_watch_del(struct bt_watch *watch);
 
+/* Once, before all else. */
 void bt_timer_init(struct bt_timer *timer, void (*fn)(struct bt_timer *timer));
-/* Arms, or arms anew. -ENOMEM where the heap cannot grow. */
+/* Arms, or arms anew. due_ns is a time as bt_loop_now tells it; one that is past is due
+ * at once, but what is armed inside of a timer's call waits for the next turn. Timers
+ * that are due together are called by their time, and then in the order of arming.
+ * When fn is called it is not armed any more. -ENOMEM where the heap cannot grow:
+ * then it is not armed, whatever it was before. */
 int bt_timer_arm(struct bt_loop *loop, struct bt_timer *timer, uint64_t due_ns);
+/* It is not called any more, also where it has been due in this turn. Harmless where it
+ * is not armed. */
 void bt_timer_cancel(struct bt_timer *timer);
 
+/* Once, before all else. */
 void bt_work_init(struct bt_work *work, void (*fn)(struct bt_work *work));
+/* Runs it once, from a turn and from under no other callback, in the order of asking:
+ * in the turn that is under way, or the next. Harmless where it waits already. It
+ * never fails, so what must not be forgotten goes this way. */
 void bt_loop_defer(struct bt_loop *loop, struct bt_work *work);
 /* Runs it behind the turn, once, outside of all callbacks: there it may call
  * what waits (bt_loop_run_until), meanwhile other work of this kind stays where
  * it is. */
 void bt_loop_after(struct bt_loop *loop, struct bt_work *work);
+/* Of either kind. Harmless where it does not wait. */
 void bt_work_cancel(struct bt_work *work);
 
+/* Hooks are called in the order in which they were added; one may remove itself or
+ * others from inside. */
 void bt_idle_add(struct bt_loop *loop, struct bt_idle *idle,
 		 bool (*fn)(struct bt_idle *idle));
 void bt_idle_del(struct bt_idle *idle);
-/* Called for waits that no timer is to end; NULL: nobody. */
+/* Called for waits that no timer is to end soon; NULL: nobody. Whoever was it before is
+ * not any more. */
 void bt_loop_set_waiter(struct bt_loop *loop, struct bt_waiter *waiter);
 /* Whether it is the one, in a turn that its caller lets wait: so it may also spend a
  * moment elsewhere than in its wait. */

@@ -58,15 +58,15 @@ struct bt_loop {
 	struct bt_list due; /* taken off the heap, not called yet */
 };
 
+/* -ENOMEM, and then there is nothing for fini to do, which is harmless. */
 int bt_timers_init(struct bt_loop *loop);
+/* Outside of a turn: all that is armed is in the heap. */
 void bt_timers_fini(struct bt_loop *loop);
 /* Calls the timers that are due now; one that arms itself anew waits for the
  * next turn. */
 void bt_timers_run(struct bt_loop *loop);
 /* Nanoseconds to the next timer, 0 where one is due, UINT64_MAX for none. */
 uint64_t bt_timers_next(const struct bt_loop *loop);
-
-/* loop.c */
 
 /* poll.c */
 /* Whether a wait of ns may look first. Asked once in each turn. */

@@ -430,6 +430,8 @@ int bt_node_relock(struct bt_node *node, enum bt_lock_mode mode,
 
 /* ---- ports ---------------------------------------------------------------- */
 
+/* name is not copied. A top edge (upper NULL) needs done before anything is submitted.
+ * There is nothing to be freed; but link it to NULL before its memory goes. */
 void bt_port_init(struct bt_port *port, struct bt_env *env,
 		  struct bt_node *upper, const char *name);
 /* Points the edge at lower (NULL: nowhere), at its first upper port. What is in
@@ -437,6 +439,10 @@ void bt_port_init(struct bt_port *port, struct bt_env *env,
  * what is durable. */
 void bt_port_link(struct bt_port *port, struct bt_node *lower);
 
+/* The request is the edge's from here on, and comes back once: to the upper node's
+ * complete, to req->done where it is a child of that node, or to port->done at a top
+ * edge. From under a node's callback that is later; else it may be inside of this.
+ * The edge is linked, or held. */
 void bt_port_submit(struct bt_port *port, struct bt_request *req);
 /* Whether it is certain that all that was written through the edge is durable. */
 bool bt_port_is_flushed(const struct bt_port *port);
@@ -454,7 +460,8 @@ static inline uint32_t bt_request_entry(const struct bt_request *req)
 }
 
 /* Ends the stay of req in the node that has it; error is 0 or a negative errno.
- * The node must not touch it after. */
+ * The node must not touch it after, nor its frame. Once for each time that submit or
+ * complete was called with it, unless it was lent on. */
 void bt_request_complete(struct bt_request *req, int error);
 
 /* park.c: a request that failed in node waits at the port, which it has left;
@@ -502,11 +509,14 @@ struct bt_gate {
 };
 
 void bt_gate_init(struct bt_gate *gate, struct bt_env *env);
-/* Holds the edges. timeout_ms 0: no limit. -EBUSY where one is held already. */
+/* Holds the edges, all or none. hold: BT_HOLD_*, what is to wait. timeout_ms 0: no
+ * limit. -EBUSY where one is held already, or the gate itself is; -ENOMEM. ports and
+ * fn's opaque must live until the release, and no longer. */
 int bt_gate_hold(struct bt_gate *gate, struct bt_port **ports, uint32_t count,
 		 uint32_t hold, uint32_t timeout_ms,
 		 void (*fn)(struct bt_gate *gate, int error), void *opaque);
-/* Lets the held requests go on, in order. Harmless where nothing is held. */
+/* Lets the held requests go on, in order; some may be answered inside, and who is told
+ * may hold the gate again. fn is not called any more. Harmless where nothing is held. */
 void bt_gate_release(struct bt_gate *gate);
 /* The edge is held no more, if it was: it is about to go. Nothing waits at it. */
 void bt_gate_forget(struct bt_gate *gate, struct bt_port *port);

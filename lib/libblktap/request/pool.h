@@ -8,7 +8,7 @@
 /* Frames of all requests of a pool, in one piece; freed when no request points
  * to it any more. */
 struct bt_frame_block {
-	uint32_t users;
+	uint32_t users; /* requests whose frames lie here, in use or not */
 	uint32_t room; /* bytes a request */
 	char *memory;
 };
@@ -21,7 +21,10 @@ struct bt_segment {
 	char *memory;
 };
 
+/* One with room for need bytes; NULL where there is none. Nothing is allocated: see
+ * bt_pool_reserve. */
 struct bt_segment *bt_pool_take_segment(struct bt_pool *pool, uint32_t need);
+/* It is kept for the next one, and freed with the pool. */
 void bt_pool_give_segment(struct bt_pool *pool, struct bt_segment *segment);
 
 #endif

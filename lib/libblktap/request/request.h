@@ -88,7 +88,8 @@ struct bt_request {
 	struct bt_range range;
 	uint64_t admitted_ns;
 	uint64_t cursor; /* of a split request: bytes that are in parts */
-	uint32_t pending; /* of a split request: its parts under way */
+	uint32_t pending; /* of a split request: its parts under way; where
+			   * was_written: the op that its flush stands for */
 	uint32_t attempts;
 	bool late;
 	bool was_written; /* FUA: the write is done, the flush is not */
@@ -186,17 +187,21 @@ struct bt_pool_waiter {
  * frame_bytes: the deepest frame sum they will need. */
 int bt_pool_create(uint32_t count, size_t item_size, uint32_t frame_bytes,
 		   struct bt_pool **out);
-/* Every request must be back. */
+/* Every request must be back, and nobody waits. NULL is fine. */
 void bt_pool_destroy(struct bt_pool *pool);
 
 /* The next free request, or NULL. Its op, flags, data, error and admission
  * fields are reset; done and opaque are as they were. */
 struct bt_request *bt_pool_take(struct bt_pool *pool);
-/* Calls the first waiter, if there is one. */
+/* The request is on no list, and may be another's when this returns: the first waiter,
+ * if there is one, is called inside. */
 void bt_pool_give(struct bt_request *req);
-/* Calls fn when a request is given back; the order of waiting is kept. */
+/* Calls fn, once, when a request is given back; the order of waiting is kept. Who waits
+ * already goes to the end. fn takes the request, or leaves it to whoever comes. */
 void bt_pool_wait(struct bt_pool *pool, struct bt_pool_waiter *waiter);
+/* Harmless where it does not wait. */
 void bt_pool_wait_cancel(struct bt_pool_waiter *waiter);
+/* How many are out. */
 uint32_t bt_pool_in_use(const struct bt_pool *pool);
 
 /* Makes room for a deeper graph, before it is used: requests get larger frames
