@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The context: the loop, the engine, and the disks that live on them. */
+/* The context: the loop, the engine, and the disks that live on them. It is begun in
+ * this order and ended in the other; disks end with their frontends, which each end
+ * themselves, since only they know what of theirs is under way. */
 #include "vbd/private.h"
 
 #include <blktap/modules.h>

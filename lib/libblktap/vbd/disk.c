@@ -1,5 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A disk's life: opened, described, closed. */
+/* A disk's life: opened, described, closed.
+ *
+ *   open -> bt_vbd_shut -> CLOSING -> (is_idle) -> ENDING -> (is_flushed) -> freed
+ *
+ *   CLOSING  disk->closing: what comes is refused, nothing is tried again, and what
+ *            waits for a paused disk to go on fails. What is in the image ends by
+ *            itself, as do a pause, an edit and a job under way
+ *   ENDING   disk->ending: no request is out; the last flush is, and no pause begins
+ *   freed    the image is closed first (root is NULL). Completions that have not been
+ *            delivered are delivered then, with all else of the disk still there
+ *
+ * CLOSING may last: a frontend may shut the disk long before it is closed. Callbacks
+ * run in all of these, and cannot end the disk themselves. */
 #include "vbd/private.h"
 
 #include <errno.h>

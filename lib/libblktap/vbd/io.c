@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The in-memory frontend: requests of a program that embeds the library. */
+/* The in-memory frontend: requests of a program that embeds the library.
+ *
+ *   submitted -> in the disk -> done -> callback                        -> given back
+ *                                  |--> results, the callback is deferred --^
+ *                                  '--> polled, until blktap_disk_poll -----^
+ *
+ * A callback is deferred inside of a submission and outside of the loop's turns, so
+ * that whoever locks around a call is not called back under his lock, and after
+ * IN_A_ROW of them, so that others have their turn. The order of completion is kept
+ * among those that are deferred, and among those that are polled. */
 #include "vbd/private.h"
 
 #include <errno.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What a disk counts, and how it is shown. */
+/* What a disk counts, and how it is shown. A request is counted once, when it ends, as
+ * its frontend gave it: parts, further tries and the flush behind it are not. What the
+ * nodes did is in the nodes' own counts (port/port.c). */
 #include "vbd/private.h"
 
 #include <stdlib.h>

@@ -65,6 +65,7 @@ uint64_t bt_vbd_get_dirty(const struct blktap_disk *disk, const char *name,
  * disk may be more than what who opened it calls it. -ENOMEM. */
 int bt_vbd_show_as(struct blktap_disk *disk, const char *spec);
 
+/* Of the disk's context; both live as long as that. */
 struct bt_env *bt_vbd_get_env(const struct blktap_disk *disk);
 const struct bt_log *bt_vbd_get_log(const struct blktap_disk *disk);
 
@@ -109,7 +110,9 @@ bool bt_vbd_is_gone(const struct blktap_disk *disk);
 struct bt_loop *bt_context_get_loop(struct blktap_context *context);
 const struct bt_log *bt_context_get_log(const struct blktap_context *context);
 
+/* client is the frontend's, and stays where it is until it is taken off. */
 void bt_vbd_client_add(struct blktap_disk *disk, struct bt_vbd_client *client);
+/* With its pools destroyed before, or a disk that is closed next has them still. */
 void bt_vbd_client_del(struct bt_vbd_client *client);
 
 #endif
