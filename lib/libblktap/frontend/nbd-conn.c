@@ -1,6 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A connection's life: stages, what it waits for, its end, its share of
- * memory. */
+ * memory.
+ *
+ * Why one that is not DEAD gets its next event, in each case:
+ *
+ *   it is read from            the descriptor (watch_wanted)
+ *   blocked                    the descriptor
+ *   stalled, has requests out  each of them, when it ends (bt_nbd_done)
+ *   stalled for memory         whoever gives some back, or the starve timer
+ *   HAGGLE, DRAIN              its own timer as well
+ *
+ * A stall without any of these would leave a client without an answer for ever. */
 #include "frontend/nbd.h"
 
 #include <errno.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Listening sockets, the server's address, and accepting. */
+/* Listening sockets, the server's address, and accepting.
+ *
+ * Nobody is accepted while all places are taken, or while the system has no
+ * descriptors; clients wait in the backlog meanwhile. What begins it again is a client
+ * that leaves, and in the second case a timer as well. */
 #include "frontend/nbd.h"
 
 #include <errno.h>

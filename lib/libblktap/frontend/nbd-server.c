@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The server as <blktap/nbd.h> has it: made, asked, ended. */
+/* The server as <blktap/nbd.h> has it: made, asked, ended. It ends when the last
+ * connection has: those in the handshake are dropped, the others drained for
+ * GOODBYE_MS, and then dropped. One whose requests are in the disk stays for as long
+ * as they do. */
 #include "frontend/nbd.h"
 
 #include <errno.h>

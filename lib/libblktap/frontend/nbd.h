@@ -40,6 +40,7 @@ struct bt_nbd_cache {
 	struct bt_timer trim;
 };
 
+/* Nothing is held before the first buffer is taken. */
 void bt_nbd_cache_init(struct bt_nbd_cache *cache, struct bt_loop *loop);
 /* Every buffer is back. */
 void bt_nbd_cache_fini(struct bt_nbd_cache *cache);
@@ -49,6 +50,8 @@ void bt_nbd_cache_drop(struct bt_nbd_cache *cache);
 void bt_nbd_cache_trim_soon(struct bt_nbd_cache *cache);
 /* The size class for length, which is at most BT_NBD_PAYLOAD_MAX. */
 uint32_t bt_nbd_buffer_shift(uint64_t length);
+/* Not cleared; NULL where memory is out. What a client may hold is not looked at: see
+ * bt_nbd_charge. */
 void *bt_nbd_buffer_take(struct bt_nbd_cache *cache, uint32_t shift);
 void bt_nbd_buffer_give(struct bt_nbd_cache *cache, void *buffer,
 			uint32_t shift);
@@ -281,9 +284,12 @@ struct bt_nbd_haggle {
 	size_t sent;
 };
 
+/* Puts the greeting into out, and sends nothing. -ENOMEM. */
 int bt_nbd_haggle_create(struct bt_nbd_conn *conn);
+/* NULL is fine. */
 void bt_nbd_haggle_destroy(struct bt_nbd_haggle *haggle);
-/* Goes on as far as the socket allows. */
+/* Goes on as far as the socket allows. The connection may be in another stage after,
+ * and then its haggle may be gone. */
 void bt_nbd_haggle_run(struct bt_nbd_conn *conn);
 /* An option whose data is complete: queues the answer. */
 void bt_nbd_option(struct bt_nbd_conn *conn, const uint8_t *data, uint32_t len);
@@ -304,10 +310,12 @@ uint16_t bt_nbd_flags(const struct bt_nbd_conn *conn);
 
 /* ---- TLS (nbd-tls.c) ------------------------------------------------------ */
 
+/* Reads what TLS needs, once; -EINVAL where the options do not go together. */
 int bt_nbd_tls_init(struct blktap_nbd_server *server,
 		    const struct blktap_nbd_options *options,
 		    struct blktap_error **err);
 void bt_nbd_tls_fini(struct blktap_nbd_server *server);
+/* len: of the option's data, which has to be none. */
 void bt_nbd_option_starttls(struct bt_nbd_conn *conn, uint32_t len);
 /* True where the option had to wait for TLS, and has its answer. */
 bool bt_nbd_tls_refuses(struct bt_nbd_conn *conn);

@@ -93,6 +93,7 @@ struct blktap_ring {
 
 /* ---- ring-check.c: NULL, or what is wrong --------------------------------- */
 
+/* What the module says of its device, before anything of it is believed. */
 const char *bt_ring_check_info(const struct blktap_info *info);
 /* NULL, or which rule it breaks. */
 const char *bt_ring_explain_desc(const struct blktap_info *info,
@@ -136,7 +137,10 @@ void bt_ring_stop(struct blktap_ring *ring, enum bt_ring_stage stage);
 
 /* ---- ring-device.c -------------------------------------------------------- */
 
+/* An ioctl of the ring's descriptor: its answer, or a negative errno. */
 int bt_ring_call(struct blktap_ring *ring, unsigned long cmd, void *arg);
+/* Begins the device's removal, and does not wait for it. flags are BLKTAP_REMOVE_*.
+ * -EPERM for a ring that is not attached. */
 int bt_ring_remove(struct blktap_ring *ring, uint32_t flags);
 
 /* ---- ring.c --------------------------------------------------------------- */

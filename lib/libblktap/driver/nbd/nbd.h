@@ -267,26 +267,30 @@ uint32_t bt_nbdc_wants(const struct bt_nbdc_conn *conn);
 
 /* ---- info.c ----------------------------------------------------------- */
 
-/* Whether the export's figures make sense. */
+/* Whether the export's figures make sense: 0, or a negative errno with the reason
+ * noted, as by bt_nbdc_fail. */
 int bt_nbdc_info_check(struct bt_nbdc_conn *conn);
-/* Whether the export is still the one that was opened. */
+/* Whether the export is still the one that was opened; likewise. */
 int bt_nbdc_info_compare(struct bt_nbdc_conn *conn);
 void bt_nbdc_get_limits(struct bt_node *node, struct bt_limits *limits);
 
 /* ---- call.c: requests and calls --------------------------------------- */
 
+/* The class's submit. Nothing is sent inside: calls go out at the end of the turn. */
 void bt_nbdc_submit(struct bt_node *node, struct bt_request *req);
 /* The server has answered the call. */
 void bt_nbdc_finish(struct bt_nbdc_call *call, int error);
 /* Gives ready calls to connections. */
 void bt_nbdc_pump(struct bt_nbdc *nbd);
-/* Takes back what a lost connection had. */
+/* Takes back what a lost connection had, and fails what has been lost for too long.
+ * No connection gets any of it here: bt_nbdc_pump does that. */
 void bt_nbdc_reclaim(struct bt_nbdc_conn *conn);
 /* Fails everything that waits for a connection. */
 void bt_nbdc_fail_all(struct bt_nbdc *nbd);
 
 /* ---- transfer.c, reply.c: the bytes of calls and replies ---------- */
 
+/* conn->send: once a turn. Either may drop the connection. */
 void bt_nbdc_send(struct bt_work *work);
 void bt_nbdc_receive(struct bt_nbdc_conn *conn);
 /* Takes what is in the buffer: 0 where it needs more, else a negative errno with
