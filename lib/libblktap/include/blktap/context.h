@@ -4,8 +4,16 @@
  * A context belongs to one thread at a time; several contexts on several
  * threads do not know of each other. Only blktap_context_wake may be called
  * from another thread. Work happens inside blktap_context_process or
- * blktap_context_run and nowhere else, and so do all callbacks, except where a
- * function says that it may complete before it returns. */
+ * blktap_context_run, and in the calls that say that they wait; callbacks come from
+ * there, except where a function says that it may complete before it returns. A
+ * disk's events may come from any call that is about the disk.
+ *
+ * A callback may call whatever is about its disk or another one, but for what waits:
+ * that is refused with -EDEADLK.
+ *
+ * All descriptors are close-on-exec. The child of a fork shares them, and the kernel's
+ * queues behind them, with its parent: it must leave the context alone, and not
+ * destroy it either. */
 #ifndef BLKTAP_CONTEXT_H
 #define BLKTAP_CONTEXT_H
 
@@ -39,9 +47,11 @@ struct blktap_context_options {
 	uint32_t poll_us;
 };
 
-/* One line of log without a newline; text lives for the call only. */
+/* One line of log without a newline; text lives for the call only. It may come from
+ * inside of any call, and so must not call the library. */
 typedef void blktap_log_fn(void *opaque, enum blktap_log_level level,
 			   const char *text);
+/* Called once with what was given beside it, when the library is done with that. */
 typedef void blktap_free_fn(void *opaque);
 
 /* Creates a context. options may be NULL. An engine asked for by name that is
@@ -51,8 +61,10 @@ BLKTAP_API int blktap_context_create(
 	const struct blktap_context_options *options,
 	struct blktap_context **out, struct blktap_error **err);
 
-/* Closes every disk and server that is left and frees the context; NULL is
- * fine. Not from inside a callback. Since 0.1. */
+/* Closes every disk and server that is left, waiting as blktap_disk_close does, and
+ * frees the context; NULL is fine. What a disk's last flush fails with is not told:
+ * who wants to know closes the disk himself. From inside a callback it does nothing
+ * but log that. Since 0.1. */
 BLKTAP_API void blktap_context_destroy(struct blktap_context *context);
 
 /* The engine in use: "io_uring", "libaio" or "sync"; static text. Since 0.1. */
@@ -73,7 +85,8 @@ BLKTAP_API void blktap_context_set_log(struct blktap_context *context,
 BLKTAP_API int blktap_context_get_fd(const struct blktap_context *context);
 
 /* Milliseconds until blktap_context_process should be called even where the
- * descriptor is silent: 0 at once, -1 never. Ask anew before each poll.
+ * descriptor is silent: 0 at once, -1 never. Ask anew before each poll, and after the
+ * last call about the context or a disk of it, as that may have made work.
  * Since 0.1. */
 BLKTAP_API int blktap_context_get_timeout(struct blktap_context *context);
 

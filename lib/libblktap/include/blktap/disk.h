@@ -113,7 +113,9 @@ struct blktap_disk_info {
 BLKTAP_API void blktap_disk_get_info(const struct blktap_disk *disk,
 				     struct blktap_disk_info *info);
 
-/* The spec and the name the disk was opened with; owned by disk. Since 0.1. */
+/* The spec and the name the disk was opened with; owned by disk. A resume or
+ * replace with another one, and a job that commits, give it another spec, and the
+ * old text is gone then. Since 0.1. */
 BLKTAP_API const char *blktap_disk_get_spec(const struct blktap_disk *disk);
 BLKTAP_API const char *blktap_disk_get_name(const struct blktap_disk *disk);
 
@@ -122,7 +124,8 @@ BLKTAP_API const char *blktap_disk_get_name(const struct blktap_disk *disk);
 BLKTAP_API bool blktap_disk_stands_on(const struct blktap_disk *disk,
 				      const char *path, bool *writes);
 
-/* error is 0 or a negative errno. */
+/* error is 0 or a negative errno, and final. The request's place is free again: its
+ * callback may submit the next one. */
 typedef void blktap_io_fn(void *opaque, int error);
 
 struct blktap_io {
@@ -261,7 +264,9 @@ struct blktap_event {
 	const char *text;
 };
 
-/* event and what it points to live for the call only. */
+/* event and what it points to live for the call only. It may come from inside of any
+ * call about the disk, also of a submission. That of an error comes before the request's
+ * completion. */
 typedef void blktap_event_fn(void *opaque, struct blktap_disk *disk,
 			     const struct blktap_event *event);
 

@@ -23,7 +23,7 @@ BLKTAP_API const char *blktap_error_get_message(const struct blktap_error *err);
  * err. Since 0.1. */
 BLKTAP_API const char *blktap_error_get_hint(const struct blktap_error *err);
 
-/* Frees err; NULL is fine. Since 0.1. */
+/* Frees err, and with it the texts that were asked for; NULL is fine. Since 0.1. */
 BLKTAP_API void blktap_error_destroy(struct blktap_error *err);
 
 BLKTAP_END_DECLS
