@@ -23,8 +23,10 @@ int bt_qcow_inflate(struct bt_qcow_inflater *inflater, const void *in,
 
 struct bt_qcow_deflater;
 
+/* -ENOMEM, or -ENOTSUP for a method that was not built in. */
 int bt_qcow_deflater_create(enum bt_qcow_compression method,
 			    struct bt_qcow_deflater **out);
+/* NULL is fine. */
 void bt_qcow_deflater_destroy(struct bt_qcow_deflater *deflater);
 
 /* Compresses in into out. -ENOSPC where it would take out_len or more: then

@@ -28,6 +28,7 @@ int bt_qcow_decrypt(struct bt_qcow_cipher *cipher, uint64_t guest_offset,
  * of any size. */
 struct bt_qcow_l1_sum;
 
+/* -ENOMEM, or -ENOTSUP where the library has no MD5: then no sum can be believed. */
 int bt_qcow_l1_sum_create(struct bt_qcow_l1_sum **out);
 int bt_qcow_l1_sum_add(struct bt_qcow_l1_sum *sum, const void *table,
 		       size_t len);

@@ -28,6 +28,8 @@ static inline struct bt_qcow_refplace bt_qcow_refcount_locate(
 /* The largest number an image of this order can hold. */
 uint64_t bt_qcow_refcount_max(uint32_t order);
 
+/* index counts from the block's beginning and lies in it: the caller has seen to that.
+ * order is 0 to 6, a number of 2^order bits. */
 uint64_t bt_qcow_refcount_get(const void *block, uint32_t order,
 			      uint32_t index);
 

@@ -23,6 +23,7 @@ static inline void bt_vhd_bit_clear(void *map, uint32_t i)
 	((uint8_t *)map)[i >> 3] &= (uint8_t) ~(0x80u >> (i & 7));
 }
 
+/* No byte behind bit first + count - 1 is touched. */
 void bt_vhd_bits_set(void *map, uint32_t first, uint32_t count);
 void bt_vhd_bits_clear(void *map, uint32_t first, uint32_t count);
 

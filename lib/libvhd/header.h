@@ -43,6 +43,7 @@ int bt_vhd_header_set_parent(struct bt_vhd_header *h,
 			     uint32_t timestamp, const char *name,
 			     struct bt_fault *fault);
 
+/* As bt_vhd_header_set_parent says it; of a differencing disk alone. */
 bool bt_vhd_header_parent_is_raw(const struct bt_vhd_header *h);
 
 /* parent_name as UTF-8. For display; locators say where the parent is. */

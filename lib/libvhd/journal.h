@@ -43,10 +43,13 @@ struct bt_vhd_journal_entry {
 	uint32_t checksum;
 };
 
+/* An empty one, of the VHD of that uuid whose footer is at footer_offset. */
 void bt_vhd_journal_init(struct bt_vhd_journal *j,
 			 const uint8_t uuid[BT_VHD_UUID_SIZE],
 			 uint64_t footer_offset);
 
+/* -EINVAL for what is none. No checksum covers it: bt_vhd_journal_check is next. encode
+ * sets all BT_VHD_JOURNAL_HEADER_SIZE bytes of buf. */
 int bt_vhd_journal_decode(const void *buf, size_t len, struct bt_vhd_journal *j,
 			  struct bt_fault *fault);
 void bt_vhd_journal_encode(const struct bt_vhd_journal *j, void *buf);

@@ -34,6 +34,7 @@ int bt_rundir_make(const struct bt_rundir *dir, struct blktap_error **err);
 /* Bytes a socket's name may take, its NUL included. */
 #define BT_SUN_PATH sizeof(((struct sockaddr_un *)0)->sun_path)
 
+/* The sockets of a tapdisk, and of its minor. They fit, since bt_rundir_init looked. */
 void bt_rundir_control_path(const struct bt_rundir *dir, pid_t pid,
 			    char out[BT_SUN_PATH]);
 void bt_rundir_nbd_path(const struct bt_rundir *dir, pid_t pid, int minor,

@@ -193,7 +193,10 @@ int bt_verb_mason_deps(struct bt_conn *conn, struct bt_tap *tap,
 
 /* ---- taps (tap.c, tap-tcp.c) ---------------------------------------------- */
 
+/* NULL where this tapdisk has not got the minor. */
 struct bt_tap *bt_tap_find(struct blktap_control_server *server, int minor);
+/* Takes the minor's lock, and keeps it until bt_tap_detach. -EEXIST where this tapdisk
+ * has it already; else as bt_minor_lock. */
 int bt_tap_attach(struct blktap_control_server *server, int minor,
 		  struct blktap_error **err);
 /* Frees the tap. remove: and its minor. No image is open. */

@@ -61,6 +61,8 @@ struct bt_file {
 	uint32_t in_flight;
 };
 
+/* The caller's, who fills file to done; data and what it names stay valid and as they
+ * are until done. It may be submitted again from inside of that. */
 struct bt_io {
 	struct bt_list link;
 	struct bt_file *file;
@@ -103,6 +105,7 @@ void bt_engine_submit(struct bt_io *io);
  * io->done is called inside. */
 void bt_engine_kick(struct bt_engine *engine);
 
+/* Since the engine was made; of what was asked for, and what it took. */
 struct bt_engine_stats {
 	uint64_t submitted[BT_IO_OP_COUNT];
 	uint64_t merged; /* ios that went along in another's system call */
@@ -112,6 +115,7 @@ struct bt_engine_stats {
 	uint64_t bounced;
 };
 
+/* The engine's own, and counting. */
 const struct bt_engine_stats *bt_engine_get_stats(const struct bt_engine *e);
 
 /* ---- a backend: how bytes get to the kernel -------------------------------

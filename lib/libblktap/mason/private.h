@@ -183,6 +183,7 @@ struct bt_names {
 	uint32_t cap, count;
 };
 
+/* NULL where it is not there. Names of different kinds do not know of each other. */
 struct bt_name *bt_names_find(const struct bt_names *names,
 			      enum bt_name_kind kind, const char *text);
 /* NULL where memory is out. The name is not there yet. */

@@ -20,6 +20,7 @@ int bt_buffers_init(struct bt_buffers *b, uint32_t count, uint32_t size);
 void bt_buffers_fini(struct bt_buffers *b);
 /* NULL where none is left. */
 void *bt_buffers_take(struct bt_buffers *b);
+/* One that was taken from b, once. */
 void bt_buffers_give(struct bt_buffers *b, void *buffer);
 
 /* What such buffers take, for get_memory. */

@@ -271,7 +271,9 @@ void bt_mirror_fan_flush(struct bt_mirror_fan *fan, struct bt_pool *pool,
 
 /* ---- mirror-sync.c --------------------------------------------------------- */
 
+/* Where it fails the fini is harmless, and right. */
 int bt_mirror_sync_init(struct bt_mirror *m);
+/* Nothing is under way. */
 void bt_mirror_sync_fini(struct bt_mirror *m);
 /* Something is dirty, or an argument has changed. */
 void bt_mirror_sync_kick(struct bt_mirror *m);

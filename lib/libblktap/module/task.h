@@ -33,6 +33,8 @@ struct bt_task_io {
 	uint64_t left; /* bytes from req.offset on, those under way included */
 };
 
+/* begin, any number of add, end: fn is called once, inside of end where all is done by
+ * then, never before. The task is nobody else's until that. */
 void bt_task_begin(struct bt_task *task, void (*fn)(struct bt_task *task));
 /* READ or WRITE, in steps that the lower node takes; or FLUSH, without memory.
  * *error, where error is not NULL, is set where it fails. */

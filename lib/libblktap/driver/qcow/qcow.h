@@ -322,8 +322,12 @@ int bt_qcow_complain(struct bt_qcow *q, uint64_t guest,
 /* Where an L2 page ends that covers `at`. */
 uint64_t bt_qcow_page_end(const struct bt_qcow *q, uint64_t at);
 
+/* Harmless where nothing was loaded. */
 void bt_qcow_guard_fini(struct bt_qcow *q);
+/* The tables of the image as it is on disk. Blocks: at a writable open, before anybody
+ * has entries in memory. */
 int bt_qcow_guard_load(struct bt_qcow *q, struct blktap_error **err);
+/* A table has its place, and nothing on disk names it yet. */
 void bt_qcow_guard_add(struct bt_qcow *q, uint64_t host);
 /* Whether a table lies in the bytes. */
 bool bt_qcow_guard_hits(const struct bt_qcow *q, uint64_t host, uint64_t bytes);

@@ -85,6 +85,9 @@ struct bt_vhdmove {
 	const void *text[BT_VHD_LOCATORS];
 };
 
+/* Writes them behind the data, and then the footer that leads there, so that a cut
+ * leaves the old ones or the new. Blocks; nobody else uses the image. move->footer
+ * gets its data_offset. */
 int bt_vhdmove_run(struct bt_vhdimg *img, struct bt_vhdmove *move,
 		   struct blktap_error **err);
 
@@ -110,6 +113,7 @@ void bt_vhdjournal_close(struct bt_vhdjournal *j);
 
 struct bt_vhdwriter;
 
+/* Reads all of the BAT, and keeps it. Blocks, as do the calls below. */
 int bt_vhdwriter_create(struct bt_vhdimg *img, struct bt_vhdwriter **out,
 			struct blktap_error **err);
 /* What was not committed is lost; the image stays whole. NULL is fine. */

@@ -111,6 +111,7 @@ struct bt_vhdimg_frame {
 
 /* ---- opening (open.c, check.c, parent.c) ---------------------- */
 
+/* These are the class's. A close is right after an open that failed anywhere, too. */
 int bt_vhdimg_open(struct bt_node *node, const struct bt_args *args,
 		   uint32_t flags, struct blktap_error **err);
 void bt_vhdimg_close(struct bt_node *node);
@@ -176,6 +177,8 @@ void bt_vhdimg_restore_footer(struct bt_vhdimg_frame *f,
 /* The same at closing, in a call that blocks. */
 void bt_vhdimg_close_end(struct bt_vhdimg *img);
 
+/* A page of the BAT, and the bitmap of the block at f->entry. Referenced; or NULL, and
+ * fn is called later, by f->wait: f goes on from there. */
 struct bt_meta_block *bt_vhdimg_get_page(struct bt_vhdimg_frame *f,
 					 uint32_t block,
 					 void (*fn)(struct bt_meta_wait *wait,
@@ -206,6 +209,8 @@ void bt_vhdimg_write_encrypted(struct bt_vhdimg_frame *f);
 
 /* ---- bits, in the order of the image -------------------------------------- */
 
+/* How many bits from first on, up to end, are like the first, which goes to *value.
+ * first < end. */
 uint32_t bt_vhdimg_bits_run(const struct bt_vhdimg *img, const void *bitmap,
 			    uint32_t first, uint32_t end, bool *value);
 /* Sets or clears count bits; true where that changed one. */
