@@ -294,6 +294,7 @@ static uint64_t patience(const struct bt_loop *loop)
 	return next;
 }
 
+/* Upwards: a wait that ends before the timer is due would be one turn too many. */
 static int to_ms(uint64_t ns)
 {
 	uint64_t ms;
@@ -326,6 +327,8 @@ static int block(struct bt_loop *loop, uint64_t ns)
 	return rc < 0 ? -errno : rc;
 }
 
+/* The waiter looks at the loop's descriptor as well, but says only that there is
+ * something. One that always has work of its own would never get to say it. */
 static int wait_by(struct bt_loop *loop, struct bt_waiter *waiter, uint64_t ns)
 {
 	int rc = waiter->fn(waiter, loop->epoll_fd, to_ms(ns));
@@ -355,6 +358,8 @@ static int wait_events(struct bt_loop *loop, uint64_t ns)
 	return rc;
 }
 
+/* What a callback removes is taken out of events (bt_watch_del), so none is called that
+ * is gone. */
 static void run_events(struct bt_loop *loop, int count)
 {
 	loop->event_pos = 0;
@@ -400,6 +405,7 @@ static int turn(struct bt_loop *loop, uint64_t limit_ns)
 	return count < 0 && count != -EINTR ? count : 0;
 }
 
+/* A turn inside of a turn would call what the outer one is in the middle of. */
 static int guarded_turn(struct bt_loop *loop, int timeout_ms)
 {
 	int rc;

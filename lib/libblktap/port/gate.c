@@ -10,6 +10,8 @@
 
 #define NS_PER_MS 1000000ull
 
+/* Never from inside of what drained it: a node is on the stack there, which the holder
+ * may be about to close. */
 static void tell(struct bt_gate *gate, int result)
 {
 	gate->told = true;
@@ -95,6 +97,7 @@ int bt_gate_hold(struct bt_gate *gate, struct bt_port **ports, uint32_t count,
 	return 0;
 }
 
+/* Its place in the array is the last one's then: the order of edges says nothing. */
 void bt_gate_forget(struct bt_gate *gate, struct bt_port *port)
 {
 	uint32_t i;
@@ -109,6 +112,7 @@ void bt_gate_forget(struct bt_gate *gate, struct bt_port *port)
 	bt_gate_check(gate);
 }
 
+/* All edges are open before the first request goes: it may go from one to another. */
 void bt_gate_release(struct bt_gate *gate)
 {
 	struct bt_port **ports = gate->ports;

@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Nodes: made, linked, opened, planned, destroyed. */
+/* Nodes, from the bottom of a graph to its top:
+ *
+ *   made       has its arguments, and edges that lead nowhere
+ *   linked     its edges lead to nodes that are open: its owner does that, before it is
+ *              opened, or behind that where an image says what it stands on
+ *   open       the class has what it needs. It is planned: limits and frame_sum hold
+ *              until something below is linked anew, and then it is planned again
+ *   closed     edges lead where they did, and nothing is submitted any more
+ *   destroyed  with all below it that nobody else refers to
+ *
+ * What is above has been planned after what is below, each time: so the frames of a
+ * request are known before it is sent. */
 #include "port/port.h"
 
 #include <errno.h>
@@ -20,6 +31,7 @@ struct node_pool {
 	struct bt_pool *pool;
 };
 
+/* An array has as many as its owner says, any other port has one. */
 static uint32_t edges_at(const struct blktap_class *cls, const uint32_t *edges,
 			 uint32_t desc)
 {
@@ -38,6 +50,8 @@ static uint32_t count_edges(const struct blktap_class *cls,
 	return n;
 }
 
+/* In the order of the class's ports, and of the slots of each: ports[0] is what passes
+ * and SAME_BYTES are about. */
 static void init_ports(struct bt_node *node, const uint32_t *edges)
 {
 	const struct bt_port_desc *ports = node->cls->ports;
@@ -113,6 +127,7 @@ uint32_t bt_node_edges(const struct bt_node *node, uint32_t desc)
 	return n;
 }
 
+/* Where the plan fails it is open, and its owner destroys it, as any. */
 int bt_node_open(struct bt_node *node, uint32_t flags,
 		 struct blktap_error **err)
 {
@@ -126,6 +141,7 @@ int bt_node_open(struct bt_node *node, uint32_t flags,
 	return bt_node_plan(node, err);
 }
 
+/* Behind the class's close, which may have children out until it returns. */
 static void destroy_pools(struct bt_node *node)
 {
 	struct bt_list *at;
@@ -286,6 +302,7 @@ int bt_node_add_pool(struct bt_node *node, uint32_t count, size_t item_size,
 	return 0;
 }
 
+/* What bt_pool_create takes, with frames for a graph that is not deep. */
 uint64_t bt_node_pool_memory(uint32_t count, size_t item_size)
 {
 	uint64_t item = bt_align_down(item_size + 63, 64);
@@ -298,6 +315,7 @@ uint64_t bt_node_memory(uint32_t edges)
 	return sizeof(struct bt_node) + (edges + 1) * sizeof(struct bt_port);
 }
 
+/* Pools that have grown keep their room where a later one fails. */
 static int reserve_pools(struct bt_node *node, uint32_t room)
 {
 	struct bt_list *pos;
@@ -370,6 +388,8 @@ void bt_node_lose(struct bt_node *node)
 	node->env->losses++;
 }
 
+/* Only ever grows while the graph stays the same, so two sums that are equal say that
+ * nothing was lost between them. */
 static uint64_t losses_below(struct bt_node *node, uint64_t walk)
 {
 	uint64_t sum;

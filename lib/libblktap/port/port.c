@@ -42,12 +42,16 @@ void bt_port_link(struct bt_port *port, struct bt_node *lower)
 	port->strays = bt_port_in_flight(port);
 }
 
+/* A FLUSH goes with the writes: it writes what was kept, and what holds the writes must
+ * find that settled. */
 static enum bt_flow flow_of(enum blktap_op op)
 {
 	return bt_op_is_writing(op) || op == BLKTAP_OP_FLUSH ? BT_FLOW_WRITE
 							     : BT_FLOW_READ;
 }
 
+/* By the loop's time, which is read once a turn: what an image in memory does took no
+ * time. */
 static void account(struct bt_frame *frame, const struct bt_request *req)
 {
 	struct bt_node_stats *stats = &frame->node->stats;
@@ -162,12 +166,17 @@ static void go_up(struct bt_request *req)
 	}
 }
 
+/* Its frame stays, as the edge counts by it; but nobody is called when it comes back. */
 static void pass(struct bt_node *node, struct bt_request *req)
 {
 	req->top->passed = true;
 	bt_port_submit(&node->ports[0], req);
 }
 
+/* What a class does not have is refused here, so no submit has to look. Limits may say
+ * no to more, as of an image that stands on another: whoever cuts requests looks at
+ * those, but one that waited at a gate was cut for another graph. So a class whose
+ * limits have less than itself has to refuse that as well. */
 static void go_down(struct bt_request *req)
 {
 	struct bt_node *node = req->top->node;
@@ -198,6 +207,7 @@ static void deliver(struct bt_env *env)
 	env->delivering = false;
 }
 
+/* First come, first delivered; so what one callback sends on stays in its order. */
 static void enqueue(struct bt_env *env, struct bt_request *req)
 {
 	req->queue_next = NULL;
@@ -309,6 +319,7 @@ void bt_port_take_held(struct bt_port *port, struct bt_list *out)
 	bt_port_forget(port);
 }
 
+/* In the order in which they came. */
 void bt_port_resubmit(struct bt_port *port)
 {
 	struct bt_list waiting, *node;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What nodes of one context have in common, by name. */
+/* What nodes of one context have in common, by name. It is counted, and nothing else is
+ * known of it here: what lies behind its head is the class's, who makes it when refs is
+ * 1 and ends it before the last put. */
 #include "port/shared.h"
 
 #include <errno.h>

@@ -120,6 +120,8 @@ static struct bt_request *take_fresh(struct bt_pool *pool)
 	return req;
 }
 
+/* What a request must not have from the one before. op, done and opaque are its taker's
+ * to set. */
 static void reset(struct bt_request *req)
 {
 	req->top = NULL;
@@ -209,6 +211,8 @@ static bool add_spare(struct bt_pool *pool, uint32_t room)
 	return true;
 }
 
+/* A spare for each request that is out: each may be anywhere on its way, and meets the
+ * deeper graph next. */
 int bt_pool_reserve(struct bt_pool *pool, uint32_t frame_bytes)
 {
 	struct bt_frame_block *block, *old = pool->block;

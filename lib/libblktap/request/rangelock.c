@@ -73,6 +73,7 @@ static bool grant_one(struct bt_rangelock *lock)
 	return false;
 }
 
+/* Without an exclusive range nobody waits, so there is nobody to look for. */
 void bt_range_unlock_listed(struct bt_rangelock *lock, struct bt_range *range)
 {
 	bool contended = lock->exclusive > 0;

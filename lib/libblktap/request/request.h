@@ -190,8 +190,8 @@ int bt_pool_create(uint32_t count, size_t item_size, uint32_t frame_bytes,
 /* Every request must be back, and nobody waits. NULL is fine. */
 void bt_pool_destroy(struct bt_pool *pool);
 
-/* The next free request, or NULL. Its op, flags, data, error and admission
- * fields are reset; done and opaque are as they were. */
+/* The next free request, or NULL. Its flags, range, data, error and admission fields
+ * are reset; op, done and opaque are as they were. */
 struct bt_request *bt_pool_take(struct bt_pool *pool);
 /* The request is on no list, and may be another's when this returns: the first waiter,
  * if there is one, is called inside. */
