@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Changes of running graphs, as <blktap/mason.h> offers them. */
+/* Changes of running graphs, as <blktap/mason.h> offers them: options of the caller's
+ * version, whether it is the generation he means, the text, and the answer in words
+ * and JSON. What a change does is decided in mason/. */
 #include <blktap/mason.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A running disk made larger: paused, so that its image is closed, resized by its
- * name, and resumed, which finds the new size and tells whom it concerns. */
+ * name, and resumed, which finds the new size and tells whom it concerns.
+ *
+ * Where the pause fails nothing has been done. Where the image cannot be made larger
+ * it is resumed as it was; where it cannot be opened again the disk stays paused, which
+ * is told by an event, and whoever resumes it tries again. */
 #include "vbd/private.h"
 
 #include <errno.h>
