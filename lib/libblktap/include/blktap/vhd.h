@@ -173,6 +173,7 @@ BLKTAP_API int blktap_vhd_allocate(struct blktap_vhd *vhd, uint32_t first,
 /* Grows or shrinks the disk. journal, a file that is not there yet or a device,
  * holds what is changed until the work has ended: with it an interrupted resize
  * can be undone. It may be NULL; the image is whole at every moment either way.
+ * What grows reads as zeroes: -ENOTSUP where a larger parent's data would be seen.
  * Since 0.1. */
 BLKTAP_API int blktap_vhd_resize(struct blktap_vhd *vhd, uint64_t length,
 				 const char *journal, uint32_t flags,
