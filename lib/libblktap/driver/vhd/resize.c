@@ -6,7 +6,8 @@
  *   beyond them         new tables behind the data (move.c)
  *   smaller             footers, then the table without the blocks that are beyond,
  *                       then their space
- *   fixed, larger       a footer at the new end, then the old one is zeroed
+ *   fixed, larger       the footer at the new end, what was before it zeroed, then
+ *                       the footer's size
  *   fixed, smaller      a footer at the new end, then the file is cut off
  *
  * What grows shows zeroes, and nothing that was there once: blocks beyond the old
@@ -289,15 +290,16 @@ out:
 
 /* Between the disk's end and the footer may be what is left of an older footer, or of
  * a larger disk. It is nobody's until the size has changed. */
-static int zero_gap(struct bt_vhdimg *img, uint64_t size)
+static int zero_gap(struct bt_vhdimg *img, uint64_t end)
 {
 	static const uint8_t zeroes[65536];
-	uint64_t at = img->size, end = bt_min_u64(size, img->data_end);
+	uint64_t at = img->size;
 	int rc = 0;
 
 	if (at >= end)
 		return 0;
-	if (fallocate(img->f.file.fd,
+	if (end - at > sizeof(zeroes) &&
+	    fallocate(img->f.file.fd,
 		      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
 		      (off_t)(end - at)) == 0)
 		at = end;
@@ -310,15 +312,25 @@ static int zero_gap(struct bt_vhdimg *img, uint64_t size)
 	return rc ? rc : bt_image_file_sync(&img->f);
 }
 
-/* Larger: the footer at the new end is there before the old one is zeroed,
- * which by then lies in the disk. Smaller: the new footer lies in the disk's
- * old data, which is in the journal; the rest is cut off behind it. */
+/* The journal, and of a smaller disk the data that the new footer will lie on. */
+static int save_fixed(struct bt_vhdimg *img, uint64_t size,
+		      struct bt_vhdjournal *j, struct blktap_error **err)
+{
+	int rc = save_footers(img, j, err);
+
+	if (!rc && size <= img->data_end)
+		rc = bt_vhdjournal_save(j, BT_VHD_JOURNAL_DATA, size,
+					BT_VHD_FOOTER_SIZE, err);
+	return rc ? rc : bt_vhdjournal_sync(j, err);
+}
+
+/* Larger: the footer is moved to the new end as it is, and what was before it is
+ * zeroed, before one sector has the new size. Smaller: the new footer lies in the
+ * disk's old data, which is in the journal; the rest is cut off behind it. */
 static int resize_fixed(struct bt_vhdimg *img, const struct bt_vhd_footer *f,
 			struct bt_vhdjournal *j, struct blktap_error **err)
 {
-	static const uint8_t zeroes[BT_VHD_FOOTER_SIZE];
 	uint64_t size = f->current_size, old = img->data_end;
-	bool grows = size > old;
 	int rc;
 
 	if (img->f.is_device)
@@ -326,25 +338,18 @@ static int resize_fixed(struct bt_vhdimg *img, const struct bt_vhd_footer *f,
 			       "%s: the size of a fixed disk on a device is "
 			       "the device's",
 			       img->f.path);
-	rc = save_footers(img, j, err);
-	if (!rc && !grows)
-		rc = bt_vhdjournal_save(j, BT_VHD_JOURNAL_DATA, size,
-					BT_VHD_FOOTER_SIZE, err);
-	if (!rc)
-		rc = bt_vhdjournal_sync(j, err);
+	rc = save_fixed(img, size, j, err);
 	if (rc < 0)
 		return rc;
-	rc = zero_gap(img, size);
-	if (rc)
-		return bt_image_file_fail(img->f.path, rc, err);
-	img->footer = *f;
 	img->data_end = size;
-	rc = bt_vhdtool_write_footers(img);
-	if (!rc && grows)
-		rc = bt_image_file_write(&img->f, old, zeroes, sizeof(zeroes));
-	if (!rc && grows)
-		rc = bt_image_file_sync(&img->f);
-	if (!rc && !grows) {
+	if (size > old)
+		rc = bt_vhdtool_write_footers(img);
+	if (!rc)
+		rc = zero_gap(img, bt_min_u64(size, old + BT_VHD_FOOTER_SIZE));
+	img->footer = *f;
+	if (!rc)
+		rc = bt_vhdtool_write_footers(img);
+	if (!rc && size <= old) {
 		rc = bt_vhdjournal_end(j, err);
 		if (rc < 0)
 			return rc;
