@@ -381,7 +381,7 @@ static void keep(const struct bt_mason_node *g, struct bt_plan_node *n,
 	node->limits = n->limits;
 	node->frame_sum = n->frame_sum;
 	bt_core_set(g, node);
-	bt_run_start(node);
+	bt_node_start(node);
 	if (n->name) {
 		node->name = n->name;
 		n->name = name;

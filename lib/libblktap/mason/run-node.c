@@ -108,15 +108,6 @@ int bt_run_make(struct bt_run *run, const struct bt_mason_node *g,
 	return 0;
 }
 
-void bt_run_start(struct bt_node *node)
-{
-	if (!node->on_trial)
-		return;
-	node->on_trial = false;
-	if (node->cls->start)
-		node->cls->start(node);
-}
-
 void bt_run_drop(struct bt_node *node)
 {
 	uint32_t i;

@@ -145,8 +145,6 @@ int bt_run_open(struct bt_run *run, const struct bt_mason_node *g,
 		struct blktap_error **err);
 /* How g is opened for a front's flags. */
 uint32_t bt_run_flags(const struct bt_mason_node *g, uint32_t flags);
-/* The graph runs for which it was opened. */
-void bt_run_start(struct bt_node *node);
 /* Frees a node but nothing that the graph has below it. */
 void bt_run_drop(struct bt_node *node);
 

@@ -155,6 +155,15 @@ static void destroy_pools(struct bt_node *node)
 	}
 }
 
+void bt_node_start(struct bt_node *node)
+{
+	if (!node->on_trial)
+		return;
+	node->on_trial = false;
+	if (node->cls->start)
+		node->cls->start(node);
+}
+
 void bt_node_close(struct bt_node *node)
 {
 	if (node->is_open && node->cls->close)

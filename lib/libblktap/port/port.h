@@ -387,6 +387,8 @@ int bt_node_transfer(struct bt_port *port, enum blktap_op op, uint64_t offset,
 /* Opens the node; what is below it is open. Plans it too (bt_node_plan). */
 int bt_node_open(struct bt_node *node, uint32_t flags,
 		 struct blktap_error **err);
+/* Its trial, if it was on one, is over: see on_trial. */
+void bt_node_start(struct bt_node *node);
 /* Closes the node, which stays where it is; once. */
 void bt_node_close(struct bt_node *node);
 /* Closes and frees the node and all below it that only it refers to. Nothing is
