@@ -301,6 +301,69 @@ START_TEST(what_goes_with_an_export_is_flushed_for_the_last_time)
 }
 END_TEST
 
+static void on_pause(void *opaque, int error, const char *message)
+{
+	(void)message;
+	*(int *)opaque = error;
+}
+
+static uint32_t errors;
+
+static void on_event(void *opaque, struct blktap_disk *of,
+		     const struct blktap_event *event)
+{
+	(void)opaque;
+	(void)of;
+	if (event->type != BLKTAP_EVENT_ERROR)
+		return;
+	ck_assert_str_eq(event->node, "f");
+	errors++;
+}
+
+#define HEAD                                                              \
+	"d :: disk(\"x\") -> delay(min=5ms, what=reads) -> "              \
+	"f :: fault(rules=[\"write 4k..8k EIO\"]) -> w :: cow(grain=4k);" \
+	"w[top] -> raw(%s/t.img); w[base] -> raw(%s/b.img);"
+
+/* The first block is read before it is written, and the rest has failed meanwhile:
+ * what is written then meets the gate of a pause, which closes all nodes. */
+START_TEST(an_error_is_told_of_before_its_node_goes)
+{
+	struct blktap_io write = {
+		.size = sizeof(write),
+		.op = BLKTAP_OP_WRITE,
+		.offset = 1024,
+		.length = 7168,
+		.iov_count = 1,
+		.callback = set_error,
+	};
+	char bytes[7168] = { 1 };
+	struct iovec piece = { bytes, sizeof(bytes) };
+	int error = 1, pause = 1;
+
+	put_image("t.img", 4 * M);
+	put_image("b.img", M);
+	errors = 0;
+	start(HEAD);
+	blktap_disk_set_event(disk, on_event, NULL, NULL);
+	write.iov = &piece;
+	write.opaque = &error;
+	ck_assert_int_eq(blktap_disk_submit(disk, &write), 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, on_pause, &pause), 0);
+	while (pause == 1)
+		ck_assert_int_eq(blktap_context_run(context, -1), 0);
+	ck_assert_int_eq(pause, 0);
+	ck_assert_int_eq(error, 1);
+	ck_assert_uint_eq(errors, 1);
+	ck_assert_int_eq(blktap_disk_resume(disk, NULL, NULL), 0);
+	while (error == 1)
+		ck_assert_int_eq(blktap_context_run(context, -1), 0);
+	ck_assert_int_eq(error, -EIO);
+	ck_assert_uint_eq(errors, 1);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-late");
@@ -314,6 +377,7 @@ int main(void)
 	tcase_add_test(tc, an_export_goes_with_the_change_that_leaves_it_out);
 	tcase_add_test(tc,
 		       what_goes_with_an_export_is_flushed_for_the_last_time);
+	tcase_add_test(tc, an_error_is_told_of_before_its_node_goes);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -142,6 +142,7 @@ static void reset(struct bt_request *req)
 	req->was_written = false;
 	req->emulated = false;
 	req->unflushed = false;
+	req->told = false;
 }
 
 struct bt_request *bt_pool_take(struct bt_pool *pool)

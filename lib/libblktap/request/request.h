@@ -95,6 +95,7 @@ struct bt_request {
 	bool was_written; /* FUA: the write is done, the flush is not */
 	bool emulated; /* WRITE_ZEROES that is written as data */
 	bool unflushed; /* of a split request: parts of it need a flush */
+	bool told; /* of a split request: that a part of it failed */
 
 	/* The pool's. */
 	struct bt_pool *pool;

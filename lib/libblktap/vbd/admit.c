@@ -100,6 +100,7 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 	req->was_written = false;
 	req->emulated = false;
 	req->unflushed = false;
+	req->told = false;
 	/* The loop's time, not the clock's: one reading a turn serves all of a
 	 * batch. */
 	req->admitted_ns = bt_loop_now(disk->context->loop);
@@ -220,7 +221,7 @@ void bt_admit_finish(struct blktap_disk *disk, struct bt_request *req,
 		     int error)
 {
 	req->error = error;
-	if (bt_unlikely(error != 0))
+	if (bt_unlikely(error != 0 && !req->told))
 		bt_disk_event(disk, BLKTAP_EVENT_ERROR, error, req,
 			      req->failed ? req->failed->name : "",
 			      "request failed");

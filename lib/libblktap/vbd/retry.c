@@ -60,6 +60,8 @@ bool bt_retry_take(struct blktap_disk *disk, struct bt_request *req)
 		bt_disk_event(disk, BLKTAP_EVENT_PARKED, req->error, req,
 			      req->failed ? req->failed->name : "",
 			      "requests wait to be tried again");
+	/* the node may go while it waits */
+	req->failed = NULL;
 	req->attempts++;
 	/* What failed may be the flush behind a write, and a failed flush may
 	 * have dropped that very write: both are done again. */

@@ -265,7 +265,6 @@ static void settle(struct blktap_disk *disk, struct bt_request *parent)
 	 * right, too. */
 	if (parent->attempts && !parent->emulated) {
 		parent->error = 0;
-		parent->failed = NULL;
 		parent->emulated = true;
 		bt_list_del(&parent->link);
 		bt_split_start(disk, parent);
@@ -330,18 +329,24 @@ static void copy_read(struct bt_part *part)
 }
 
 /* The first error stands; parts that are out still come back, and no more are
- * sent. */
-static void note_error(struct bt_request *parent, struct bt_request *req)
+ * sent. It is told at once: the node that failed may be gone when they are back, by a
+ * pause or a change of the graph. */
+static void note_error(struct blktap_disk *disk, struct bt_request *parent,
+		       struct bt_request *req)
 {
 	if (!req->error)
 		return;
 	if (req->error == -ENOTSUP && parent->op == BLKTAP_OP_WRITE_ZEROES &&
 	    !(parent->flags & BLKTAP_FAST_ONLY) && !parent->emulated)
 		parent->attempts = 1; /* again from the start, as data */
-	if (!parent->error) {
-		parent->error = req->error;
-		parent->failed = req->failed;
-	}
+	if (parent->error)
+		return;
+	parent->error = req->error;
+	if (parent->attempts && !parent->emulated)
+		return;
+	bt_disk_event(disk, BLKTAP_EVENT_ERROR, req->error, parent,
+		      req->failed ? req->failed->name : "", "request failed");
+	parent->told = true;
 }
 
 /* A part is free: those that wait, in order, as long as there are parts. */
@@ -397,7 +402,7 @@ void bt_split_part_done(struct blktap_disk *disk, struct bt_request *req)
 			return;
 		}
 	}
-	note_error(parent, req);
+	note_error(disk, parent, req);
 	/* of the graph that it went through: its brothers may wait at the gate,
 	 * for one that is different */
 	if (bt_admit_needs_flush(disk, req, parent->flags))
