@@ -188,6 +188,28 @@ START_TEST(a_graph_that_was_dumped_is_the_one_that_runs)
 }
 END_TEST
 
+/* Names that a dump makes, and those that are one already. */
+START_TEST(a_dump_gives_no_node_the_name_of_another)
+{
+	struct blktap_error *err = NULL;
+	char *text = NULL, *answer = NULL;
+	struct blktap_disk *disk;
+	int rc;
+
+	put("x.mason", "disk(\"x\") -> disk_1_0 :: slice(offset=0, size=1M) -> "
+		       "disk_1_0_ :: slice(offset=0, size=1M) -> ram(1M);");
+	disk = open_disk("x.mason", NULL);
+	ck_assert_int_eq(blktap_mason_dump(disk, &text, NULL), 0);
+	rc = blktap_mason_apply(disk, "new.mason", text, strlen(text), NULL,
+				&answer, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	ck_assert_ptr_nonnull(strstr(answer, "3 kept, 0 reconfigured"));
+	free(answer);
+	free(text);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 START_TEST(what_does_not_open_is_named_and_leaves_nothing_open)
 {
 	struct blktap_disk *disk;
@@ -430,6 +452,7 @@ int main(void)
 		0, 3);
 	tcase_add_test(tc, a_module_that_gets_a_writer_is_opened_to_be_written);
 	tcase_add_test(tc, a_graph_that_was_dumped_is_the_one_that_runs);
+	tcase_add_test(tc, a_dump_gives_no_node_the_name_of_another);
 	tcase_add_test(tc, what_does_not_open_is_named_and_leaves_nothing_open);
 	tcase_add_test(tc, a_paused_disk_of_a_file_lets_its_images_go);
 	tcase_add_loop_test(
