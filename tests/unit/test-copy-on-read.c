@@ -407,6 +407,65 @@ START_TEST(a_flush_before_the_end_waits_for_copies_and_none_begins_after_it)
 }
 END_TEST
 
+static struct bt_request *kept;
+static bool keeps;
+
+static void keep_submit(struct bt_node *node, struct bt_request *req)
+{
+	bt_port_submit(&node->ports[0], req);
+}
+
+static void keep_complete(struct bt_node *node, struct bt_port *port,
+			  struct bt_request *req)
+{
+	if (keeps && req->op == BLKTAP_OP_BLOCK_STATUS)
+		kept = req;
+	else
+		bt_request_complete(req, req->error);
+}
+
+static const struct bt_port_desc keep_ports[] = { { .name = "lower" },
+						  { .name = NULL } };
+static const struct blktap_class keep_class = {
+	.name = "keep",
+	.ports = keep_ports,
+	.operations = BT_OPS_ALL,
+	.submit = keep_submit,
+	.complete = keep_complete,
+};
+
+START_TEST(what_was_told_before_a_discard_is_not_learned_after_it)
+{
+	struct bt_node *lowers[2], *leaf;
+	uint64_t asked;
+	struct rig rig;
+
+	world = (struct rough_world){ .random = 11 };
+	rig_init(&rig);
+	lowers[0] = rig_ram(&rig, "top", "3M");
+	lowers[1] = rig_ram(&rig, "base", "512k");
+	leaf = rig_node(&rig, &bt_cow_class, "leaf", "grain=512", lowers, 2);
+	leaf = rig_node(&rig, &keep_class, "k", "", &leaf, 1);
+	rig_top(&rig, rig_node(&rig, &bt_copy_on_read_class, "c", "unit=512",
+			       &leaf, 1));
+	ck_assert_int_eq(rig_write(&rig, 0, data, GRAIN), 0);
+	keeps = true;
+	ck_assert_int_eq(rig_read(&rig, 0, back, 512), 0);
+	settle(&rig);
+	ck_assert_ptr_nonnull(kept);
+	ck_assert_int_eq(
+		rig_run(&rig, BLKTAP_OP_DISCARD, 0, GRAIN / 2, NULL, 4096), 0);
+	keeps = false;
+	bt_request_complete(kept, 0);
+	settle(&rig);
+	asked = leaf->stats.completed[BLKTAP_OP_BLOCK_STATUS];
+	ck_assert_int_eq(rig_read(&rig, 0, back, 512), 0);
+	settle(&rig);
+	ck_assert_uint_gt(leaf->stats.completed[BLKTAP_OP_BLOCK_STATUS], asked);
+	rig_fini(&rig);
+}
+END_TEST
+
 /* ---- what ends it ---------------------------------------------------------- */
 
 static int no_space(struct rough *rough, const struct bt_request *req)
@@ -530,6 +589,8 @@ int main(void)
 	tcase_add_test(
 		tc,
 		a_flush_before_the_end_waits_for_copies_and_none_begins_after_it);
+	tcase_add_test(tc,
+		       what_was_told_before_a_discard_is_not_learned_after_it);
 	tcase_add_test(tc, a_copy_that_fails_fails_no_read_and_is_told_once);
 	tcase_add_test(tc, what_is_read_beside_does_not_fail_a_read);
 	tcase_add_test(tc, zeroes_and_what_is_the_leafs_own_are_not_copied);

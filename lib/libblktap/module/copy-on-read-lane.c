@@ -45,6 +45,7 @@ void bt_cor_forget(struct bt_cor *cor, uint64_t offset, uint64_t length)
 
 	for (; n <= end; n++)
 		cor->known[n / 8] &= (unsigned char)~(1u << n % 8);
+	cor->discards++;
 }
 
 uint64_t bt_cor_map_bytes(uint64_t size)
@@ -272,15 +273,17 @@ static void write_piece(struct bt_cor_lane *lane)
 }
 
 /* A question that failed is as good as one without an answer: nothing is copied,
- * and nobody's read fails for it. What was told under other nodes is not learned
- * (links), but it may be copied: the bytes are the disk's in any case. */
+ * and nobody's read fails for it. What was told under other nodes (links), or before
+ * a discard that may be in the same grain, is not learned; but it may be copied: the
+ * bytes are the disk's in any case. */
 static void told(struct bt_request *req)
 {
 	struct bt_cor_lane *lane = req->opaque;
 	struct bt_cor *cor = lane->cor;
 
 	lane->extent_count = req->error ? 0 : req->extent_count;
-	if (!lane->stale && lane->links == cor->node->env->links)
+	if (!lane->stale && lane->links == cor->node->env->links &&
+	    lane->discards == cor->discards)
 		learn(cor, lane);
 	if (lane->extent_count)
 		write_piece(lane);
@@ -333,6 +336,7 @@ void bt_cor_copy(struct bt_cor_lane *lane)
 		return;
 	}
 	lane->req = bt_pool_take(cor->pool);
+	lane->discards = cor->discards;
 	lane->at = lane->from;
 	lane->asked = lane->clear = bt_align_down(lane->from, BT_COR_GRAIN);
 	lane->ask_to = bt_min_u64(to, cor->size);

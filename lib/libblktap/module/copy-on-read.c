@@ -155,8 +155,6 @@ static void write_submit(struct bt_cor *cor, struct bt_request *req)
 	frame->offset = req->offset;
 	frame->length = req->length;
 	cor->resting = false;
-	if (req->op == BLKTAP_OP_DISCARD)
-		bt_cor_forget(cor, req->offset, req->length);
 	bt_cor_stale(cor, req->offset, end);
 	frame->waits = bt_cor_find_lane(cor, req->offset, end, BT_COR_WRITING);
 	bt_list_add_tail(&cor->writes, &frame->link);
@@ -207,6 +205,9 @@ static void cor_complete(struct bt_node *node, struct bt_port *port,
 	}
 	if (bt_op_is_writing(req->op))
 		bt_list_del(&frame->link);
+	/* not before: until it is done there may be answers from before it */
+	if (req->op == BLKTAP_OP_DISCARD)
+		bt_cor_forget(cor, frame->offset, frame->length);
 	bt_request_complete(req, req->error);
 }
 

@@ -20,8 +20,8 @@
  * anew.
  *
  * A map has a bit for each GRAIN of which all is known to be the leaf's own, or
- * zeroes: there reads pass. It is forgotten where a discard may bring back what is
- * below, and when other nodes are below.
+ * zeroes: there reads pass. It is forgotten where a discard has brought back what is
+ * below, and when other nodes are below; what a lane asked before counts for nothing.
  *
  * From a LAST flush, which waits for the lanes, to the next write no lane begins:
  * what is below may be another's. */
@@ -55,6 +55,7 @@ struct bt_cor_lane {
 	struct bt_request *req; /* ASKING, WRITING */
 	struct iovec iov;
 	uint64_t links; /* of the environment, when it began */
+	uint64_t discards; /* of the node, when it began to ask */
 	uint64_t asked; /* ASKING: where the extents begin */
 	uint64_t ask_to;
 	uint64_t clear; /* from there on nothing that was told of is lower */
@@ -75,6 +76,7 @@ struct bt_cor {
 	uint64_t unit;
 	uint64_t links, below; /* see bt_port_below */
 	uint64_t copied; /* bytes */
+	uint64_t discards; /* that are over */
 	uint32_t busy; /* lanes */
 	int failed; /* what ended the copying; or 0 */
 	bool read_only;
