@@ -370,6 +370,47 @@ START_TEST(an_entry_is_no_larger_than_the_store_takes)
 }
 END_TEST
 
+static uint32_t lasts;
+
+static void hear_submit(struct bt_node *node, struct bt_request *req)
+{
+	lasts += req->op == BLKTAP_OP_FLUSH && req->flags & BT_REQUEST_LAST;
+	bt_port_submit(&node->ports[0], req);
+}
+
+static const struct bt_port_desc hear_ports[] = { { .name = "lower" },
+						  { .name = NULL } };
+static const struct blktap_class hear_class = {
+	.name = "hear",
+	.ports = hear_ports,
+	.operations = BT_OPS_ALL,
+	.submit = hear_submit,
+};
+
+/* A cache below it, for one, which marks its store clean then. */
+START_TEST(what_is_below_the_store_hears_of_the_last_flush)
+{
+	struct bt_node *lowers[2];
+	uint8_t data[512] = { 1 };
+
+	rig_init(&rig);
+	lowers[0] = rig_ram(&rig, "ram", "256k");
+	lowers[1] = rig_ram(&rig, "store", _i ? "160k" : "8M");
+	lowers[1] = rig_node(&rig, &hear_class, "h", "", &lowers[1], 1);
+	rig_top(&rig, rig_node(&rig, &bt_writelog_class, "log", "", lowers, 2));
+	lasts = 0;
+	while (rig_write(&rig, 0, data, sizeof(data)) == 0 && _i)
+		;
+	ck_assert_int_eq(rig_flush(&rig), _i ? -ENOSPC : 0);
+	ck_assert_uint_eq(lasts, 0);
+	ck_assert_int_eq(
+		rig_run(&rig, BLKTAP_OP_FLUSH, BT_REQUEST_LAST, 0, NULL, 0),
+		_i ? -ENOSPC : 0);
+	ck_assert_uint_eq(lasts, 1);
+	rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(a_new_opening_is_a_new_log)
 {
 	struct bt_node *lowers[2], *again;
@@ -511,6 +552,8 @@ int main(void)
 	tcase_add_test(tc, a_store_that_takes_no_entry_is_refused);
 	tcase_add_test(tc, an_entry_is_no_larger_than_the_store_takes);
 	tcase_add_test(tc, a_new_opening_is_a_new_log);
+	tcase_add_loop_test(tc, what_is_below_the_store_hears_of_the_last_flush,
+			    0, 2);
 	tcase_add_test(tc, a_log_of_any_bytes_is_read_without_harm);
 	tcase_add_test(tc, an_entry_that_cannot_be_is_none);
 	suite_add_tcase(suite, tc);

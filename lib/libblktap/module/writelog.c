@@ -49,6 +49,7 @@ struct writelog_frame {
 	uint64_t began;
 	void *buffer;
 	struct iovec iov;
+	int error; /* of a LAST flush, while the store has it */
 };
 
 static const struct bt_port_desc ports[] = {
@@ -63,6 +64,20 @@ static const struct bt_port_desc ports[] = {
 
 static void append_waiting(struct writelog *log);
 
+/* What the store stands on hears of a LAST flush as well, behind its entry: it may have
+ * something to mark clean. */
+static void end(struct writelog *log, struct bt_request *req, int error)
+{
+	struct writelog_frame *frame = bt_request_frame(req);
+
+	if (req->op != BLKTAP_OP_FLUSH || !(req->flags & BT_REQUEST_LAST)) {
+		bt_request_complete(req, error);
+		return;
+	}
+	frame->error = error;
+	bt_port_submit(&log->node->ports[PORT_LOG], req);
+}
+
 /* The buffer is free before the next entry is begun; the request's own error is
  * the entry's: a write whose entry is not kept fails, though it was done. */
 static void child_done(struct bt_request *child)
@@ -73,7 +88,7 @@ static void child_done(struct bt_request *child)
 
 	bt_pool_give(child);
 	bt_buffers_give(&log->buffers, frame->buffer);
-	bt_request_complete(frame->req, error);
+	end(log, frame->req, error);
 	append_waiting(log);
 }
 
@@ -141,7 +156,7 @@ static void no_space(struct writelog *log, struct bt_request *req)
 		       node->name, node->ports[PORT_LOG].lower->name,
 		       (unsigned long long)log->sequence);
 	log->full = true;
-	bt_request_complete(req, -ENOSPC);
+	end(log, req, -ENOSPC);
 }
 
 /* False where it waits for a buffer. */
@@ -198,9 +213,14 @@ static void writelog_submit(struct bt_node *node, struct bt_request *req)
 static void writelog_complete(struct bt_node *node, struct bt_port *port,
 			      struct bt_request *req)
 {
+	struct writelog_frame *frame = bt_request_frame(req);
 	struct writelog *log = node->data;
 
-	(void)port;
+	if (port == &node->ports[PORT_LOG]) {
+		bt_request_complete(req,
+				    frame->error ? frame->error : req->error);
+		return;
+	}
 	if (req->error || !(node->cls->operations >> req->op & 1u)) {
 		bt_request_complete(req, req->error);
 		return;
