@@ -210,6 +210,49 @@ START_TEST(a_dump_gives_no_node_the_name_of_another)
 }
 END_TEST
 
+static const char *const locks[][3] = {
+	{ "d :: disk(\"x\") -> a :: raw(\"%s/a.img\");",
+	  "d :: disk(\"x\") -> a :: raw(\"%s/a.img\", cache=writeback);",
+	  "refused as busy" },
+	{ "d :: disk(\"x\", ro=true) -> a :: raw(\"%s/a.img\");",
+	  "d :: disk(\"x\") -> a :: raw(\"%s/a.img\");", "refused as busy" },
+	{ "d :: disk(\"x\", ro=true) -> a :: raw(\"%s/a.img\");",
+	  "d :: disk(\"x\", ro=true) -> a :: raw(\"%s/a.img\", "
+	  "cache=writeback);",
+	  NULL },
+};
+
+/* Two writers of one file there cannot be, nor a writer beside a reader. */
+START_TEST(a_plan_says_what_will_be_refused_as_busy)
+{
+	struct blktap_mason_change change;
+	struct blktap_disk *disk;
+	char *answer = NULL;
+	char text[512];
+
+	put_image("a.img", M);
+	put("x.mason", locks[_i][0]);
+	disk = open_disk("x.mason", NULL);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	snprintf(text, sizeof(text), locks[_i][1], dir);
+#pragma GCC diagnostic pop
+	blktap_mason_change_init(&change);
+	change.plan_only = true;
+	ck_assert_int_eq(blktap_mason_apply(disk, "next", text, strlen(text),
+					    &change, &answer, NULL),
+			 0);
+	ck_assert_msg(!locks[_i][2] == !strstr(answer, "refused as busy"), "%s",
+		      answer);
+	ck_assert_ptr_nonnull(strstr(answer, "1 replaced"));
+	free(answer);
+	ck_assert_int_eq(blktap_mason_apply(disk, "next", text, strlen(text),
+					    NULL, NULL, NULL),
+			 locks[_i][2] ? -EBUSY : 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 START_TEST(what_does_not_open_is_named_and_leaves_nothing_open)
 {
 	struct blktap_disk *disk;
@@ -453,6 +496,7 @@ int main(void)
 	tcase_add_test(tc, a_module_that_gets_a_writer_is_opened_to_be_written);
 	tcase_add_test(tc, a_graph_that_was_dumped_is_the_one_that_runs);
 	tcase_add_test(tc, a_dump_gives_no_node_the_name_of_another);
+	tcase_add_loop_test(tc, a_plan_says_what_will_be_refused_as_busy, 0, 3);
 	tcase_add_test(tc, what_does_not_open_is_named_and_leaves_nothing_open);
 	tcase_add_test(tc, a_paused_disk_of_a_file_lets_its_images_go);
 	tcase_add_loop_test(

@@ -56,10 +56,13 @@ void bt_plan_print(const struct bt_plan *plan, struct bt_strbuf *out)
 
 		if (n->change <= BT_CHANGE_KEEP)
 			continue;
-		bt_strbuf_printf(out, "%-11s %s (%s)%s%s\n",
+		bt_strbuf_printf(out, "%-11s %s (%s)%s%s%s\n",
 				 change_name(n->change), new->nodes[i]->name,
 				 new->nodes[i]->cls->name, n->why ? ": " : "",
-				 n->why ? n->why : "");
+				 n->why ? n->why : "",
+				 n->locked ? "; refused as busy while the disk "
+					     "is in use"
+					   : "");
 	}
 	for (i = 0; i < old->count; i++)
 		if (is_removed(plan, i))
@@ -83,7 +86,7 @@ void bt_plan_print(const struct bt_plan *plan, struct bt_strbuf *out)
 }
 
 static void put_step(struct bt_json *json, const char *change, const char *node,
-		     const char *cls, const char *why)
+		     const char *cls, const char *why, bool locked)
 {
 	bt_json_object(json, NULL);
 	bt_json_string(json, "change", change);
@@ -91,6 +94,8 @@ static void put_step(struct bt_json *json, const char *change, const char *node,
 	bt_json_string(json, "class", cls);
 	if (why)
 		bt_json_string(json, "why", why);
+	if (locked)
+		bt_json_bool(json, "refused", true);
 	bt_json_object_end(json);
 }
 
@@ -106,11 +111,11 @@ static void put_steps(const struct bt_plan *plan, struct bt_json *json)
 		if (plan->nodes[i].change > BT_CHANGE_KEEP)
 			put_step(json, change_name(plan->nodes[i].change),
 				 new->nodes[i]->name, new->nodes[i]->cls->name,
-				 plan->nodes[i].why);
+				 plan->nodes[i].why, plan->nodes[i].locked);
 	for (i = 0; i < old->count; i++)
 		if (is_removed(plan, i))
 			put_step(json, "remove", old->nodes[i]->name,
-				 old->nodes[i]->cls->name, NULL);
+				 old->nodes[i]->cls->name, NULL, false);
 	bt_json_array_end(json);
 }
 

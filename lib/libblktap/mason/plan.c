@@ -216,6 +216,35 @@ static const char *why_replace(const struct bt_plan *plan,
 	return why_not_edges(plan, old, new);
 }
 
+static bool takes_locks(const struct bt_run *run)
+{
+	struct bt_list *pos;
+
+	bt_list_for_each (pos, &run->fronts)
+		if (!(bt_list_entry(pos, struct bt_front, link)->flags &
+		      BLKTAP_OPEN_FORCE))
+			return true;
+	return false;
+}
+
+/* Its file would be opened a second time while the first one has it, of which only
+ * readers may be several. */
+static bool is_locked(const struct bt_mason_node *old,
+		      const struct bt_mason_node *new,
+		      const struct bt_node *node)
+{
+	const struct blktap_param *path = blktap_class_get_param(new->cls, 0);
+	const char *x, *y;
+
+	if (old->cls != new->cls || !new->cls->relock || !path)
+		return false;
+	x = bt_args_string(old->args, path->name);
+	y = bt_args_string(new->args, path->name);
+	return x && y && !strcmp(x, y) &&
+	       !(node->limits.read_only &&
+		 (!new->written || bt_args_bool(new->args, "ro")));
+}
+
 /* All nodes below have been classified, as the caller goes from the bottom up.
  */
 static void classify(struct bt_plan *plan, const struct bt_mason_node *g)
@@ -230,6 +259,8 @@ static void classify(struct bt_plan *plan, const struct bt_mason_node *g)
 		n->change = BT_CHANGE_ADD;
 	} else {
 		n->why = why_replace(plan, old, g);
+		n->locked = n->why && takes_locks(plan->run) &&
+			    is_locked(old, g, plan->run->nodes[old->index]);
 		if (n->why)
 			n->change = BT_CHANGE_REPLACE;
 		else if (bt_plan_args_differ(plan, g, false) ||

@@ -27,6 +27,7 @@ struct bt_plan_node {
 	bool on_kept; /* something that runs is below it */
 	bool under; /* a node that is no filter is above it, or a driver */
 	const char *why; /* of REPLACE */
+	bool locked; /* and it cannot be, where the file system has locks */
 	struct bt_args
 		*args; /* of RECONFIGURE: the new ones, then the old; NULL:
 			       * only those with an @ differ */
