@@ -318,6 +318,30 @@ START_TEST(nothing_begins_while_the_last_flush_is_under_way)
 }
 END_TEST
 
+/* As in a child of the embedder's that has closed all it inherited. */
+START_TEST(a_context_whose_loop_is_gone_stays)
+{
+	int fd = blktap_context_get_fd(context), kept;
+	unsigned char data[512];
+	struct op op;
+
+	open_disk(NULL);
+	faulty.hold = true;
+	start(&op, BLKTAP_OP_READ, 0, data, 512, 0);
+	kept = dup(fd);
+	ck_assert_int_ge(kept, 0);
+	close(fd);
+	blktap_context_destroy(context);
+	ck_assert_uint_eq(op.calls, 0);
+	ck_assert_int_eq(dup2(kept, fd), fd);
+	close(kept);
+	faulty.hold = false;
+	faulty_release(UINT32_MAX);
+	close_disk(0);
+	ck_assert_uint_eq(op.calls, 1);
+}
+END_TEST
+
 /* ---- from inside of a pause's end -------------------------------------------- */
 
 static struct op pauses[2];
@@ -461,6 +485,7 @@ int main(void)
 	tcase_add_test(tc, a_close_ends_what_waits_for_a_pause_under_way);
 	tcase_add_test(tc, a_callback_of_a_close_may_ask_for_statistics);
 	tcase_add_test(tc, a_callback_of_a_close_cannot_resume);
+	tcase_add_test(tc, a_context_whose_loop_is_gone_stays);
 	tcase_add_test(tc, nothing_begins_while_the_last_flush_is_under_way);
 	tcase_add_test(tc,
 		       each_pause_gets_its_own_answer_where_the_first_fails);

@@ -112,8 +112,16 @@ void blktap_context_set_modules(struct blktap_context *context,
 	context->modules = modules;
 }
 
-static void end_disk(struct blktap_disk *disk)
+/* False where it is still there: its loop does not turn any more. */
+static bool end_disk(struct blktap_context *context)
 {
+	struct bt_list *link = context->disks.next;
+	struct blktap_disk *disk =
+		bt_list_entry(link, struct blktap_disk, link);
+	uintptr_t was = (uintptr_t)link;
+	char text[BT_STRERROR_MAX];
+	int rc;
+
 	/* Each client takes itself off the list; the next one is looked for anew,
 	 * since one may take others with it. */
 	while (!bt_list_empty(&disk->clients)) {
@@ -126,7 +134,13 @@ static void end_disk(struct blktap_disk *disk)
 		if (disk->clients.next == first)
 			bt_list_del(first);
 	}
-	blktap_disk_close(disk);
+	rc = blktap_disk_close(disk);
+	if ((uintptr_t)context->disks.next != was)
+		return true;
+	bt_log(&context->log, BLKTAP_LOG_ERROR,
+	       "%s: cannot be closed: %s; its context stays", disk->name,
+	       bt_strerror(rc, text));
+	return false;
 }
 
 void blktap_context_destroy(struct blktap_context *context)
@@ -140,9 +154,10 @@ void blktap_context_destroy(struct blktap_context *context)
 		       "of its own: it stays");
 		return;
 	}
+	/* what the kernel may write to must not be freed */
 	while (!bt_list_empty(&context->disks))
-		end_disk(bt_list_first(&context->disks, struct blktap_disk,
-				       link));
+		if (!end_disk(context))
+			return;
 	if (context->engine)
 		bt_engine_destroy(context->engine);
 	if (context->loop)

@@ -64,7 +64,8 @@ BLKTAP_API int blktap_context_create(
 /* Closes every disk and server that is left, waiting as blktap_disk_close does, and
  * frees the context; NULL is fine. What a disk's last flush fails with is not told:
  * who wants to know closes the disk himself. From inside a callback it does nothing
- * but log that. Since 0.1. */
+ * but log that. Where a disk cannot be closed, since somebody has closed the context's
+ * descriptors, the context stays, and that is logged. Since 0.1. */
 BLKTAP_API void blktap_context_destroy(struct blktap_context *context);
 
 /* The engine in use: "io_uring", "libaio" or "sync"; static text. Since 0.1. */
