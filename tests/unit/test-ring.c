@@ -307,6 +307,20 @@ START_TEST(failed_device_is_refused_with_what_to_do)
 }
 END_TEST
 
+/* A callback of the close may come to it. */
+START_TEST(disk_that_is_being_closed_gets_no_device)
+{
+	struct blktap_error *err = NULL;
+
+	open_disk("ram:4M");
+	bt_vbd_shut(disk);
+	ck_assert_int_eq(create_ring(&err), -ESHUTDOWN);
+	ck_assert_ptr_nonnull(strstr(blktap_error_get_message(err), "closed"));
+	blktap_error_destroy(err);
+	ck_assert_uint_eq(fake.attaches, 0);
+}
+END_TEST
+
 START_TEST(handover_answers_what_is_out_and_leaves_the_device)
 {
 	serve("ram:4M");
@@ -487,6 +501,7 @@ int main(void)
 	tcase_add_test(tc, heir_that_cannot_write_is_refused);
 	tcase_add_test(tc, larger_image_resizes_the_device_taken_over);
 	tcase_add_test(tc, failed_device_is_refused_with_what_to_do);
+	tcase_add_test(tc, disk_that_is_being_closed_gets_no_device);
 	tcase_add_test(tc, handover_answers_what_is_out_and_leaves_the_device);
 	tcase_add_test(
 		tc, handover_of_a_paused_disk_leaves_its_requests_to_the_heir);

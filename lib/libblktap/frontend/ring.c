@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The ring as <blktap/ring.h> has it: attached, created or taken over, resized,
- * ended. */
+ * described. Its end is ring-end.c's. */
 #include "frontend/ring.h"
 
 #include <errno.h>
@@ -20,9 +20,6 @@
 #define MAX_RANGE (1u << 30) /* of a discard, as the module has it */
 #define ATTACH_TRIES 100
 #define ATTACH_WAIT_MS 100
-#define UNUSED_TRIES 20 /* udev looks into a device that is new */
-#define UNUSED_WAIT_MS 100
-#define GONE_WAIT_MS 50
 
 #define STRERROR(code) bt_strerror((code), (char[BT_STRERROR_MAX]){ 0 })
 
@@ -148,7 +145,7 @@ static bool never(void *opaque)
 }
 
 /* Lets the disks go on meanwhile; false where it cannot wait. */
-static bool wait_ms(struct blktap_ring *ring, int ms)
+bool bt_ring_pause(struct blktap_ring *ring, int ms)
 {
 	return bt_loop_run_until(ring->loop, never, NULL, ms) == -ETIMEDOUT;
 }
@@ -180,7 +177,7 @@ static int attach(struct blktap_ring *ring, uint32_t *state)
 		if (rc != -EBUSY && rc != -EAGAIN &&
 		    (rc != -ESHUTDOWN || *state == BLKTAP_STATE_FAILED))
 			break;
-		if (!wait_ms(ring, ATTACH_WAIT_MS))
+		if (!bt_ring_pause(ring, ATTACH_WAIT_MS))
 			break;
 	}
 	return rc;
@@ -412,7 +409,7 @@ static int start(struct blktap_ring *ring, const struct blktap_ring_options *o,
 }
 
 /* Nothing is out. Closing leaves the device to whoever comes next. */
-static void ring_free(struct blktap_ring *ring)
+void bt_ring_free(struct blktap_ring *ring)
 {
 	bt_idle_del(&ring->idle);
 	bt_loop_drop_waiter(ring->loop, &ring->waiter);
@@ -442,6 +439,10 @@ int bt_ring_create_on(struct blktap_disk *disk,
 
 	if (rc)
 		return rc;
+	/* from a callback of the close, which does not look for rings again */
+	if (bt_vbd_is_shut(disk))
+		return bt_fail(err, -ESHUTDOWN, NULL, "%s: is being closed",
+			       blktap_disk_get_name(disk));
 	ring = calloc(1, sizeof(*ring));
 	if (!ring)
 		return bt_fail(err, -ENOMEM, NULL, "out of memory");
@@ -463,7 +464,7 @@ int bt_ring_create_on(struct blktap_disk *disk,
 		/* A device that was just made is nobody's yet. */
 		if (ring->fd >= 0 && !ring->taken_over)
 			bt_ring_remove(ring, BLKTAP_REMOVE_NOW);
-		ring_free(ring);
+		bt_ring_free(ring);
 		return rc;
 	}
 	*out = ring;
@@ -476,94 +477,6 @@ int blktap_ring_create(struct blktap_disk *disk,
 {
 	return bt_ring_create_on(disk, options, &bt_ring_system, NULL, out,
 				 err);
-}
-
-/* ---- the end -------------------------------------------------------------- */
-
-/* The module tells by a hang-up, or, on a ring that failed before, when asked.
- */
-static bool is_gone(void *opaque)
-{
-	struct blktap_ring *ring = opaque;
-	struct blktap_enter enter = { .size = sizeof(enter),
-				      .queue = BLKTAP_ALL_QUEUES };
-
-	if (ring->stage == BT_RING_FAILED &&
-	    bt_ring_call(ring, BLKTAP_RING_ENTER, &enter) == -ENODEV)
-		ring->stage = BT_RING_GONE;
-	return ring->stage == BT_RING_GONE;
-}
-
-/* Begins the removal; a device that was just closed may still look used. */
-static int begin_removal(struct blktap_ring *ring, bool force)
-{
-	int rc, tries = 0;
-
-	do
-		rc = bt_ring_remove(ring, force ? 0 : BLKTAP_REMOVE_IF_UNUSED);
-	while (rc == -EBUSY && ++tries < UNUSED_TRIES &&
-	       wait_ms(ring, UNUSED_WAIT_MS));
-	return rc == -ENODEV ? 0 : rc;
-}
-
-/* The device is served all the while, as what is dirty in its page cache has to
- * go somewhere. */
-static int take_away(struct blktap_ring *ring, bool force)
-{
-	int rc = ring->stage == BT_RING_GONE ? 0 : begin_removal(ring, force);
-
-	/* It is served until all that is dirty is written. */
-	while (!rc && !is_gone(ring)) {
-		rc = bt_loop_run_until(ring->loop, is_gone, ring, GONE_WAIT_MS);
-		if (rc == -ETIMEDOUT)
-			rc = 0;
-	}
-	return rc;
-}
-
-static bool is_quiet(void *opaque)
-{
-	struct blktap_ring *ring = opaque;
-
-	return !ring->in_flight;
-}
-
-/* Nothing more is taken; what is out is answered. */
-static int hand_over(struct blktap_ring *ring)
-{
-	if (ring->stage != BT_RING_SERVE)
-		return -ESHUTDOWN;
-	if (!ring->info.recovery_ms)
-		return -ENOTSUP;
-	ring->stage = BT_RING_HOLD;
-	bt_watch_del(&ring->watch);
-	bt_loop_drop_waiter(ring->loop, &ring->waiter);
-	return 0;
-}
-
-int blktap_ring_destroy(struct blktap_ring *ring, enum blktap_ring_end how)
-{
-	int rc;
-
-	if (!ring)
-		return 0;
-	if (bt_loop_is_running(ring->loop))
-		return -EDEADLK;
-	if (how == BLKTAP_RING_END_KEEP)
-		rc = hand_over(ring);
-	else
-		rc = take_away(ring, how == BLKTAP_RING_END_FORCE);
-	if (rc)
-		return rc;
-	/* Who waits for a paused disk to go on is not answered: it waits on for
-	 * the next daemon, or the device is gone anyway. */
-	bt_vbd_cancel(ring->disk, ring->pool, -ESHUTDOWN);
-	rc = bt_loop_run_until(ring->loop, is_quiet, ring, -1);
-	if (rc)
-		return rc;
-	bt_ring_commit(ring);
-	ring_free(ring);
-	return 0;
 }
 
 /* ---- what it is ----------------------------------------------------------- */

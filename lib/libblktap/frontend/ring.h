@@ -5,7 +5,8 @@
  *   ring-device.c  system calls, behind struct bt_ring_ops; minors
  *   ring-check.c   what the module says, before it is believed
  *   ring-serve.c   requests: from slots to the disk, and answers back
- *   ring.c         the ring's life
+ *   ring.c         the ring's life, but for
+ *   ring-end.c     its end
  *
  * Who owns a slot: the module until its tag is in the submission ring; then the
  * request in bt_ring_queue.busy[tag] until that is done; then, once the answer
@@ -144,6 +145,11 @@ int bt_ring_call(struct blktap_ring *ring, unsigned long cmd, void *arg);
 int bt_ring_remove(struct blktap_ring *ring, uint32_t flags);
 
 /* ---- ring.c --------------------------------------------------------------- */
+
+/* Serves the loop for so long; false where that failed. */
+bool bt_ring_pause(struct blktap_ring *ring, int ms);
+/* The device is not asked any more, and stays as it is. No request is out. */
+void bt_ring_free(struct blktap_ring *ring);
 
 /* blktap_ring_create on a system of the caller's. */
 int bt_ring_create_on(struct blktap_disk *disk,

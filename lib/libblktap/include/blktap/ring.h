@@ -64,9 +64,10 @@ static inline void blktap_ring_options_init(struct blktap_ring_options *options)
 /* Makes the minor's block device and serves disk there, from within the
  * context's loop; or takes the device over that a daemon left behind, with all
  * requests that were not answered: then sizes are as they were made. A disk that
- * is smaller than such a device is refused. Waits for a dying daemon up to ten
- * seconds, unless called inside a callback (-EBUSY then). The ring must be
- * destroyed before its disk is closed. Since 0.1. */
+ * is smaller than such a device is refused, and one that is being closed with
+ * -ESHUTDOWN. Waits for a dying daemon up to ten seconds, unless called inside a
+ * callback (-EBUSY then). The ring must be destroyed before its disk is closed.
+ * Since 0.1. */
 BLKTAP_API int blktap_ring_create(struct blktap_disk *disk,
 				  const struct blktap_ring_options *options,
 				  struct blktap_ring **out,
