@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "vbd/vbd.h"
+#include "vbd/private.h"
 
 #define MIRROR                                                         \
 	"d :: disk(\"x\") -> m :: mirror(region=64k); m[leg] => a :: " \
@@ -301,6 +301,38 @@ START_TEST(an_origin_that_was_written_to_without_its_cache_is_read_anew)
 }
 END_TEST
 
+/* ---- checksums --------------------------------------------------------------- */
+
+static bool has_holes(const char *name)
+{
+	int fd = open(in_dir(name), O_RDONLY);
+	off_t at = lseek(fd, 0, SEEK_DATA);
+
+	close(fd);
+	return at < 0;
+}
+
+START_TEST(a_table_that_is_a_hole_is_not_read)
+{
+	struct blktap_disk *disk;
+	struct bt_node *store;
+
+	put_image("a.raw", 256 * M);
+	put_image("s.raw", 8 * M);
+	put("x.mason", "d :: disk(\"x\") -> c :: checksum(); c[lower] -> "
+		       "raw(%s/a.raw); c[store] -> s :: raw(%s/s.raw);");
+	if (!has_holes("s.raw"))
+		return;
+	disk = open_disk("x.mason", NULL);
+	store = bt_run_find(disk->front.run, "s");
+	ck_assert_uint_le(store->stats.bytes[BLKTAP_OP_READ], 8192);
+	fill(disk, 5, 200u * M);
+	ck_assert_int_eq(first_byte(disk, 200u * M), 5);
+	ck_assert_int_eq(first_byte(disk, 100u * M), 0);
+	ck_assert_int_eq(blktap_disk_close(disk), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mason-away");
@@ -322,6 +354,7 @@ int main(void)
 	tcase_add_test(
 		tc,
 		an_origin_that_was_written_to_without_its_cache_is_read_anew);
+	tcase_add_test(tc, a_table_that_is_a_hole_is_not_read);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

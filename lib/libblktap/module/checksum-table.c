@@ -258,7 +258,8 @@ static bool is_zero(const char *p, uint64_t length)
 }
 
 /* Behind a header that somebody cleared, as he is told to where it is damaged,
- * the sums of another disk may lie. A table that is zero is not written. */
+ * the sums of another disk may lie. A table that is zero is not written, and of a new
+ * file, which is known to be, not even read. */
 static int clear_table(struct bt_sums *sums)
 {
 	uint64_t end = BT_HEADER_AREA + sums->sectors * BT_SUM_SECTOR;
@@ -266,6 +267,10 @@ static int clear_table(struct bt_sums *sums)
 	int rc = 0;
 
 	for (at = BT_HEADER_AREA; !rc && at < end; at += n) {
+		n = bt_align_down(bt_node_zeroes(sums->store, at, end - at),
+				  BT_HEADER_SLOT);
+		if (n)
+			continue;
 		n = bt_min_u64(BT_SUM_TRANSFER, end - at);
 		rc = bt_node_transfer(sums->store, BLKTAP_OP_READ, at,
 				      sums->scratch, n);

@@ -371,6 +371,9 @@ int bt_node_add_pool(struct bt_node *node, uint32_t count, size_t item_size,
 uint64_t bt_node_pool_memory(uint32_t count, size_t item_size);
 /* What a node takes beside what its class allocates. */
 uint64_t bt_node_memory(uint32_t edges);
+/* How many of length bytes from offset on are known to read as zeroes, asked in the
+ * same way as by bt_node_transfer; 0 where that cannot be told. */
+uint64_t bt_node_zeroes(struct bt_port *port, uint64_t offset, uint64_t length);
 /* Moves length bytes through a lower port and waits, serving the loop: for
  * cls->open, which runs outside of it. op is READ or WRITE, or FLUSH without
  * data. memory is aligned to 4096 or the engine copies. -ETIMEDOUT when

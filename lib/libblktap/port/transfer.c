@@ -22,6 +22,8 @@ struct transfer {
 	struct bt_pool *pool;
 	struct bt_work end;
 	struct iovec iov;
+	struct blktap_extent extent; /* BLOCK_STATUS: the first one */
+	uint32_t extent_count;
 	bool done;
 	bool orphan;
 	int error;
@@ -59,6 +61,7 @@ static void finished(struct bt_port *port, struct bt_request *req)
 	struct transfer *t = port->opaque;
 
 	t->error = req->error;
+	t->extent_count = req->extent_count;
 	t->done = true;
 	bt_pool_give(req);
 	if (t->orphan) /* the node's own code is on the stack */
@@ -114,7 +117,9 @@ static int run(struct transfer *t, enum blktap_op op, uint64_t offset,
 	req->flags = BT_REQUEST_BYPASS; /* the caller wants its error */
 	req->offset = offset;
 	req->length = length;
-	if (length)
+	req->extents = &t->extent;
+	req->extent_max = 1;
+	if (t->iov.iov_base)
 		req->data = (struct bt_sgl){ .iov = &t->iov, .count = 1 };
 	bt_port_submit(&t->port, req);
 	rc = bt_loop_run_until(env->loop, is_done, t, bt_env_open_ms(env));
@@ -156,4 +161,21 @@ int bt_node_transfer(struct bt_port *port, enum blktap_op op, uint64_t offset,
 	if (!gone)
 		destroy(t);
 	return rc;
+}
+
+uint64_t bt_node_zeroes(struct bt_port *port, uint64_t offset, uint64_t length)
+{
+	bool can = port->lower->limits.operations >> BLKTAP_OP_BLOCK_STATUS & 1;
+	struct transfer *t;
+	uint64_t n = 0;
+
+	if (!can || bt_loop_is_running(port->env->loop) ||
+	    create(port, 0, &t) < 0)
+		return 0;
+	if (!run(t, BLKTAP_OP_BLOCK_STATUS, offset, length) &&
+	    t->extent_count && t->extent.flags & BLKTAP_EXTENT_ZERO)
+		n = bt_min_u64(t->extent.length, length);
+	if (!t->orphan)
+		destroy(t);
+	return n;
 }
