@@ -197,6 +197,8 @@ static bool may_refuse(int rc, const char *message)
 		return failed;
 	if (rc == -ENOENT) /* an undo, to a text with an assert */
 		return strstr(message, "does not run");
+	if (rc == -EBUSY) /* a disk cuts requests for smaller ones already */
+		return strstr(message, "no room for blocks");
 	if (rc == -ENODATA) /* a mirror's leg has another name */
 		return strstr(message, "good on no leg");
 	if (rc == -EINVAL)
