@@ -33,10 +33,10 @@ static inline struct blktap_context *scratch_context(void)
 		.size = sizeof(options),
 		.engine = BLKTAP_ENGINE_SYNC,
 	};
-	struct blktap_context *context = NULL;
+	struct blktap_context *made = NULL;
 
-	ck_assert_int_eq(blktap_context_create(&options, &context, NULL), 0);
-	return context;
+	ck_assert_int_eq(blktap_context_create(&options, &made, NULL), 0);
+	return made;
 }
 
 static inline void scratch_done(void *opaque, int error)
@@ -45,7 +45,7 @@ static inline void scratch_done(void *opaque, int error)
 }
 
 /* It succeeds. */
-static inline void scratch_transfer(struct blktap_context *context,
+static inline void scratch_transfer(struct blktap_context *loop,
 				    struct blktap_disk *disk, enum blktap_op op,
 				    uint64_t offset, void *buf, uint64_t length)
 {
@@ -62,7 +62,7 @@ static inline void scratch_transfer(struct blktap_context *context,
 
 	ck_assert_int_eq(blktap_disk_submit(disk, &io), 0);
 	while (!result)
-		ck_assert_int_eq(blktap_context_run(context, -1), 0);
+		ck_assert_int_eq(blktap_context_run(loop, -1), 0);
 	ck_assert_int_eq(result, 1);
 }
 

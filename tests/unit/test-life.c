@@ -3,17 +3,14 @@
  * jobs of each kind, their pause and their end, pauses of the disk, closing. A client
  * writes all the while, and a flat array knows what the disk has to hold.
  * BLKTAP_SEED repeats a run. */
-#include "unit.h"
+#include "life.h"
 
-#include <blktap/blktap.h>
 #include <errno.h>
 #include <glob.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "faulty.h"
-#include "model.h"
 #include "seed.h"
 #include "vbd/job.h"
 #include "vbd/vbd.h"
@@ -28,12 +25,8 @@ static const char *const formats[][2] = {
 };
 #define FORMATS (sizeof(formats) / sizeof(*formats))
 
-static struct blktap_context *context;
-static struct model m;
 static struct blktap_job *job;
 static char dir[64];
-static int pause_done; /* 0: none is asked for, or it is not there yet */
-static bool pausing;
 
 static void setup(void)
 {
@@ -89,13 +82,6 @@ static void make_chain(const char *const *types)
 }
 
 /* ---- what happens ---------------------------------------------------------- */
-
-static void paused(void *opaque, int error, const char *message)
-{
-	(void)opaque;
-	(void)message;
-	pause_done = error ? error : 1;
-}
 
 static void remove_committed(void)
 {
@@ -166,36 +152,6 @@ static void change_job(void)
 	}
 }
 
-static void toggle_pause(void)
-{
-	if (!pausing) {
-		pause_done = 0;
-		pausing = !blktap_disk_pause(m.disk, 0, paused, NULL);
-	} else if (pause_done) {
-		if (pause_done == 1)
-			ck_assert_int_eq(blktap_disk_resume(m.disk, NULL, NULL),
-					 0);
-		pausing = false;
-	}
-}
-
-static void go_on(void)
-{
-	while (pausing && !pause_done)
-		ck_assert_int_ge(blktap_context_run(context, 10), 0);
-	if (pausing)
-		toggle_pause();
-}
-
-/* What is delayed looks at its rule when it ends: so none is changed but for that. */
-static void calm(void)
-{
-	uint32_t i;
-
-	for (i = 0; i < faulty.rule_count; i++)
-		faulty.rules[i].nth = UINT32_MAX;
-}
-
 static void snapshot(void)
 {
 	struct blktap_error *err = NULL;
@@ -237,7 +193,7 @@ static void reopen(void)
 {
 	char spec[128];
 
-	go_on();
+	end_pause(NULL);
 	model_wait(&m);
 	calm();
 	/* a commit that is past its last step gives the disk another name */
@@ -252,15 +208,9 @@ static void reopen(void)
 	model_verify(&m);
 }
 
-static void turn(uint64_t n)
-{
-	while (n--)
-		ck_assert_int_eq(blktap_context_process(context), 0);
-}
-
 /* Some calls take their time from now on, or fail, or all is well. A sync that fails
  * is left out: what it loses is lost. */
-static void make_trouble(void)
+static void trouble(void)
 {
 	static const struct faulty_rule rules[] = {
 		{ .op = FAULTY_ANY, .delay_ns = 1000000 },
@@ -270,22 +220,9 @@ static void make_trouble(void)
 		{ .op = BT_IO_READ, .error = -EIO },
 		{ .op = BT_IO_WRITE, .error = -ENOSPC },
 	};
-	uint64_t n = model_random(&m, 9);
-	struct faulty_rule rule;
 
-	calm();
-	if (n >= sizeof(rules) / sizeof(*rules) ||
-	    faulty.rule_count == sizeof(faulty.rules) / sizeof(rule))
-		return;
-	rule = rules[n];
-	rule.nth = 1 + (uint32_t)model_random(&m, 20);
-	rule.times = 1 + (uint32_t)model_random(&m, 20);
-	faulty_add(rule);
-}
-
-static void pass_time(void)
-{
-	ck_assert_int_eq(blktap_context_run(context, 1), 0);
+	make_trouble(rules, sizeof(rules) / sizeof(*rules),
+		     model_random(&m, 9));
 }
 
 static void step(void)
@@ -304,11 +241,11 @@ static void step(void)
 	else if (n < 89 && job)
 		change_job();
 	else if (n < 95)
-		toggle_pause();
+		toggle_pause(NULL);
 	else if (n < 97)
 		snapshot();
 	else if (n < 98)
-		make_trouble();
+		trouble();
 	else if (n < 99)
 		resize();
 	else
@@ -325,7 +262,7 @@ START_TEST(a_disk_outlives_all_that_happens_to_it)
 	make_chain(formats[_i]);
 	for (n = 0; n < seed_rounds(STEPS); n++)
 		step();
-	go_on();
+	end_pause(NULL);
 	calm();
 	model_run(&m, 20);
 	reopen();

@@ -4,17 +4,14 @@
  * place of the old one, changes that fail at any step, undo, pauses, errors of the
  * files, closing. A client writes all the while, and a flat array knows what the disk
  * has to hold. BLKTAP_SEED repeats a run, BLKTAP_TEST_LONG=N makes N rounds. */
-#include "unit.h"
+#include "life.h"
 
-#include <blktap/blktap.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "faulty.h"
-#include "model.h"
 #include "plot.h"
 #include "scratch.h"
 #include "seed.h"
@@ -25,15 +22,11 @@
 #define ROUNDS 6u
 #define TEXT 4096u
 
-static struct blktap_context *context;
-static struct model m;
 static struct plot_world world;
 static struct plot now, before; /* what runs, and what undo goes back to */
 static bool has_before;
 static char running[2 * TEXT], former[2 * TEXT]; /* their texts */
 static char dir[64];
-static int pause_done; /* 0: none is asked for, or it is not there yet */
-static bool pausing;
 static uint64_t state;
 static uint32_t made, refused, undone;
 
@@ -116,15 +109,6 @@ static void begin(void)
 
 /* ---- trouble --------------------------------------------------------------- */
 
-/* What is delayed looks at its rule when it ends: so none is changed but for that. */
-static void calm(void)
-{
-	uint32_t i;
-
-	for (i = 0; i < faulty.rule_count; i++)
-		faulty.rules[i].nth = UINT32_MAX;
-}
-
 /* An error may cost what is there twice, or what is in the store of a cache alone:
  * other tests look at that. */
 static bool is_fragile(const struct plot *p)
@@ -138,7 +122,7 @@ static bool is_fragile(const struct plot *p)
 
 /* Some calls take their time from now on, or fail, or all is well. No sync fails:
  * what that loses is lost. */
-static void make_trouble(void)
+static void trouble(void)
 {
 	static const struct faulty_rule rules[] = {
 		{ .op = FAULTY_ANY, .delay_ns = 1000000 },
@@ -150,18 +134,11 @@ static void make_trouble(void)
 		{ .op = BT_IO_WRITE, .error = -ENOSPC },
 	};
 	uint64_t n = any(10);
-	struct faulty_rule rule;
 
-	calm();
-	if (n >= sizeof(rules) / sizeof(*rules) ||
-	    faulty.rule_count == sizeof(faulty.rules) / sizeof(rule))
-		return;
-	rule = rules[n];
-	if (rule.error && is_fragile(&now))
-		return;
-	rule.nth = 1 + (uint32_t)any(20);
-	rule.times = 1 + (uint32_t)any(20);
-	faulty_add(rule);
+	if (n < sizeof(rules) / sizeof(*rules) && rules[n].error &&
+	    is_fragile(&now))
+		n = sizeof(rules) / sizeof(*rules);
+	make_trouble(rules, sizeof(rules) / sizeof(*rules), n);
 }
 
 static bool is_calm(void)
@@ -189,8 +166,8 @@ static int on_step(void *opaque, const char *name)
 }
 
 /* Whether it may have been refused so: by a step that was to fail, by the file's
- * assert, by errors that were to come, by what does not
- * take the large blocks below it. */
+ * assert, by errors that were to come, by what does not take the large blocks below
+ * it. */
 static bool may_refuse(int rc, const char *message)
 {
 	if (rc == -EPERM)
@@ -301,48 +278,14 @@ static void undo(void)
 
 /* ---- what else happens ------------------------------------------------------ */
 
-static void paused(void *opaque, int error, const char *message)
-{
-	pause_done = error ? error : 1;
-}
-
-static void toggle_pause(void)
-{
-	if (!pausing) {
-		pause_done = 0;
-		pausing = !blktap_disk_pause(m.disk, 0, paused, NULL);
-	} else if (pause_done) {
-		/* what is opened is written to */
-		calm();
-		if (pause_done == 1)
-			ck_assert_int_eq(blktap_disk_resume(m.disk, NULL, NULL),
-					 0);
-		pausing = false;
-	}
-}
-
-static void go_on(void)
-{
-	while (pausing && !pause_done)
-		ck_assert_int_ge(blktap_context_run(context, 10), 0);
-	if (pausing)
-		toggle_pause();
-}
-
 static void reopen(void)
 {
-	go_on();
+	end_pause(calm);
 	calm();
 	model_wait(&m);
 	ck_assert_int_eq(blktap_disk_close(m.disk), 0);
 	open_disk();
 	model_verify(&m);
-}
-
-static void turn(uint64_t n)
-{
-	while (n--)
-		ck_assert_int_eq(blktap_context_process(context), 0);
 }
 
 static void step(void)
@@ -352,7 +295,7 @@ static void step(void)
 	if (n < 55)
 		model_begin(&m);
 	else if (n < 60)
-		ck_assert_int_eq(blktap_context_run(context, 1), 0);
+		pass_time();
 	else if (n < 75)
 		turn(any(30));
 	else if (n < 90)
@@ -360,9 +303,9 @@ static void step(void)
 	else if (n < 93)
 		undo();
 	else if (n < 96)
-		toggle_pause();
+		toggle_pause(calm);
 	else if (n < 98)
-		make_trouble();
+		trouble();
 	else
 		reopen();
 }
@@ -379,7 +322,7 @@ static void round_of(uint64_t seed)
 	begin();
 	for (n = 0; n < seed_rounds(STEPS); n++)
 		step();
-	go_on();
+	end_pause(calm);
 	calm();
 	model_run(&m, 20);
 	reopen();
