@@ -145,6 +145,19 @@ START_TEST(what_is_written_is_read)
 }
 END_TEST
 
+/* A VHD above counts in 512 bytes. What was written so had no sum. */
+START_TEST(a_part_of_a_granule_is_refused)
+{
+	platters.block[0] = 4096;
+	platters.block[1] = 4096;
+	must_open("", false);
+	ck_assert_int_eq(rig_write(&rig, 512, back, 512), -EINVAL);
+	ck_assert_int_eq(rig_read(&rig, 4096, back, 512), -EINVAL);
+	ck_assert_int_eq(rig_read(&rig, 0, back, 4096), 0);
+	close_sums();
+}
+END_TEST
+
 START_TEST(a_changed_byte_is_an_error_and_never_data)
 {
 	uint32_t i;
@@ -439,6 +452,7 @@ int main(void)
 
 	tcase_add_checked_fixture(all, setup, teardown);
 	tcase_add_loop_test(all, what_is_written_is_read, 0, 2);
+	tcase_add_test(all, a_part_of_a_granule_is_refused);
 	tcase_add_test(all, a_changed_byte_is_an_error_and_never_data);
 	tcase_add_test(all, a_write_that_the_disk_lost_is_found_out);
 	tcase_add_loop_test(all, a_good_copy_heals_a_bad_one, 0, 2);

@@ -273,6 +273,33 @@ START_TEST(sectors_may_lie_across_pieces_of_memory)
 }
 END_TEST
 
+/* A VHD above counts in 512 bytes. What lies beside the piece is another's. */
+START_TEST(a_part_of_a_sector_is_refused)
+{
+	static const struct {
+		enum blktap_op op;
+		uint64_t offset, length;
+	} parts[] = {
+		{ BLKTAP_OP_READ, 0, 512 },	{ BLKTAP_OP_READ, 512, 4096 },
+		{ BLKTAP_OP_READ, 4096, 4608 }, { BLKTAP_OP_WRITE, 0, 512 },
+		{ BLKTAP_OP_WRITE, 3584, 512 },
+	};
+	struct rig rig;
+	size_t i;
+
+	make(&rig, "sector=4096");
+	for (i = 0; i < BT_ARRAY_SIZE(parts); i++) {
+		memset(back, 0x5a, BYTES);
+		ck_assert_int_eq(rig_run(&rig, parts[i].op, 0, parts[i].offset,
+					 back, parts[i].length),
+				 -EINVAL);
+		ck_assert_int_eq(back[parts[i].length], 0x5a);
+		ck_assert_int_eq(back[0], 0x5a);
+	}
+	rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(zeroes_below_are_not_told_as_zeroes)
 {
 	struct blktap_extent extent = { .length = 0 };
@@ -375,6 +402,7 @@ int main(void)
 	tcase_add_loop_test(all, a_bad_key_is_refused_and_not_shown, 0,
 			    (int)BT_ARRAY_SIZE(bad_keys));
 	tcase_add_test(all, sectors_may_lie_across_pieces_of_memory);
+	tcase_add_test(all, a_part_of_a_sector_is_refused);
 	tcase_add_test(all, zeroes_below_are_not_told_as_zeroes);
 	tcase_add_test(all, writes_without_a_buffer_wait_in_order);
 	tcase_add_test(all, an_error_below_comes_up_and_the_buffer_back);

@@ -368,6 +368,11 @@ static void sums_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct bt_sums *sums = node->data;
 
+	/* a part of a granule has no sum */
+	if (bt_unlikely(bt_request_is_part(req, sums->granule))) {
+		bt_request_complete(req, -EINVAL);
+		return;
+	}
 	switch (req->op) {
 	case BLKTAP_OP_DISCARD: /* would leave what nobody can vouch for */
 		bt_request_complete(req, 0);

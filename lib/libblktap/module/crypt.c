@@ -293,11 +293,16 @@ static void serve(struct bt_node *node, struct crypt_class *class)
 /* A write goes to the end of its list even where a buffer is free: those that
  * wait are older. FUA and the like go down as they are; a dropped discard has
  * been done, as a discard promises nothing. */
+/* A part of a sector cannot be encrypted alone. */
 static void crypt_submit(struct bt_node *node, struct bt_request *req)
 {
 	struct crypt *crypt = node->data;
 	struct crypt_class *class;
 
+	if (bt_unlikely(bt_request_is_part(req, crypt->sector))) {
+		bt_request_complete(req, -EINVAL);
+		return;
+	}
 	if (req->op == BLKTAP_OP_DISCARD && !crypt->discards) {
 		bt_request_complete(req, 0);
 		return;

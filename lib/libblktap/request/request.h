@@ -117,6 +117,15 @@ static inline bool bt_op_is_writing(enum blktap_op op)
 	return (BT_OPS_WRITING >> op) & 1u;
 }
 
+/* A transfer that is not of whole blocks (a power of two). Disks ask for none, but an
+ * image that stands on a node has pieces of its own, which may be smaller. */
+static inline bool bt_request_is_part(const struct bt_request *req,
+				      uint32_t block)
+{
+	return (req->op == BLKTAP_OP_READ || req->op == BLKTAP_OP_WRITE) &&
+	       (req->offset | req->length) & (block - 1);
+}
+
 /* What bt_request_push will take for a node's bytes. */
 #define BT_FRAME_ALIGN 16u
 
