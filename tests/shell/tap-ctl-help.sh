@@ -86,30 +86,3 @@ candidates tap-ctl open -a ra | grep -qx raw:
 comp=$srcdir/daemons/tapdisk.bash
 candidates tapdisk --ru | grep -qx -- --run
 candidates tapdisk --engine lib | grep -qx libaio
-
-# The example of libblktap(3) is a program.
-awk '/^ #include <blktap/ { text = "" }
-	/^ / { text = text $0 "\n" }
-	/^ }$/ { printf "%s", text; exit }' \
-	"$srcdir/lib/libblktap/libblktap.pod" >example.c
-grep -q 'int main' example.c || fail "no program in libblktap.pod"
-# the compiler may be several words
-# shellcheck disable=SC2086
-${CC:-cc} -std=c99 -Wall -Wno-unused-variable -Werror -fsyntax-only \
-	-I"$srcdir/lib/libblktap/include" example.c
-
-# and so are its parts
-part()
-{
-	printf '#include <blktap/blktap.h>\n#include <poll.h>\n%s\n' "$2" >part.c
-	sed -n "/^$1/,/^[A-Z]/{s/^ //p}" "$srcdir/lib/libblktap/libblktap.pod" \
-		>>part.c
-	[ -z "$3" ] || echo "$3" >>part.c
-	# shellcheck disable=SC2086
-	${CC:-cc} -std=c99 -Wall -Wno-unused-function -Werror -fsyntax-only \
-		-I"$srcdir/lib/libblktap/include" part.c
-}
-part 'Write to a disk' '' ''
-body='void f(struct blktap_disk *disk, struct blktap_error *err) {'
-part 'Take a snapshot' "$body" '}'
-part 'Start a disk' "$body" '}'
