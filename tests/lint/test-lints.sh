@@ -153,6 +153,8 @@ breach licences "core/one.c: no SPDX line"
 { echo 'void bt_long(void) {'; echo '{'; yes ';' | head -n 99; echo '}'; echo '}'; } \
 	>>$room/one.c
 breach style "a function of 101 lines"
+printf '\t/* %s */\n' "$(yes word | head -n 16 | tr '\n' ' ')" >>$room/one.c
+breach style "columns"
 yes '/* */' | head -n 600 >>$room/one.c
 breach style "core/one.c: 60"
 printf '/* T%s: later */\n' ODO >>$room/one.c

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A disk that has one store: a power cut at an event of its life, and what was left opened
- * anew, checked, and used. */
+/* A disk that has one store: a power cut at an event of its life, and what was left
+ * opened anew, checked, and used. */
 #ifndef BT_TESTS_FLAT_CUT_H
 #define BT_TESTS_FLAT_CUT_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The order at opening is open, look what it is, lock, look whether the name still
- * leads to it, and only then read, the size with it: what was read before the lock
- * might have been somebody else's half-written header. The descriptor is the owner's from then on; bt_file is only what the engine
- * needs to know of it.
+/* The order at opening is open, look what it is, lock, look whether the name
+ * still leads to it, and only then read, the size with it: what was read before
+ * the lock might have been somebody else's half-written header. The descriptor is
+ * the owner's from then on; bt_file is only what the engine needs to know of it.
  *
  * The blocking transfers go past the engine, and so past its order: they are for
  * times when nothing of the file is in flight. */
@@ -109,7 +109,8 @@ static int check_name(const char *path, int fd)
 								      : -ESTALE;
 }
 
-/* The descriptor, locked. What bt_image_lock says is kept, as it knows more than the errno. */
+/* The descriptor, locked. What bt_image_lock says is kept, as it knows more than
+ * the errno. */
 static int open_locked(struct bt_image_file *f, uint32_t flags, bool *direct,
 		       struct blktap_error **err)
 {

@@ -78,8 +78,9 @@ struct bt_io {
 };
 
 /* queue_depth: operations in the kernel at once, 0 for 256, at most 4096; ios
- * beyond wait in the order of their submission. kind AUTO falls back from io_uring to libaio to sync without a word; another
- * kind that is not to be had gives -ENOTSUP and a text. */
+ * beyond wait in the order of their submission. kind AUTO falls back from
+ * io_uring to libaio to sync without a word; another kind that is not to be had
+ * gives -ENOTSUP and a text. */
 int bt_engine_create(struct bt_loop *loop, const struct bt_log *log,
 		     enum blktap_engine kind, uint32_t queue_depth,
 		     struct bt_engine **out, struct blktap_error **err);

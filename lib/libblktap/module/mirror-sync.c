@@ -6,9 +6,9 @@
  *        -> IDLE, and anew
  *
  * A bit is cleared only when the copy is on stable storage. Where the leg fails
- * anything meanwhile, no bit of the batch is cleared, and after a pause that doubles
- * from 1 s to 30 s that leg is tried again. A leg that failed before takes writes again as soon
- * as one region has reached it. */
+ * anything meanwhile, no bit of the batch is cleared, and after a pause that
+ * doubles from 1 s to 30 s that leg is tried again. A leg that failed before
+ * takes writes again as soon as one region has reached it. */
 #include "module/mirror.h"
 
 #include <errno.h>

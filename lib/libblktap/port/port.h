@@ -210,7 +210,8 @@ struct blktap_class {
 	 * on; and reads come all the time where only writes are held. */
 	void (*submit)(struct bt_node *node, struct bt_request *req);
 	/* What submit sent on is back: req->error is the lower node's; port is
-	 * the one it comes from. Ends with bt_request_complete, or submits again. NULL: passes upward. */
+	 * the one it comes from. Ends with bt_request_complete, or submits again.
+	 * NULL: passes upward. */
 	void (*complete)(struct bt_node *node, struct bt_port *port,
 			 struct bt_request *req);
 	/* The value of "status" in statistics. NULL: null. */

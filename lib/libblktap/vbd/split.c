@@ -247,7 +247,8 @@ static void flush_after(struct blktap_disk *disk, struct bt_request *parent)
 	bt_admit_run(disk, req);
 }
 
-/* All parts are back: the flush that they need, and the end. was_written says that the flush has been sent: its end comes by here again. */
+/* All parts are back: the flush that they need, and the end. was_written says
+ * that the flush has been sent: its end comes by here again. */
 static void conclude(struct blktap_disk *disk, struct bt_request *parent)
 {
 	if (parent->unflushed && !parent->error && !parent->was_written)
@@ -300,7 +301,8 @@ void bt_split_start(struct blktap_disk *disk, struct bt_request *req)
 		bt_list_add_tail(&disk->splits, &req->link);
 }
 
-/* A padded write whose block has been read: put the bytes in, write it back. The lock is held since before the read, so the rest of the block is as it was. */
+/* A padded write whose block has been read: put the bytes in, write it back. The
+ * lock is held since before the read, so the rest of the block is as it was. */
 static void write_back(struct blktap_disk *disk, struct bt_part *part)
 {
 	struct bt_request *req = &part->req;

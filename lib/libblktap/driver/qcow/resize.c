@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A larger disk: the size and the length of the L1 table are in one sector of the
  * header. What the disk's last cluster has past the old end, of a disk that was
- * larger once, is zeroed before. New entries are zeroes, and on disk, before they count. Where the table's
- * clusters have no room for them (with 64 KiB of them beyond 4 TiB of disk) a larger
- * table is made behind the end of the file:
+ * larger once, is zeroed before. New entries are zeroes, and on disk, before they
+ * count. Where the table's clusters have no room for them (with 64 KiB of them
+ * beyond 4 TiB of disk) a larger table is made behind the end of the file:
  *
  *   a copy of the table, longer -> it is counted -> the header's sector names it,
  *   with the new size -> the old clusters are nobody's

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What a differencing disk that runs stands on, and its size, changed. Another parent takes a new
- * header behind the data (move.c). To stand alone it needs no more than another
- * type, which both footers have: the end first, as the end is believed where both
- * are whole. */
+/* What a differencing disk that runs stands on, and its size, changed. Another
+ * parent takes a new header behind the data (move.c). To stand alone it needs no
+ * more than another type, which both footers have: the end first, as the end is
+ * believed where both are whole. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -48,9 +48,9 @@ static inline void blktap_image_options_init(
 /* Makes the file path an empty image of format, the name of a class. It is
  * written under another name and renamed when it is whole and on disk, so no
  * other program ever sees half of it. A VHD may also be made on a block device,
- * with BLKTAP_CREATE_OVERWRITE, and is written there. -EEXIST where path is there and may not be
- * replaced, -EBUSY where it may and somebody has it open as an image, -ENOTSUP
- * for a class that has no files. Blocks. Since 0.1. */
+ * with BLKTAP_CREATE_OVERWRITE, and is written there. -EEXIST where path is there
+ * and may not be replaced, -EBUSY where it may and somebody has it open as an
+ * image, -ENOTSUP for a class that has no files. Blocks. Since 0.1. */
 BLKTAP_API int blktap_image_create(const char *format, const char *path,
 				   const struct blktap_image_options *options,
 				   struct blktap_error **err);
