@@ -7,6 +7,7 @@
 #include "unit.h"
 
 #include <blktap/blktap.h>
+#include <errno.h>
 
 #include "faulty.h"
 #include "model.h"
@@ -25,18 +26,30 @@ static void calm(void)
 		faulty.rules[i].nth = UINT32_MAX;
 }
 
-/* The nth of the kinds of trouble begins soon and lasts a while; past the last, or
- * where there have been too many, all is well. */
-static void make_trouble(const struct faulty_rule *kinds, size_t count,
-			 uint64_t n)
+/* Calls that take their time, or fail. A sync that fails is left out: what it loses is
+ * lost. */
+static const struct faulty_rule troubles[] = {
+	{ .op = FAULTY_ANY, .delay_ns = 1000000 },
+	{ .op = BT_IO_READ, .delay_ns = 1000000 },
+	{ .op = BT_IO_WRITE, .delay_ns = 1000000 },
+	{ .op = BT_IO_SYNC, .delay_ns = 1000000 },
+	{ .op = BT_IO_READ, .error = -EIO },
+	{ .op = BT_IO_WRITE, .error = -ENOSPC },
+	{ .op = BT_IO_WRITE, .error = -EIO },
+};
+#define TROUBLES (sizeof(troubles) / sizeof(*troubles))
+
+/* The nth of them begins soon and lasts a while; past the last, or where there have
+ * been too many, all is well. */
+static void make_trouble(uint64_t n)
 {
 	struct faulty_rule rule;
 
 	calm();
-	if (n >= count ||
+	if (n >= TROUBLES ||
 	    faulty.rule_count == sizeof(faulty.rules) / sizeof(rule))
 		return;
-	rule = kinds[n];
+	rule = troubles[n];
 	rule.nth = 1 + (uint32_t)model_random(&m, 20);
 	rule.times = 1 + (uint32_t)model_random(&m, 20);
 	faulty_add(rule);

@@ -208,23 +208,6 @@ static void reopen(void)
 	model_verify(&m);
 }
 
-/* Some calls take their time from now on, or fail, or all is well. A sync that fails
- * is left out: what it loses is lost. */
-static void trouble(void)
-{
-	static const struct faulty_rule rules[] = {
-		{ .op = FAULTY_ANY, .delay_ns = 1000000 },
-		{ .op = BT_IO_READ, .delay_ns = 1000000 },
-		{ .op = BT_IO_WRITE, .delay_ns = 1000000 },
-		{ .op = BT_IO_SYNC, .delay_ns = 1000000 },
-		{ .op = BT_IO_READ, .error = -EIO },
-		{ .op = BT_IO_WRITE, .error = -ENOSPC },
-	};
-
-	make_trouble(rules, sizeof(rules) / sizeof(*rules),
-		     model_random(&m, 9));
-}
-
 static void step(void)
 {
 	uint64_t n = model_random(&m, 100);
@@ -245,7 +228,7 @@ static void step(void)
 	else if (n < 97)
 		snapshot();
 	else if (n < 98)
-		trouble();
+		make_trouble(model_random(&m, 10));
 	else if (n < 99)
 		resize();
 	else

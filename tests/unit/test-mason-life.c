@@ -120,25 +120,13 @@ static bool is_fragile(const struct plot *p)
 	return i < p->count || plot_mover(p);
 }
 
-/* Some calls take their time from now on, or fail, or all is well. No sync fails:
- * what that loses is lost. */
 static void trouble(void)
 {
-	static const struct faulty_rule rules[] = {
-		{ .op = FAULTY_ANY, .delay_ns = 1000000 },
-		{ .op = BT_IO_READ, .delay_ns = 1000000 },
-		{ .op = BT_IO_WRITE, .delay_ns = 1000000 },
-		{ .op = BT_IO_SYNC, .delay_ns = 1000000 },
-		{ .op = BT_IO_READ, .error = -EIO },
-		{ .op = BT_IO_WRITE, .error = -EIO },
-		{ .op = BT_IO_WRITE, .error = -ENOSPC },
-	};
 	uint64_t n = any(10);
 
-	if (n < sizeof(rules) / sizeof(*rules) && rules[n].error &&
-	    is_fragile(&now))
-		n = sizeof(rules) / sizeof(*rules);
-	make_trouble(rules, sizeof(rules) / sizeof(*rules), n);
+	make_trouble(n < TROUBLES && troubles[n].error && is_fragile(&now)
+			     ? TROUBLES
+			     : n);
 }
 
 static bool is_calm(void)

@@ -64,7 +64,7 @@ static void expect(char byte)
 	}
 }
 
-static void try_twice(const char *story)
+static void begin(void)
 {
 	put_image("a.raw", M);
 	put_image("b.raw", M);
@@ -73,6 +73,11 @@ static void try_twice(const char *story)
 	disk = open_disk("x.mason", NULL);
 	context->run_ops.step = on_step;
 	fill(1);
+}
+
+static void try_twice(const char *story)
+{
+	begin();
 	gives_up = true;
 	ck_assert_int_eq(apply(story), -EPERM);
 	fill(2);
@@ -130,13 +135,7 @@ END_TEST
 /* What it has taken over is in its store, though nobody has read or written yet. */
 START_TEST(a_checksum_whose_successor_is_given_up_has_its_own_sums)
 {
-	put_image("a.raw", M);
-	put_image("b.raw", M);
-	put_image("s.raw", 2 * M);
-	put("x.mason", "d :: disk(\"x\") -> a :: raw(%s/a.raw);");
-	disk = open_disk("x.mason", NULL);
-	context->run_ops.step = on_step;
-	fill(1);
+	begin();
 	ck_assert_int_eq(apply("d :: disk(\"x\") -> u; u[lower] -> a;" SUMS
 			       "u[store] -> raw(%s/b.raw);"),
 			 0);
