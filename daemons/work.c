@@ -45,7 +45,7 @@ void work_catch_signals(void)
 
 	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
 		sigaction(signals[i], &action, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	outlive_reader();
 }
 
 int work_begin(struct work *work, const struct args *args, bool show)
