@@ -14,6 +14,7 @@
  * Locks, outermost first:
  *   control's table lock > bt_minor.lock > gendisk.open_mutex >
  *   bt_queue.cq_lock > bt_queue.sq_lock
+ * MOVE holds none of them while it reads or writes a file: see request.c.
  * bt_minor.lock is never taken by a callback of the block layer, so it may
  * be held over add_disk and blk_mq_quiesce_queue; it is never held over
  * del_gendisk, which waits for requests.
@@ -82,13 +83,21 @@ struct bt_minor {
 	wait_queue_head_t gone; /* woken when state becomes EMPTY */
 };
 
+enum bt_slot_state {
+	BT_SLOT_FREE, /* no request, or one that is being ended */
+	BT_SLOT_OUT, /* a daemon may answer */
+	BT_SLOT_MOVING, /* out, and MOVE is at its data: nobody else ends it */
+	BT_SLOT_DOOMED, /* moving, and failed meanwhile: MOVE ends it */
+};
+
 /* One tag. Written by queue_rq, cleared by the one who ends the request. */
 struct bt_slot {
-	/* valid while busy */
+	/* valid while the slot is not free */
 	struct request *rq;
 	unsigned long start; /* jiffies */
 	struct blktap_desc desc; /* ours; gen counts the tag's uses */
-	bool busy; /* a daemon may answer; stored last, released first */
+	bool moved; /* a READ's data is where it belongs already */
+	u32 state; /* enum bt_slot_state; stored last, released first */
 	/* always */
 	u64 data; /* where the tag's data lies in the area */
 };
@@ -122,6 +131,7 @@ struct bt_queue {
 	u32 cq_head;
 	int dead; /* 0, or what ENTER answers */
 	u64 enters;
+	u64 moves;
 	/* one of it: see end_batch in request.c */
 	call_single_data_t csd;
 	struct io_comp_batch away; /* being ended on another CPU */
@@ -140,6 +150,7 @@ struct bt_ring {
 	struct bt_minor *minor;
 	pid_t pid; /* who attached, for people */
 	u64 features;
+	bool defers; /* a WRITE's data stays where it is; without a lock */
 	struct bt_area *area; /* NULL: no disk yet */
 	bool ready; /* all below is set: mmap, poll, ENTER may go */
 	struct bt_layout layout;
@@ -205,11 +216,18 @@ long bt_ring_enter(struct bt_ring *r, void __user *arg);
 void bt_copy_in(u8 *slot, struct request *rq);
 void bt_copy_out(u8 *slot, struct request *rq);
 
+/* move.c */
+long bt_ring_move(struct bt_ring *r, void __user *arg);
+long bt_ring_defer(struct bt_ring *r, void __user *arg);
+
 /* request.c */
 extern const struct blk_mq_ops bt_mq_ops;
 void bt_request_init_queue(struct bt_queue *q);
 int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		    size_t len);
+struct bt_slot *bt_request_begin_move(struct bt_ring *r, struct bt_queue *q,
+				      u32 tag, u32 gen);
+void bt_request_end_move(struct bt_slot *slot);
 void bt_request_replay(struct bt_disk *d);
 void bt_request_fail_all(struct bt_disk *d);
 unsigned long bt_request_oldest(const struct bt_disk *d);

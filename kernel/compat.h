@@ -46,6 +46,26 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 #define bt_open_disk() (gd)
 #endif
 
+/* vfs_iter_write asked its caller to hold a file system's freezing off. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define bt_file_start_write(file) file_start_write(file)
+#define bt_file_end_write(file) file_end_write(file)
+#else
+#define bt_file_start_write(file) \
+	do {                      \
+	} while (0)
+#define bt_file_end_write(file) \
+	do {                    \
+	} while (0)
+#endif
+
+/* What a struct fd holds was no function's business. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#define bt_fd_file(f) ((f).file)
+#else
+#define bt_fd_file(f) fd_file(f)
+#endif
+
 /* A list of requests was a pointer, and what works on it were macros. */
 #ifdef rq_list_pop
 typedef struct request *bt_rq_list;

@@ -3,12 +3,16 @@
  * The way of a request: from the block layer into a slot and its ring, and
  * from the completion ring back.
  *
- * A slot is the kernel's own record of a tag. busy says who may end the
+ * A slot is the kernel's own record of a tag. Its state says who may end the
  * request:
- *   false -> true    publish(), last of all, before the tag is in the ring
- *   true -> false    before the request is ended: by take_answer(), under the
- *                    queue's cq_lock and while the ring is not dead; or by
- *                    bt_request_fail_all(), once the ring is dead
+ *   FREE -> OUT        publish(), last of all, before the tag is in the ring
+ *   OUT -> FREE        before the request is ended: by take_answer(), under the
+ *                      queue's cq_lock and while the ring is not dead; or by
+ *                      bt_request_fail_all(), once the ring is dead
+ *   OUT -> MOVING      bt_request_begin_move(), as take_answer()
+ *   MOVING -> OUT      bt_request_end_move(): its file has been read or written
+ *   MOVING -> DOOMED   bt_request_fail_all(); the pages are in use, so it is left
+ *                      to bt_request_end_move() to end the request
  * so a request is ended exactly once, whatever the daemon writes. The
  * descriptor in shared memory is never read back; a completion is read once
  * and checked against the slot; gen tells an answer to the tag's last use
@@ -59,7 +63,7 @@ static void publish(struct batch *b)
 	for (i = 0; i < b->nr; i++) {
 		u32 tag = b->tags[i];
 
-		smp_store_release(&q->slots[tag].busy, true);
+		smp_store_release(&q->slots[tag].state, BT_SLOT_OUT);
 		q->sq[tail++ & mask] = tag;
 	}
 	smp_store_release(&q->shared->sq_tail, tail);
@@ -75,7 +79,8 @@ static void publish(struct batch *b)
  */
 static __always_inline void add(struct batch *b, const struct bt_slot *slot)
 {
-	if (slot->desc.op == BLKTAP_REQ_WRITE)
+	if (slot->desc.op == BLKTAP_REQ_WRITE &&
+	    likely(!(slot->desc.flags & BLKTAP_REQ_DEFERRED)))
 		bt_copy_in((u8 *)b->ring->area->map + slot->data, slot->rq);
 	b->tags[b->nr++] = slot->desc.tag;
 	if (b->nr == ARRAY_SIZE(b->tags))
@@ -122,7 +127,8 @@ static __always_inline blk_status_t check(const struct bt_disk *d,
 	return BLK_STS_OK;
 }
 
-static __always_inline struct blktap_desc describe(const struct request *rq,
+static __always_inline struct blktap_desc describe(const struct bt_ring *r,
+						   const struct request *rq,
 						   int op,
 						   const struct bt_slot *slot)
 {
@@ -137,6 +143,8 @@ static __always_inline struct blktap_desc describe(const struct request *rq,
 		desc.flags = BLKTAP_REQ_FUA;
 	else if (op == BLKTAP_REQ_WRITE_ZEROES && rq->cmd_flags & REQ_NOUNMAP)
 		desc.flags = BLKTAP_REQ_NOUNMAP;
+	if (unlikely(op == BLKTAP_REQ_WRITE && READ_ONCE(r->defers)))
+		desc.flags |= BLKTAP_REQ_DEFERRED;
 	desc.bytes = blk_rq_bytes(rq);
 	desc.offset =
 		op == BLKTAP_REQ_FLUSH ? 0 : blk_rq_pos(rq) << SECTOR_SHIFT;
@@ -157,10 +165,11 @@ static __always_inline blk_status_t start(struct batch *b, struct request *rq)
 	if (unlikely(status))
 		return status;
 	slot = &b->q->slots[rq->tag];
-	desc = describe(rq, op, slot);
+	desc = describe(b->ring, rq, op, slot);
 	slot->desc = desc;
 	b->q->desc[rq->tag] = desc;
 	slot->rq = rq;
+	slot->moved = false;
 	WRITE_ONCE(slot->start, jiffies);
 	blk_mq_start_request(rq);
 	add(b, slot);
@@ -301,8 +310,9 @@ static __always_inline const char *check_answer(const struct answers *a,
 		return "no such tag";
 	/* Checked above, and not to be speculated past. */
 	slot = &a->q->slots[array_index_nospec(cqe->tag, a->depth)];
-	if (!smp_load_acquire(&slot->busy))
-		return "tag not in flight";
+	if (unlikely(smp_load_acquire(&slot->state) != BT_SLOT_OUT))
+		return slot->state == BT_SLOT_FREE ? "tag not in flight"
+						   : "its data is being moved";
 	if (cqe->gen != slot->desc.gen)
 		return "wrong generation";
 	if (cqe->reserved)
@@ -318,7 +328,7 @@ static noinline void take_error(struct bt_slot *slot, s32 error)
 {
 	struct request *rq = slot->rq;
 
-	WRITE_ONCE(slot->busy, false);
+	WRITE_ONCE(slot->state, BT_SLOT_FREE);
 	blk_mq_end_request(rq, status_of(error));
 }
 
@@ -332,9 +342,9 @@ static __always_inline void take_answer(struct answers *a, struct bt_slot *slot,
 		take_error(slot, result);
 		return;
 	}
-	if (slot->desc.op == BLKTAP_REQ_READ)
+	if (slot->desc.op == BLKTAP_REQ_READ && !slot->moved)
 		take_data(a, slot);
-	WRITE_ONCE(slot->busy, false);
+	WRITE_ONCE(slot->state, BT_SLOT_FREE);
 	if (!blk_mq_add_to_batch(rq, done, false, blk_mq_end_request_batch))
 		blk_mq_end_request(rq, BLK_STS_OK);
 }
@@ -438,9 +448,45 @@ unlock:
 	return err;
 }
 
+/*
+ * A slot whose data MOVE is about to read or write, which nobody else ends until
+ * bt_request_end_move; NULL: the daemon has no such request, or has it moved just
+ * now. Under cq_lock, and while the ring is not dead.
+ */
+struct bt_slot *bt_request_begin_move(struct bt_ring *r, struct bt_queue *q,
+				      u32 tag, u32 gen)
+{
+	u32 depth = r->disk->par.depth;
+	struct bt_slot *slot;
+
+	if (tag >= depth)
+		return NULL;
+	slot = &q->slots[array_index_nospec(tag, depth)];
+	if (smp_load_acquire(&slot->state) != BT_SLOT_OUT ||
+	    slot->desc.gen != gen || slot->desc.op > BLKTAP_REQ_WRITE)
+		return NULL;
+	WRITE_ONCE(slot->state, BT_SLOT_MOVING);
+	return slot;
+}
+
+/* Without a lock: the disk may be on its way out, and waits for this request. */
+void bt_request_end_move(struct bt_slot *slot)
+{
+	struct request *rq = slot->rq;
+
+	if (cmpxchg_release(&slot->state, BT_SLOT_MOVING, BT_SLOT_OUT) ==
+	    BT_SLOT_MOVING)
+		return;
+	WRITE_ONCE(slot->state, BT_SLOT_FREE);
+	blk_mq_end_request(rq, BLK_STS_IOERR);
+}
+
+/* Who comes next may know nothing of deferring. */
 static void add_again(struct batch *b, struct bt_slot *slot)
 {
 	slot->desc.gen++;
+	slot->desc.flags &= ~BLKTAP_REQ_DEFERRED;
+	slot->moved = false;
 	b->q->desc[slot->desc.tag] = slot->desc;
 	add(b, slot);
 }
@@ -454,7 +500,7 @@ void bt_request_replay(struct bt_disk *d)
 	for (queue = 0; queue < d->par.queues; queue++) {
 		begin_batch(&b, d, queue);
 		for (tag = 0; tag < d->par.depth; tag++) {
-			if (b.q->slots[tag].busy)
+			if (b.q->slots[tag].state)
 				add_again(&b, &b.q->slots[tag]);
 			cond_resched();
 		}
@@ -468,9 +514,11 @@ static void fail_queue(struct bt_disk *d, u32 queue)
 	u32 tag;
 
 	for (tag = 0; tag < d->par.depth; tag++, slot++) {
-		if (!slot->busy)
+		if (slot->state == BT_SLOT_FREE ||
+		    cmpxchg(&slot->state, BT_SLOT_MOVING, BT_SLOT_DOOMED) ==
+			    BT_SLOT_MOVING)
 			continue;
-		slot->busy = false;
+		WRITE_ONCE(slot->state, BT_SLOT_FREE);
 		blk_mq_end_request(slot->rq, BLK_STS_IOERR);
 	}
 }
@@ -505,7 +553,7 @@ unsigned long bt_request_oldest(const struct bt_disk *d)
 	unsigned long now = jiffies, start, most = 0;
 
 	for (i = 0; i < nr; i++) {
-		if (!smp_load_acquire(&d->slots[i].busy))
+		if (!smp_load_acquire(&d->slots[i].state))
 			continue;
 		start = READ_ONCE(d->slots[i].start);
 		if (time_before(start, now))

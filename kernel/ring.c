@@ -286,6 +286,8 @@ static long ring_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	switch (cmd) {
 	case BLKTAP_RING_ENTER:
 		return bt_ring_enter(r, p);
+	case BLKTAP_RING_MOVE:
+		return bt_ring_move(r, p);
 	case BLKTAP_RING_ATTACH:
 		return do_attach(r, p);
 	case BLKTAP_RING_CREATE:
@@ -296,6 +298,8 @@ static long ring_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return do_resize(r, p);
 	case BLKTAP_RING_REMOVE:
 		return do_remove(r, p);
+	case BLKTAP_RING_DEFER:
+		return bt_ring_defer(r, p);
 	default:
 		return -ENOTTY;
 	}

@@ -120,8 +120,9 @@ static int show_queues(const struct bt_ring *r, char *buf, int at)
 
 		at += sysfs_emit_at(buf, at,
 				    "queue %u requests %llu wakes %llu "
-				    "enters %llu\n",
-				    i, q->requests, q->wakes, q->enters);
+				    "enters %llu moves %llu\n",
+				    i, q->requests, q->wakes, q->enters,
+				    q->moves);
 	}
 	return at;
 }
@@ -138,7 +139,7 @@ static int show_slots(const struct bt_disk *d, char *buf, int at)
 	for (i = 0; i < nr && at < PAGE_SIZE - 128; i++) {
 		const struct bt_slot *s = &d->slots[i];
 
-		if (!READ_ONCE(s->busy))
+		if (!READ_ONCE(s->state))
 			continue;
 		at += sysfs_emit_at(buf, at,
 				    "queue %u tag %u op %u offset %llu "

@@ -54,7 +54,8 @@
 #define BLKTAP_FEATURE_RECOVERY (1ULL << 0) /* ATTACH finds orphaned disks */
 #define BLKTAP_FEATURE_WAIT_FD (1ULL << 1) /* ENTER waits for an fd, too */
 #define BLKTAP_FEATURE_LOOK (1ULL << 2) /* ENTER looks without a wait */
-#define BLKTAP_FEATURES 0x7ULL
+#define BLKTAP_FEATURE_MOVE (1ULL << 3) /* MOVE, DEFER */
+#define BLKTAP_FEATURES 0xfULL
 
 /*
  * The ABI's own bounds. The running module may be set lower (see
@@ -262,12 +263,58 @@ struct blktap_enter {
 #define BLKTAP_ENTER_LOOK (1U << 2)
 #define BLKTAP_ALL_QUEUES 0xffffffffU
 
+/*
+ * MOVE: carry the data of requests between their callers' memory and files, past
+ * the slots; for a daemon that would do nothing with it but read or write a file.
+ * Each move is of one READ or WRITE that the daemon has, all of it: the file, which
+ * must be open for that, a regular file or a block device, not O_APPEND, is read or
+ * written from `offset` on as preadv(2) and pwritev(2) do it, by the calling thread,
+ * which waits as long as they would. With fd -1 the data of a WRITE goes to its slot:
+ * see DEFERRED.
+ *
+ * The request is not answered by that. result is the bytes that went, or a negative
+ * errno; EINVAL also where the daemon has no such request. A READ of which all bytes
+ * went takes nothing from its slot when it is answered. Where it was fewer, or an
+ * error, the request is as it was, and may be served in another way: a WRITE's data
+ * is still to be had.
+ *
+ * Meanwhile the request is the kernel's: it must not be answered nor moved by
+ * another thread, and where the disk fails it ends when its file has been dealt
+ * with. Needs the feature of that name, as does DEFER.
+ */
+struct blktap_move {
+	__u32 queue; /* in */
+	__u32 tag; /* in */
+	__u32 gen; /* in: as in the descriptor */
+	__s32 fd; /* in: -1: to the slot */
+	__u64 offset; /* in: in the file; 0 with fd -1 */
+	__s32 result; /* out */
+	__u32 reserved; /* 0 */
+};
+
+struct blktap_moves {
+	__u32 size; /* in: sizeof */
+	__u32 count; /* in: of moves, 1..BLKTAP_MAX_DEPTH */
+	__u64 moves; /* in: address of struct blktap_move[count] */
+};
+
+/*
+ * DEFER: from now on (on = 1) or no more (0) the data of a WRITE stays where it is:
+ * the descriptor says so by DEFERRED. Off at first, and after each ATTACH.
+ */
+struct blktap_defer {
+	__u32 size; /* in: sizeof */
+	__u32 on; /* in: 0 or 1 */
+};
+
 #define BLKTAP_RING_ATTACH _IO(BLKTAP_IOC_MAGIC, 0x20) /* blktap_attach */
 #define BLKTAP_RING_CREATE _IO(BLKTAP_IOC_MAGIC, 0x21) /* blktap_create */
 #define BLKTAP_RING_INFO _IO(BLKTAP_IOC_MAGIC, 0x22) /* blktap_info */
 #define BLKTAP_RING_RESIZE _IO(BLKTAP_IOC_MAGIC, 0x23) /* blktap_resize */
 #define BLKTAP_RING_REMOVE _IO(BLKTAP_IOC_MAGIC, 0x24) /* blktap_remove */
 #define BLKTAP_RING_ENTER _IO(BLKTAP_IOC_MAGIC, 0x25) /* blktap_enter */
+#define BLKTAP_RING_MOVE _IO(BLKTAP_IOC_MAGIC, 0x26) /* blktap_moves */
+#define BLKTAP_RING_DEFER _IO(BLKTAP_IOC_MAGIC, 0x27) /* blktap_defer */
 
 /* ---- shared memory ----------------------------------------------------- */
 
@@ -326,6 +373,8 @@ enum blktap_req_op {
 
 #define BLKTAP_REQ_FUA (1U << 0) /* WRITE: durable when answered */
 #define BLKTAP_REQ_NOUNMAP (1U << 1) /* WRITE_ZEROES: keep space allocated */
+/* WRITE: its data is not in the slot until a MOVE brings it there. */
+#define BLKTAP_REQ_DEFERRED (1U << 2)
 
 /*
  * One completion; written by user space, read once by the kernel. Each
@@ -351,6 +400,9 @@ BLKTAP_ABI_ASSERT(sizeof(struct blktap_info) == 232, "blktap_info");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_resize) == 16, "blktap_resize");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_remove) == 16, "blktap_remove");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_enter) == 24, "blktap_enter");
+BLKTAP_ABI_ASSERT(sizeof(struct blktap_move) == 32, "blktap_move");
+BLKTAP_ABI_ASSERT(sizeof(struct blktap_moves) == 16, "blktap_moves");
+BLKTAP_ABI_ASSERT(sizeof(struct blktap_defer) == 8, "blktap_defer");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_queue) == 128, "blktap_queue");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_desc) == 32, "blktap_desc");
 BLKTAP_ABI_ASSERT(sizeof(struct blktap_cqe) == 16, "blktap_cqe");
@@ -368,6 +420,9 @@ BLKTAP_ABI_AT(blktap_info, data_offset, 88);
 BLKTAP_ABI_AT(blktap_info, name, 104);
 BLKTAP_ABI_AT(blktap_resize, capacity, 8);
 BLKTAP_ABI_AT(blktap_enter, fd, 16);
+BLKTAP_ABI_AT(blktap_move, offset, 16);
+BLKTAP_ABI_AT(blktap_move, result, 24);
+BLKTAP_ABI_AT(blktap_moves, moves, 8);
 BLKTAP_ABI_AT(blktap_queue, sq_head, 64);
 BLKTAP_ABI_AT(blktap_queue, need_wake, 68);
 BLKTAP_ABI_AT(blktap_queue, cq_tail, 72);

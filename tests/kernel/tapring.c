@@ -105,6 +105,22 @@ int tap_enter_fd(int fd, int other, int timeout_ms)
 	return call(fd, BLKTAP_RING_ENTER, &e);
 }
 
+int tap_move(int fd, struct blktap_move *moves, uint32_t count)
+{
+	struct blktap_moves m = { .size = sizeof(m),
+				  .count = count,
+				  .moves = (uintptr_t)moves };
+
+	return call(fd, BLKTAP_RING_MOVE, &m);
+}
+
+int tap_defer(int fd, bool on)
+{
+	struct blktap_defer d = { .size = sizeof(d), .on = on };
+
+	return call(fd, BLKTAP_RING_DEFER, &d);
+}
+
 int tap_map(struct tapring *r)
 {
 	int err = tap_info(r->fd, &r->info);

@@ -39,6 +39,10 @@ int tap_enter(int fd, uint32_t queue, unsigned flags, int timeout_ms);
 /* Waits on all queues, and for the other descriptor. */
 int tap_enter_fd(int fd, int other, int timeout_ms);
 
+/* All of them in one call; results are in the moves. */
+int tap_move(int fd, struct blktap_move *moves, uint32_t count);
+int tap_defer(int fd, bool on);
+
 /* A disk as most tests want it; the caller changes what it is about. */
 void tap_create_defaults(struct blktap_create *c, uint64_t capacity);
 int tap_create(int fd, struct blktap_create *c);

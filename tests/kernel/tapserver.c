@@ -33,6 +33,7 @@ static struct {
 	struct blktap_create c;
 	const char *file; /* survives the server */
 	bool direct; /* O_DIRECT between file and slots */
+	bool move; /* by MOVE, past the slots */
 	bool attach; /* take a disk over */
 	bool null; /* answer at once */
 	bool epoll; /* sleep in epoll_wait, not in ENTER */
@@ -118,6 +119,8 @@ static void set_option(char *arg)
 		opt.file = v;
 	else if (!strcmp(arg, "direct"))
 		opt.direct = atoi(v);
+	else if (!strcmp(arg, "move"))
+		opt.direct = opt.move = atoi(v);
 	else if (!strcmp(arg, "attach"))
 		opt.attach = atoi(v);
 	else if (!strcmp(arg, "null"))
@@ -148,10 +151,11 @@ static void open_store(void)
 	if (opt.null)
 		return;
 	if (opt.file) {
-		store_fd = open(opt.file,
-				O_RDWR | O_CREAT | O_CLOEXEC |
-					(opt.direct ? O_DIRECT : 0),
-				0600);
+		store_fd =
+			open(opt.file,
+			     O_RDWR | O_CREAT | O_CLOEXEC |
+				     (opt.direct && !opt.move ? O_DIRECT : 0),
+			     0600);
 		if (store_fd < 0)
 			die(opt.file, -errno);
 	}
@@ -215,13 +219,73 @@ static int serve_one(const struct blktap_desc *d)
 	return -EOPNOTSUPP;
 }
 
+static void answer(struct tapqueue *q, const struct blktap_move *m, int result)
+{
+	struct blktap_cqe cqe = { .tag = m->tag,
+				  .gen = m->gen,
+				  .result = result };
+
+	tap_answer(&ring, q, &cqe);
+}
+
+/* What could not be moved goes the ordinary way. */
+static int move_failed(const struct blktap_desc *d, struct blktap_move *m)
+{
+	if (d->flags & BLKTAP_REQ_DEFERRED) {
+		m->fd = -1;
+		m->offset = 0;
+		if (tap_move(ring.fd, m, 1) || m->result != (int)d->bytes)
+			die("fetch", m->result);
+	}
+	return transfer(d);
+}
+
+static void move_all(struct tapqueue *q, const struct blktap_desc *d,
+		     struct blktap_move *m, unsigned n)
+{
+	unsigned i;
+
+	if (n && tap_move(ring.fd, m, n))
+		return; /* the disk has gone or failed */
+	for (i = 0; i < n; i++) {
+		if (m[i].result != (int)d[i].bytes)
+			m[i].result = move_failed(&d[i], &m[i]);
+		answer(q, &m[i], m[i].result);
+	}
+}
+
+/* The same with moves: one call for all that there is. */
+static unsigned move_queue(struct tapqueue *q, uint32_t queue)
+{
+	struct blktap_desc d[BLKTAP_MAX_DEPTH];
+	struct blktap_move m[BLKTAP_MAX_DEPTH];
+	unsigned n = 0, all = 0;
+
+	while (tap_take(&ring, q, &d[n])) {
+		m[n] = (struct blktap_move){ .queue = queue,
+					     .tag = d[n].tag,
+					     .gen = d[n].gen,
+					     .fd = store_fd,
+					     .offset = d[n].offset };
+		all++;
+		if (d[n].op > BLKTAP_REQ_WRITE)
+			answer(q, &m[n], serve_one(&d[n]));
+		else if (++n == BLKTAP_MAX_DEPTH)
+			break;
+	}
+	move_all(q, d, m, n);
+	return all;
+}
+
 /* One pass over a queue: take all, answer all. */
-static unsigned serve_queue(struct tapqueue *q)
+static unsigned serve_queue(struct tapqueue *q, uint32_t queue)
 {
 	static unsigned count;
 	struct blktap_desc d;
 	unsigned n = 0;
 
+	if (opt.move)
+		return move_queue(q, queue);
 	while (tap_take(&ring, q, &d)) {
 		struct blktap_cqe cqe = { .tag = d.tag,
 					  .gen = d.gen,
@@ -266,7 +330,7 @@ static void enter_loop(uint32_t queue)
 
 	tap_queue(&ring, queue, &q);
 	for (;;) {
-		serve_queue(&q);
+		serve_queue(&q, queue);
 		/* A signal just before the sleep is seen a second late. */
 		n = tap_enter(ring.fd, queue, BLKTAP_ENTER_WAIT,
 			      opt.null ? -1 : 1000);
@@ -296,7 +360,7 @@ static void epoll_loop(void)
 		    ev.events & (EPOLLHUP | EPOLLERR))
 			break;
 		for (i = 0; i < ring.info.queues; i++)
-			n += serve_queue(&q[i]);
+			n += serve_queue(&q[i], i);
 		if (n && tap_enter(ring.fd, BLKTAP_ALL_QUEUES, 0, 0) < 0)
 			break;
 		housekeeping();
@@ -358,6 +422,9 @@ static void set_up(void)
 	if (err)
 		die("mmap", err);
 	open_store();
+	err = opt.move ? tap_defer(ring.fd, true) : 0;
+	if (err)
+		die("defer", err);
 }
 
 /* Forks first: neither mapping nor ownership would survive it. */

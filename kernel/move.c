@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+/*
+ * MOVE and DEFER: data that goes between a request's pages and a file without
+ * being copied to or from a slot.
+ *
+ * The daemon's thread does the reading or writing, as if by preadv(2) or
+ * pwritev(2), with what it has open and may do. No lock is held meanwhile: a
+ * request that is MOVING is ended by nobody else, and keeps disk, queue and pages;
+ * the ring stays with its file, whose ioctl this is.
+ */
+#include <linux/bvec.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/nospec.h>
+#include <linux/sched.h>
+#include <linux/uaccess.h>
+#include <linux/uio.h>
+
+#include "blktap.h"
+#include "compat.h"
+
+/* So many are taken in, and marked, at once. */
+#define CHUNK 16
+
+struct chunk {
+	struct blktap_move moves[CHUNK];
+	struct bt_slot *slots[CHUNK]; /* NULL: the daemon has no such request */
+	u32 nr;
+};
+
+/* What a bio has left, as the iterator wants it: the entries counted exactly. */
+static void iter_of(struct iov_iter *iter, const struct bio *bio, u32 op)
+{
+	const struct bvec_iter *at = &bio->bi_iter;
+	const struct bio_vec *bv = &bio->bi_io_vec[at->bi_idx];
+	u32 left = at->bi_bvec_done + at->bi_size;
+	unsigned long nr = 0;
+
+	while (left > bv[nr].bv_len)
+		left -= bv[nr++].bv_len;
+	iov_iter_bvec(iter, op == BLKTAP_REQ_READ ? READ : WRITE, bv, nr + 1,
+		      at->bi_bvec_done + at->bi_size);
+	iov_iter_advance(iter, at->bi_bvec_done);
+}
+
+static ssize_t move_bio(struct file *file, const struct bio *bio, u32 op,
+			loff_t *pos)
+{
+	struct iov_iter iter;
+	ssize_t n;
+
+	iter_of(&iter, bio, op);
+	if (op == BLKTAP_REQ_READ)
+		return vfs_iter_read(file, &iter, pos, 0);
+	bt_file_start_write(file);
+	n = vfs_iter_write(file, &iter, pos, 0);
+	bt_file_end_write(file);
+	return n;
+}
+
+/* The bytes that went, or why none did. */
+static ssize_t move_request(struct file *file, const struct bt_slot *slot,
+			    loff_t pos)
+{
+	const struct bio *bio;
+	ssize_t done = 0, n;
+
+	for (bio = slot->rq->bio; bio; bio = bio->bi_next) {
+		n = move_bio(file, bio, slot->desc.op, &pos);
+		if (n < 0)
+			return done ?: n;
+		done += n;
+		if (n < bio->bi_iter.bi_size)
+			break;
+	}
+	return done;
+}
+
+/* Where the position means nothing, or is not ours to choose, there is no move. */
+static bool is_fit(const struct file *file)
+{
+	umode_t mode = file_inode(file)->i_mode;
+
+	return (S_ISREG(mode) || S_ISBLK(mode)) && !(file->f_flags & O_APPEND);
+}
+
+static ssize_t move_with(const struct blktap_move *m,
+			 const struct bt_slot *slot)
+{
+	ssize_t n = -EINVAL;
+	struct fd f;
+
+	if (m->offset > LLONG_MAX - slot->desc.bytes)
+		return -EINVAL;
+	f = fdget(m->fd);
+	if (!bt_fd_file(f))
+		return -EBADF;
+	if (is_fit(bt_fd_file(f)))
+		n = move_request(bt_fd_file(f), slot, m->offset);
+	fdput(f);
+	return n;
+}
+
+static ssize_t move_to_slot(struct bt_ring *r, const struct blktap_move *m,
+			    const struct bt_slot *slot)
+{
+	if (m->offset || slot->desc.op != BLKTAP_REQ_WRITE)
+		return -EINVAL;
+	bt_copy_in((u8 *)r->area->map + slot->data, slot->rq);
+	return slot->desc.bytes;
+}
+
+/* The slot is somebody else's with the end of it. */
+static s32 move_one(struct bt_ring *r, const struct blktap_move *m,
+		    struct bt_slot *slot)
+{
+	ssize_t n;
+
+	if (m->fd == -1)
+		n = move_to_slot(r, m, slot);
+	else
+		n = move_with(m, slot);
+	slot->moved = n == slot->desc.bytes && slot->desc.op == BLKTAP_REQ_READ;
+	bt_request_end_move(slot);
+	return n;
+}
+
+static struct bt_queue *queue_of(const struct bt_ring *r,
+				 const struct blktap_move *m)
+{
+	if (m->queue >= r->nr_queues || m->reserved)
+		return NULL;
+	return &r->queues[array_index_nospec(m->queue, r->nr_queues)];
+}
+
+/*
+ * Marks those of a chunk, under each queue's lock once for all that follow each
+ * other. A queue that is dead has none.
+ */
+static int begin(struct bt_ring *r, struct chunk *c)
+{
+	struct bt_queue *q = NULL, *next;
+	int err = 0;
+	u32 i;
+
+	for (i = 0; i < c->nr; i++) {
+		const struct blktap_move *m = &c->moves[i];
+
+		c->slots[i] = NULL;
+		next = queue_of(r, m);
+		if (!next)
+			continue;
+		if (next != q) {
+			if (q)
+				mutex_unlock(&q->cq_lock);
+			q = next;
+			mutex_lock(&q->cq_lock);
+		}
+		err = q->dead ?: err;
+		if (q->dead)
+			continue;
+		c->slots[i] = bt_request_begin_move(r, q, m->tag, m->gen);
+		if (c->slots[i])
+			q->moves++;
+	}
+	if (q)
+		mutex_unlock(&q->cq_lock);
+	return err;
+}
+
+static void move_chunk(struct bt_ring *r, struct chunk *c)
+{
+	u32 i;
+
+	for (i = 0; i < c->nr; i++) {
+		c->moves[i].result =
+			c->slots[i] ? move_one(r, &c->moves[i], c->slots[i])
+				    : -EINVAL;
+		cond_resched();
+	}
+}
+
+/* What is copied in is copied back, results included. */
+long bt_ring_move(struct bt_ring *r, void __user *arg)
+{
+	struct blktap_move __user *moves;
+	struct blktap_moves a;
+	struct chunk c;
+	u32 done;
+	int err;
+
+	err = bt_get_arg(&a, sizeof(a), arg);
+	if (err)
+		return err;
+	if (!smp_load_acquire(&r->ready))
+		return -ENODEV;
+	if (!(r->features & BLKTAP_FEATURE_MOVE) || !a.count ||
+	    a.count > BLKTAP_MAX_DEPTH)
+		return -EINVAL;
+	moves = u64_to_user_ptr(a.moves);
+	for (done = 0; done < a.count; done += c.nr) {
+		c.nr = min_t(u32, a.count - done, CHUNK);
+		if (copy_from_user(c.moves, moves + done,
+				   c.nr * sizeof(*c.moves)))
+			return -EFAULT;
+		err = begin(r, &c);
+		move_chunk(r, &c);
+		if (copy_to_user(moves + done, c.moves,
+				 c.nr * sizeof(*c.moves)))
+			return -EFAULT;
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+long bt_ring_defer(struct bt_ring *r, void __user *arg)
+{
+	struct blktap_defer d;
+	int err;
+
+	err = bt_get_arg(&d, sizeof(d), arg);
+	if (err)
+		return err;
+	if (!smp_load_acquire(&r->ready))
+		return -ENODEV;
+	if (!(r->features & BLKTAP_FEATURE_MOVE) || d.on > 1)
+		return -EINVAL;
+	WRITE_ONCE(r->defers, d.on);
+	return 0;
+}
