@@ -27,11 +27,14 @@ struct fake_queue {
 	uint32_t gens[FAKE_DEPTH];
 	int32_t results[FAKE_DEPTH];
 	uint32_t answers[FAKE_DEPTH]; /* how often the tag was answered */
+	bool moved[FAKE_DEPTH]; /* a read's data is in its caller's memory */
 };
 
 struct fake {
 	int fds[2]; /* [0] is the ring's */
 	uint8_t *map;
+	uint8_t *
+		callers; /* their memory, where moves go: a slot's for each tag */
 	struct blktap_info info;
 	struct blktap_create create;
 	struct blktap_resize resize;
@@ -48,6 +51,11 @@ struct fake {
 	void (*in_wait)(struct fake *f); /* what happens meanwhile */
 	unsigned int attaches, creates, enters, resizes, removes, closes;
 	uint32_t remove_flags;
+	bool defers;
+	unsigned int defer_calls, moves, fetches;
+	int move_error; /* of the call */
+	int move_result; /* of each move to a file, but for 0 */
+	int fetch_error;
 	int openers;
 	bool keeps_serving; /* REMOVE does not hang up at once */
 };
@@ -73,14 +81,33 @@ static inline void fake_init(struct fake *f)
 	i->map_bytes =
 		i->data_offset + (uint64_t)FAKE_QUEUES * FAKE_DEPTH * FAKE_SLOT;
 	f->map = aligned_alloc(4096, i->map_bytes);
-	ck_assert_ptr_nonnull(f->map);
+	f->callers = calloc(FAKE_QUEUES * FAKE_DEPTH, FAKE_SLOT);
+	ck_assert(f->map && f->callers);
 	memset(f->map, 0, i->map_bytes);
 }
 
 static inline void fake_fini(struct fake *f)
 {
 	close(f->fds[1]);
+	free(f->callers);
 	free(f->map);
+}
+
+static inline struct blktap_desc *fake_desc(struct fake *f, uint32_t q,
+					    uint32_t tag)
+{
+	return (struct blktap_desc *)(f->map + (size_t)q * 4096 + 256) + tag;
+}
+
+static inline uint8_t *fake_slot(struct fake *f, uint32_t q, uint32_t tag)
+{
+	return f->map + f->info.data_offset +
+	       ((size_t)q * FAKE_DEPTH + tag) * FAKE_SLOT;
+}
+
+static inline uint8_t *fake_caller(struct fake *f, uint32_t q, uint32_t tag)
+{
+	return f->callers + ((size_t)q * FAKE_DEPTH + tag) * FAKE_SLOT;
 }
 
 /* ---- what the daemon calls ------------------------------------------------ */
@@ -124,6 +151,66 @@ static inline int fake_wait(struct fake *f, const struct blktap_enter *e)
 	return fake_is_pending(f);
 }
 
+/* A read that was answered well, and not moved, is in its slot. */
+static inline void fake_take_data(struct fake *f, uint32_t q, uint32_t tag)
+{
+	const struct blktap_desc *d = fake_desc(f, q, tag);
+
+	if (d->op == BLKTAP_REQ_READ && !f->queues[q].moved[tag] &&
+	    f->queues[q].results[tag] == (int32_t)d->bytes)
+		memcpy(fake_caller(f, q, tag), fake_slot(f, q, tag), d->bytes);
+}
+
+static inline int fake_move_one(struct fake *f, const struct blktap_move *m)
+{
+	const struct blktap_desc *d = fake_desc(f, m->queue, m->tag);
+	uint8_t *at = fake_caller(f, m->queue, m->tag);
+	ssize_t n;
+
+	ck_assert_uint_lt(m->queue, FAKE_QUEUES);
+	ck_assert_uint_lt(m->tag, FAKE_DEPTH);
+	ck_assert_uint_eq(m->gen, f->queues[m->queue].gens[m->tag]);
+	ck_assert_uint_eq(m->reserved, 0);
+	if (m->fd == -1) {
+		ck_assert_uint_eq(d->op, BLKTAP_REQ_WRITE);
+		f->fetches++;
+		if (f->fetch_error)
+			return f->fetch_error;
+		memcpy(fake_slot(f, m->queue, m->tag), at, d->bytes);
+		return (int)d->bytes;
+	}
+	f->moves++;
+	if (f->move_result)
+		return f->move_result;
+	n = d->op == BLKTAP_REQ_READ
+		    ? pread(m->fd, at, d->bytes, (off_t)m->offset)
+		    : pwrite(m->fd, at, d->bytes, (off_t)m->offset);
+	f->queues[m->queue].moved[m->tag] = n == (ssize_t)d->bytes;
+	return n < 0 ? -errno : (int)n;
+}
+
+static inline int fake_move(struct fake *f, const struct blktap_moves *moves)
+{
+	struct blktap_move *m = (void *)(uintptr_t)moves->moves;
+	uint32_t i;
+
+	ck_assert(f->features & BLKTAP_FEATURE_MOVE);
+	ck_assert_uint_gt(moves->count, 0);
+	if (f->move_error)
+		return f->move_error;
+	for (i = 0; i < moves->count; i++)
+		m[i].result = fake_move_one(f, &m[i]);
+	return 0;
+}
+
+static inline int fake_defer(struct fake *f, const struct blktap_defer *d)
+{
+	ck_assert(f->features & BLKTAP_FEATURE_MOVE);
+	f->defer_calls++;
+	f->defers = d->on;
+	return 0;
+}
+
 /* Takes answers as the module does, and counts what is wrong with them. */
 static inline int fake_enter(struct fake *f, const struct blktap_enter *enter)
 {
@@ -153,6 +240,7 @@ static inline int fake_enter(struct fake *f, const struct blktap_enter *enter)
 			ck_assert_uint_eq(e->reserved, 0);
 			q->results[e->tag] = e->result;
 			q->answers[e->tag]++;
+			fake_take_data(f, i, e->tag);
 		}
 	}
 	f->looks += !!(enter->flags & BLKTAP_ENTER_LOOK);
@@ -227,6 +315,10 @@ static inline int fake_ioctl(void *opaque, int fd, unsigned long cmd, void *arg)
 		return fake_remove(f, arg);
 	case BLKTAP_RING_ENTER:
 		return fake_enter(f, arg);
+	case BLKTAP_RING_MOVE:
+		return fake_move(f, arg);
+	case BLKTAP_RING_DEFER:
+		return fake_defer(f, arg);
 	}
 	ck_abort_msg("ioctl %lx", cmd);
 }
@@ -258,18 +350,6 @@ static const struct bt_ring_ops fake_ops = {
 
 /* ---- what the module does ------------------------------------------------- */
 
-static inline struct blktap_desc *fake_desc(struct fake *f, uint32_t q,
-					    uint32_t tag)
-{
-	return (struct blktap_desc *)(f->map + (size_t)q * 4096 + 256) + tag;
-}
-
-static inline uint8_t *fake_slot(struct fake *f, uint32_t q, uint32_t tag)
-{
-	return f->map + f->info.data_offset +
-	       ((size_t)q * FAKE_DEPTH + tag) * FAKE_SLOT;
-}
-
 /* Fills a descriptor that is right in every way. */
 static inline struct blktap_desc *fake_fill(struct fake *f, uint32_t q,
 					    uint32_t tag, uint8_t op,
@@ -287,6 +367,7 @@ static inline struct blktap_desc *fake_fill(struct fake *f, uint32_t q,
 	if (op <= BLKTAP_REQ_WRITE)
 		d->data = (uint64_t)(fake_slot(f, q, tag) - f->map);
 	f->queues[q].gens[tag] = d->gen;
+	f->queues[q].moved[tag] = false;
 	return d;
 }
 

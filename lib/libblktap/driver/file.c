@@ -131,6 +131,19 @@ static int open_locked(struct bt_image_file *f, uint32_t flags, bool *direct,
 	return rc;
 }
 
+/* A file in memory has no way past the page cache, though some kernels take the flag:
+ * there it would cost alignment, and bring nothing. */
+static int init_file(struct bt_image_file *f, int fd, bool direct,
+		     struct blktap_error **err)
+{
+	int rc = bt_file_init(&f->file, f->node->env->engine, fd, direct,
+			      f->node->name);
+
+	if (rc < 0)
+		return bt_image_file_fail(f->path, rc, err);
+	return f->file.in_memory ? bt_image_file_drop_direct(f, err) : 0;
+}
+
 /* streams: the engine may begin with writing out early (engine/plain.c). */
 int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 		       const char *path, uint32_t flags, bool read_only,
@@ -150,15 +163,16 @@ int bt_image_file_open(struct bt_image_file *f, struct bt_node *node,
 	if (fd < 0)
 		return bt_image_file_fail(path, fd, err);
 	rc = find_size(f, fd);
-	if (!rc)
-		rc = bt_file_init(&f->file, node->env->engine, fd, direct,
-				  node->name);
+	if (rc < 0)
+		rc = bt_image_file_fail(path, rc, err);
+	else
+		rc = init_file(f, fd, direct, err);
 	if (rc < 0) {
 		bt_image_unlock(fd);
 		close(fd);
-		return bt_image_file_fail(path, rc, err);
+		return rc;
 	}
-	f->file.streams = (flags & BLKTAP_OPEN_STREAM) && !direct;
+	f->file.streams = (flags & BLKTAP_OPEN_STREAM) && !f->file.direct;
 	return 0;
 }
 

@@ -86,6 +86,8 @@ static int raw_open(struct bt_node *node, const struct bt_args *args,
 		rc = bt_image_file_drop_direct(&raw->file, err);
 	if (rc < 0)
 		bt_image_file_close(&raw->file);
+	else
+		node->moves = bt_file_moves(&raw->file.file);
 	return rc;
 }
 
@@ -158,7 +160,9 @@ static void submit_io(struct raw *raw, struct bt_request *req, enum bt_io_op op)
 	frame->req = req;
 	io->file = &raw->file.file;
 	io->op = op;
-	io->flags = req->flags & BLKTAP_FUA ? BT_IO_FUA : 0;
+	io->flags = (req->flags & BLKTAP_FUA ? BT_IO_FUA : 0) |
+		    (req->move ? BT_IO_MOVE : 0);
+	io->move = req->move;
 	io->offset = req->offset;
 	io->length = req->length;
 	io->data = req->data;

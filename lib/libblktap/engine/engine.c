@@ -96,6 +96,8 @@ static struct bt_engine *engine_new(struct bt_loop *loop,
 	if (engine->depth > DEPTH_MAX)
 		engine->depth = DEPTH_MAX;
 	bt_list_init(&engine->refused);
+	bt_list_init(&engine->moving);
+	bt_list_init(&engine->moved);
 	bt_list_init(&engine->alone);
 	bt_list_init(&engine->pending);
 	bt_list_init(&engine->free);

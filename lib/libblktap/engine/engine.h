@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "util/list.h"
+#include "util/move.h"
 #include "util/sgl.h"
 
 struct bt_engine;
@@ -39,6 +40,7 @@ enum bt_io_op {
 };
 
 #define BT_IO_FUA 0x1u /* WRITE: durable when it completes (RWF_DSYNC) */
+#define BT_IO_MOVE 0x2u /* READ, WRITE: bt_io.move is set; see bt_file_moves */
 
 /* An open file as the engine sees it. The fd stays its owner's, who closes it
  * after bt_file_fini. */
@@ -71,6 +73,9 @@ struct bt_io {
 	uint64_t offset;
 	uint64_t length;
 	struct bt_sgl data;
+	/* With BT_IO_MOVE: another way for the data. Where it goes that way, `data`
+	 * is neither read nor written. */
+	struct bt_move *move;
 	/* error: 0 or a negative errno. The io is the caller's again. */
 	void (*done)(struct bt_io *io, int error);
 	/* the engine's own */
@@ -96,6 +101,8 @@ int bt_file_init(struct bt_file *file, struct bt_engine *engine, int fd,
 		 bool direct, const char *name);
 /* Nothing may be in flight. */
 void bt_file_fini(struct bt_file *file);
+/* Whether an io on it may have BT_IO_MOVE. */
+bool bt_file_moves(const struct bt_file *file);
 
 /* io->done comes later, from the loop, never inside this call. An offset or
  * length that is not a multiple of file->offset_align completes with -EINVAL:

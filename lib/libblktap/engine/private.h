@@ -46,6 +46,8 @@ struct bt_engine {
 
 	/* Where an io is: */
 	struct bt_list refused; /* ended before a slot; progress is the error */
+	struct bt_list moving; /* for their movers (move.c); never in a slot */
+	struct bt_list moved; /* by them, whole */
 	struct bt_list alone; /* of a merged slot that failed, before pending */
 	struct bt_list pending; /* in the order of submission */
 	uint32_t pending_runs; /* of neighbours, each one transfer */
@@ -90,6 +92,13 @@ void bt_transfer_finish(struct bt_engine *engine, struct bt_engine_slot *slot);
  * from which bt_plain_stream does one. */
 bool bt_plain_perform(struct bt_engine *engine);
 bool bt_plain_stream(struct bt_engine *engine);
+
+/* move.c: true where there was anything. What is not moved is pending then. */
+void bt_move_add(struct bt_engine *engine, struct bt_io *io);
+bool bt_move_run(struct bt_engine *engine);
+
+/* queue.c: ends it later, from the hook. */
+void bt_queue_refuse(struct bt_engine *engine, struct bt_io *io, int error);
 
 /* bounce.c. NULL where all are in use, or there is no memory. */
 void *bt_bounce_get(struct bt_bounce_pool *pool);

@@ -65,8 +65,7 @@ static int check_io(const struct bt_io *io)
 	return 0;
 }
 
-/* Ends it later, from the hook. */
-static void refuse(struct bt_engine *engine, struct bt_io *io, int error)
+void bt_queue_refuse(struct bt_engine *engine, struct bt_io *io, int error)
 {
 	io->progress = (uint64_t)(int64_t)error;
 	bt_list_add_tail(&engine->refused, &io->link);
@@ -142,10 +141,14 @@ void bt_engine_submit(struct bt_io *io)
 	io->file->in_flight++;
 	io->progress = 0;
 	if (bt_unlikely(error || (!io->length && io->op != BT_IO_SYNC))) {
-		refuse(engine, io, error);
+		bt_queue_refuse(engine, io, error);
 		return;
 	}
 	engine->stats.submitted[io->op]++;
+	if (io->flags & BT_IO_MOVE) {
+		bt_move_add(engine, io);
+		return;
+	}
 	if (bt_unlikely(is_a_helping(engine)))
 		bt_engine_kick(engine);
 	add_pending(engine, io);
@@ -236,7 +239,7 @@ static struct bt_engine_slot *start(struct bt_engine *engine, struct bt_io *io,
 	}
 	bt_list_del(&io->link);
 	if (bt_bounce_is_idle(&engine->bounces))
-		refuse(engine, io, -ENOMEM);
+		bt_queue_refuse(engine, io, -ENOMEM);
 	else /* until a buffer comes back */
 		bt_list_add(alone ? &engine->alone : &engine->pending,
 			    &io->link);
@@ -312,13 +315,13 @@ static bool hand_over(struct bt_engine *engine)
 /* Returns whether anything went to the kernel or ended. */
 bool bt_queue_flush(struct bt_engine *engine)
 {
-	bool any = false;
+	bool any = bt_move_run(engine);
 
 	engine->pending_runs = 0;
 	if (!bt_list_empty(&engine->pending) || !bt_list_empty(&engine->alone))
 		fill(engine);
 	if (engine->backend->takes_no_plain && engine->ready_count)
-		any = bt_plain_perform(engine);
+		any |= bt_plain_perform(engine);
 	while (engine->ready_count) {
 		if (!hand_over(engine))
 			break;
@@ -335,23 +338,30 @@ void bt_engine_kick(struct bt_engine *engine)
 		bt_loop_poke(engine->loop);
 }
 
-/* Both lists are taken whole: a callback that submits what fails at once would
+/* The lists are taken whole: a callback that submits what fails at once would
  * otherwise be served for ever. */
 bool bt_queue_deliver(struct bt_engine *engine)
 {
 	struct bt_list slots = BT_LIST_INIT(slots);
 	struct bt_list ios = BT_LIST_INIT(ios);
+	struct bt_list moved = BT_LIST_INIT(moved);
 	struct bt_list *node;
 	bool any = false;
 
 	/* What callbacks add meanwhile waits for the next round. */
 	bt_list_splice_tail(&slots, &engine->finished);
 	bt_list_splice_tail(&ios, &engine->refused);
+	bt_list_splice_tail(&moved, &engine->moved);
 	while ((node = bt_list_pop(&ios))) {
 		struct bt_io *io = bt_list_entry(node, struct bt_io, link);
 
 		any = true;
 		bt_transfer_complete(engine, io, (int)(int64_t)io->progress);
+	}
+	while ((node = bt_list_pop(&moved))) {
+		any = true;
+		bt_transfer_complete(
+			engine, bt_list_entry(node, struct bt_io, link), 0);
 	}
 	while ((node = bt_list_pop(&slots))) {
 		any = true;

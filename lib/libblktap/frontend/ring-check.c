@@ -97,7 +97,7 @@ static uint16_t flags_of(uint8_t op)
 {
 	switch (op) {
 	case BLKTAP_REQ_WRITE:
-		return BLKTAP_REQ_FUA;
+		return BLKTAP_REQ_FUA | BLKTAP_REQ_DEFERRED;
 	case BLKTAP_REQ_WRITE_ZEROES:
 		return BLKTAP_REQ_NOUNMAP;
 	default:

@@ -191,7 +191,12 @@ static void submit(struct blktap_ring *ring, struct bt_ring_queue *q,
 	req->offset = desc->op == BLKTAP_REQ_FLUSH ? 0 : desc->offset;
 	req->length = desc->bytes;
 	req->done = done;
+	item->deferred = desc->flags & BLKTAP_REQ_DEFERRED &&
+			 desc->op == BLKTAP_REQ_WRITE;
 	if (desc->op <= BLKTAP_REQ_WRITE) {
+		item->move.mover = &ring->mover;
+		if (ring->moves || item->deferred)
+			req->move = &item->move;
 		item->iov.iov_base = ring->map + slot;
 		item->iov.iov_len = desc->bytes;
 		req->data.iov = &item->iov;
@@ -226,6 +231,12 @@ static bool take_one(struct blktap_ring *ring, struct bt_ring_queue *q)
 	wrong = bt_ring_check_desc(&ring->info, &desc, tag, slot);
 	if (wrong) {
 		distrust(ring, wrong, q->index, tag);
+		return false;
+	}
+	if (desc.flags & BLKTAP_REQ_DEFERRED && !ring->can_move &&
+	    desc.op == BLKTAP_REQ_WRITE) {
+		distrust(ring, "data that is held back, unasked", q->index,
+			 tag);
 		return false;
 	}
 	if (bt_op_is_writing(ops[desc.op]) &&
@@ -264,6 +275,7 @@ bool bt_ring_take(struct blktap_ring *ring)
 	bool any = false;
 	uint32_t i;
 
+	bt_ring_choose_moves(ring);
 	for (i = 0; i < ring->info.queues && ring->stage == BT_RING_SERVE; i++)
 		any |= take_queue(ring, &ring->queues[i]);
 	if (any && ring->can_wait && ring->stage == BT_RING_SERVE)

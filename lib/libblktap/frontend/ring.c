@@ -150,18 +150,24 @@ bool bt_ring_pause(struct blktap_ring *ring, int ms)
 	return bt_loop_run_until(ring->loop, never, NULL, ms) == -ETIMEDOUT;
 }
 
-/* An older module does without what the first call asks for. */
+/* An older module does without what the first calls ask for. */
 static int attach_once(struct blktap_ring *ring, uint32_t *state)
 {
-	struct blktap_attach a = { .size = sizeof(a),
-				   .features = BLKTAP_FEATURES };
-	int rc = bt_ring_call(ring, BLKTAP_RING_ATTACH, &a);
+	static const uint64_t features[] = {
+		BLKTAP_FEATURES,
+		BLKTAP_FEATURES & ~BLKTAP_FEATURE_MOVE,
+		BLKTAP_FEATURE_RECOVERY,
+	};
+	struct blktap_attach a = { .size = sizeof(a) };
+	int rc = -EOPNOTSUPP;
+	size_t i;
 
-	ring->can_wait = rc != -EOPNOTSUPP;
-	if (!ring->can_wait) {
-		a.features = BLKTAP_FEATURE_RECOVERY;
+	for (i = 0; i < BT_ARRAY_SIZE(features) && rc == -EOPNOTSUPP; i++) {
+		a.features = features[i];
 		rc = bt_ring_call(ring, BLKTAP_RING_ATTACH, &a);
 	}
+	ring->can_wait = a.features & BLKTAP_FEATURE_WAIT_FD;
+	ring->can_move = a.features & BLKTAP_FEATURE_MOVE;
 	*state = a.state;
 	return rc;
 }
@@ -322,7 +328,7 @@ static int lay_out(struct blktap_ring *ring)
 	ring->queues = calloc(info->queues, sizeof(*ring->queues));
 	ring->busy =
 		calloc((size_t)info->queues * info->depth, sizeof(*ring->busy));
-	if (!ring->queues || !ring->busy)
+	if (!ring->queues || !ring->busy || bt_ring_moves_init(ring))
 		return -ENOMEM;
 	for (i = 0; i < info->queues; i++) {
 		struct bt_ring_queue *q = &ring->queues[i];
@@ -421,6 +427,7 @@ void bt_ring_free(struct blktap_ring *ring)
 		ring->ops->unmap(ring->opaque, ring->map, ring->info.map_bytes);
 	if (ring->fd >= 0)
 		ring->ops->close(ring->opaque, ring->fd);
+	bt_ring_moves_fini(ring);
 	free(ring->busy);
 	free(ring->queues);
 	free(ring);

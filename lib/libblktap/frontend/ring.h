@@ -5,6 +5,7 @@
  *   ring-device.c  system calls, behind struct bt_ring_ops; minors
  *   ring-check.c   what the module says, before it is believed
  *   ring-serve.c   requests: from slots to the disk, and answers back
+ *   ring-move.c    their data, past the slots
  *   ring.c         the ring's life, but for
  *   ring-end.c     its end
  *
@@ -43,6 +44,8 @@ struct bt_ring_request {
 	uint32_t gen;
 	uint32_t bytes;
 	struct iovec iov; /* the slot */
+	struct bt_move move;
+	bool deferred; /* a write, whose data is not in the slot */
 };
 
 struct bt_ring_queue {
@@ -73,6 +76,13 @@ struct blktap_ring {
 	struct bt_idle idle;
 	struct bt_waiter waiter;
 	bool can_wait; /* the module looks, and waits for others, too */
+	bool can_move; /* it carries data to files */
+	bool moves; /* and is asked to: writes are deferred */
+	bool wont_move; /* it said no */
+	struct bt_mover mover;
+	struct blktap_move *move_list; /* for the next run; one for each tag */
+	int64_t **move_results;
+	uint32_t move_count;
 	const struct bt_ring_ops *ops;
 	void *opaque; /* of ops */
 
@@ -106,7 +116,8 @@ static inline bool bt_ring_is_plain(const struct blktap_info *info,
 				    const struct blktap_desc *desc,
 				    uint32_t tag, uint64_t slot)
 {
-	return desc->op <= BLKTAP_REQ_WRITE && !desc->flags &&
+	return desc->op <= BLKTAP_REQ_WRITE &&
+	       !(desc->flags & ~(desc->op * BLKTAP_REQ_DEFERRED)) &&
 	       desc->tag == tag && desc->data == slot && desc->bytes &&
 	       desc->bytes <= info->slot_bytes &&
 	       !((desc->bytes | desc->offset) & (info->logical_block - 1));
@@ -135,6 +146,15 @@ bool bt_ring_commit(struct blktap_ring *ring);
 int bt_ring_wait(struct bt_waiter *waiter, int loop_fd, int timeout_ms);
 /* No request is taken any more; what is out is finished and not answered. */
 void bt_ring_stop(struct blktap_ring *ring, enum bt_ring_stage stage);
+
+/* ---- ring-move.c ----------------------------------------------------------- */
+
+/* Memory for moves; -ENOMEM. Freed by bt_ring_moves_fini, also where it failed. */
+int bt_ring_moves_init(struct blktap_ring *ring);
+void bt_ring_moves_fini(struct blktap_ring *ring);
+/* Asks the module to defer writes, or no more, by what is best for the disk as it is
+ * now. */
+void bt_ring_choose_moves(struct blktap_ring *ring);
 
 /* ---- ring-device.c -------------------------------------------------------- */
 

@@ -173,6 +173,16 @@ static void pass(struct bt_node *node, struct bt_request *req)
 	bt_port_submit(&node->ports[0], req);
 }
 
+/* False: it has ended, as there is no data. */
+static bool bring(struct bt_request *req)
+{
+	int rc = bt_request_bring(req);
+
+	if (rc < 0)
+		bt_request_complete(req, rc);
+	return !rc;
+}
+
 /* What a class does not have is refused here, so no submit has to look. Limits may say
  * no to more, as of an image that stands on another: whoever cuts requests looks at
  * those, but one that waited at a gate was cut for another graph. So a class whose
@@ -182,13 +192,16 @@ static void go_down(struct bt_request *req)
 	struct bt_node *node = req->top->node;
 	uint32_t bit = 1u << req->op;
 
-	if (bt_likely(node->cls->operations & bit))
+	if (bt_likely(node->cls->operations & bit)) {
+		if (bt_unlikely(req->move && !node->moves) && !bring(req))
+			return;
 		node->cls->submit(node, req);
-	else if (node->cls->passes & bit && node->port_count &&
-		 node->ports[0].lower) /* a foreign one's may be optional */
+	} else if (node->cls->passes & bit && node->port_count &&
+		   node->ports[0].lower) { /* a foreign one's may be optional */
 		pass(node, req);
-	else
+	} else {
 		bt_request_complete(req, -ENOTSUP);
+	}
 }
 
 /* What a callback puts on the queue meanwhile is delivered by this same loop. */

@@ -337,6 +337,9 @@ struct bt_node {
 	/* Opened for a change that may be given up: then the disk goes on without
 	 * it, so it keeps nothing yet that would not hold then. */
 	bool on_trial;
+	/* Its class takes a request's data where req->move has it; to others it is
+	 * brought before they see the request. */
+	bool moves;
 	uint32_t refs; /* ports that point here */
 	uint64_t has; /* requests that are in it or below it for it */
 	uint64_t serial; /* of env->nodes: no other ever has it */

@@ -129,6 +129,7 @@ static void reset(struct bt_request *req)
 	req->offset = 0;
 	req->length = 0;
 	memset(&req->data, 0, sizeof(req->data));
+	req->move = NULL;
 	req->copy = 0;
 	req->extents = NULL;
 	req->extent_max = 0;

@@ -19,6 +19,7 @@
 #include "request/rangelock.h"
 #include "util/checked.h"
 #include "util/list.h"
+#include "util/move.h"
 #include "util/sgl.h"
 
 struct bt_node;
@@ -66,6 +67,9 @@ struct bt_request {
 	uint64_t offset;
 	uint64_t length;
 	struct bt_sgl data; /* READ, WRITE */
+	/* READ, WRITE, or NULL: a way for all of the data that need not touch `data`.
+	 * Until bt_request_bring a WRITE has it nowhere else. */
+	struct bt_move *move;
 	/* READ: 0, or the copy to be read alone, counted from 1, where a
 	 * node below has several (limits.copies); others do not look at it. */
 	uint32_t copy;
@@ -115,6 +119,16 @@ static inline void *bt_request_frame(struct bt_request *req)
 static inline bool bt_op_is_writing(enum blktap_op op)
 {
 	return (BT_OPS_WRITING >> op) & 1u;
+}
+
+/* For who is about to look at the data, or to cut the request: from here on it is in
+ * `data` alone. 0, or a negative errno: there is no data. */
+static inline int bt_request_bring(struct bt_request *req)
+{
+	struct bt_move *move = req->move;
+
+	req->move = NULL;
+	return move && req->op == BLKTAP_OP_WRITE ? bt_move_fetch(move) : 0;
 }
 
 /* A transfer that is not of whole blocks (a power of two). Disks ask for none, but an

@@ -88,6 +88,22 @@ bool bt_vbd_get_outlive(const struct blktap_disk *disk)
 	return disk->outlives;
 }
 
+/* Parts have windows on its data, which has to be there. */
+static void cut(struct blktap_disk *disk, struct bt_request *req)
+{
+	int rc = bt_request_bring(req);
+
+	if (rc < 0)
+		bt_admit_finish(disk, req, rc);
+	else
+		bt_split_start(disk, req);
+}
+
+bool bt_vbd_moves(const struct blktap_disk *disk)
+{
+	return disk->top.lower && disk->top.lower->moves;
+}
+
 void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 {
 	int rc = check(disk, req);
@@ -113,7 +129,7 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 	if (bt_unlikely(rc < 0 || is_idle_hint(disk, req)))
 		bt_admit_finish(disk, req, rc);
 	else if (bt_unlikely(bt_split_is_needed(disk, req)))
-		bt_split_start(disk, req);
+		cut(disk, req);
 	else
 		bt_admit_run(disk, req);
 }

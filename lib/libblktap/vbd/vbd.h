@@ -33,6 +33,10 @@ void bt_vbd_pool_destroy(struct blktap_disk *disk, struct bt_pool *pool);
  * after the range that was asked for. */
 void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req);
 
+/* Whether requests with req->move do well: whoever has them now would not have the data
+ * brought. They may be submitted in any case. */
+bool bt_vbd_moves(const struct blktap_disk *disk);
+
 /* From now on, a write that is answered is found in the image when this process has
  * been killed: for a frontend whose users do not hear of that and go on with another
  * process. What a flush makes durable is not changed. */
