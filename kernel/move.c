@@ -40,7 +40,8 @@ static void iter_of(struct iov_iter *iter, const struct bio *bio, u32 op)
 		left -= bv[nr++].bv_len;
 	iov_iter_bvec(iter, op == BLKTAP_REQ_READ ? READ : WRITE, bv, nr + 1,
 		      at->bi_bvec_done + at->bi_size);
-	iov_iter_advance(iter, at->bi_bvec_done);
+	if (at->bi_bvec_done)
+		iov_iter_advance(iter, at->bi_bvec_done);
 }
 
 static ssize_t move_bio(struct file *file, const struct bio *bio, u32 op,
@@ -84,21 +85,41 @@ static bool is_fit(const struct file *file)
 	return (S_ISREG(mode) || S_ISBLK(mode)) && !(file->f_flags & O_APPEND);
 }
 
-static ssize_t move_with(const struct blktap_move *m,
-			 const struct bt_slot *slot)
-{
-	ssize_t n = -EINVAL;
+/* The file of the last move, which is the next one's as well as a rule. */
+struct held {
 	struct fd f;
+	s32 fd; /* -1: none */
+};
+
+static void let_go(struct held *held)
+{
+	if (held->fd != -1)
+		fdput(held->f);
+	held->fd = -1;
+}
+
+static struct file *hold(struct held *held, s32 fd)
+{
+	if (fd != held->fd) {
+		let_go(held);
+		held->f = fdget(fd);
+		if (bt_fd_file(held->f))
+			held->fd = fd;
+	}
+	return bt_fd_file(held->f);
+}
+
+static ssize_t move_with(const struct blktap_move *m,
+			 const struct bt_slot *slot, struct held *held)
+{
+	struct file *file;
 
 	if (m->offset > LLONG_MAX - slot->desc.bytes)
 		return -EINVAL;
-	f = fdget(m->fd);
-	if (!bt_fd_file(f))
+	file = hold(held, m->fd);
+	if (!file)
 		return -EBADF;
-	if (is_fit(bt_fd_file(f)))
-		n = move_request(bt_fd_file(f), slot, m->offset);
-	fdput(f);
-	return n;
+	return is_fit(file) ? move_request(file, slot, m->offset) : -EINVAL;
 }
 
 static ssize_t move_to_slot(struct bt_ring *r, const struct blktap_move *m,
@@ -112,14 +133,14 @@ static ssize_t move_to_slot(struct bt_ring *r, const struct blktap_move *m,
 
 /* The slot is somebody else's with the end of it. */
 static s32 move_one(struct bt_ring *r, const struct blktap_move *m,
-		    struct bt_slot *slot)
+		    struct bt_slot *slot, struct held *held)
 {
 	ssize_t n;
 
 	if (m->fd == -1)
 		n = move_to_slot(r, m, slot);
 	else
-		n = move_with(m, slot);
+		n = move_with(m, slot, held);
 	slot->moved = n == slot->desc.bytes && slot->desc.op == BLKTAP_REQ_READ;
 	bt_request_end_move(slot);
 	return n;
@@ -170,14 +191,16 @@ static int begin(struct bt_ring *r, struct chunk *c)
 
 static void move_chunk(struct bt_ring *r, struct chunk *c)
 {
+	struct held held = { .fd = -1 };
 	u32 i;
 
 	for (i = 0; i < c->nr; i++) {
-		c->moves[i].result =
-			c->slots[i] ? move_one(r, &c->moves[i], c->slots[i])
-				    : -EINVAL;
+		c->moves[i].result = c->slots[i] ? move_one(r, &c->moves[i],
+							    c->slots[i], &held)
+						 : -EINVAL;
 		cond_resched();
 	}
+	let_go(&held);
 }
 
 /* What is copied in is copied back, results included. */
