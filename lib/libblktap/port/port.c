@@ -205,11 +205,10 @@ static void go_down(struct bt_request *req)
 }
 
 /* What a callback puts on the queue meanwhile is delivered by this same loop. */
-static void deliver(struct bt_env *env)
+static void deliver_rest(struct bt_env *env)
 {
 	struct bt_request *req;
 
-	env->delivering = true;
 	while ((req = env->queue_head)) {
 		env->queue_head = req->queue_next;
 		if (req->upward)
@@ -221,7 +220,7 @@ static void deliver(struct bt_env *env)
 }
 
 /* First come, first delivered; so what one callback sends on stays in its order. */
-static void enqueue(struct bt_env *env, struct bt_request *req)
+static inline void enqueue(struct bt_env *env, struct bt_request *req)
 {
 	req->queue_next = NULL;
 	if (env->queue_head)
@@ -229,8 +228,19 @@ static void enqueue(struct bt_env *env, struct bt_request *req)
 	else
 		env->queue_head = req;
 	env->queue_tail = req;
-	if (!env->delivering)
-		deliver(env);
+}
+
+/* Now, where nothing is being delivered: then nothing waits either. */
+static inline void deliver(struct bt_env *env, struct bt_request *req,
+			   void (*go)(struct bt_request *req))
+{
+	if (env->delivering) {
+		enqueue(env, req);
+		return;
+	}
+	env->delivering = true;
+	go(req);
+	deliver_rest(env);
 }
 
 /* A flush that has nothing to cover ends here, whatever is below: nobody but this
@@ -244,8 +254,38 @@ bool bt_port_is_flushed(const struct bt_port *port)
 	       !(port->upper && port->upper->cls->pause == BT_PAUSE_NONE);
 }
 
-/* A LAST flush goes down all the same, since it says more than "flush"; but a node
- * that stays in the graph is not told so. */
+/* The planner reserved too little: a bug, but not the user's. */
+static __attribute__((noinline)) void refuse(struct bt_port *port,
+					     struct bt_request *req)
+{
+	bt_log(port->env->log, BLKTAP_LOG_ERROR, "%s: no room for a frame",
+	       port->lower->name);
+	req->error = -ENOBUFS;
+	if (!port->upper)
+		port->done(port, req);
+	else if (req->top)
+		bt_request_complete(req, -ENOBUFS);
+	else
+		req->done(req);
+}
+
+/* Whether the flush ends here. A LAST flush goes down all the same, since it says more
+ * than "flush"; but a node that stays in the graph is not told so. */
+static __attribute__((noinline)) bool enter_flush(struct bt_port *port,
+						  struct bt_request *req)
+{
+	req->top->mark = port->written;
+	if (bt_port_is_flushed(port) && !(req->flags & BT_REQUEST_LAST)) {
+		bt_request_complete(req, 0);
+		return true;
+	}
+	if (req->flags & BT_REQUEST_LAST && port->lower->stays) {
+		req->flags &= ~BT_REQUEST_LAST;
+		req->top->took_last = true;
+	}
+	return false;
+}
+
 static void enter(struct bt_port *port, struct bt_request *req,
 		  enum bt_flow flow)
 {
@@ -253,16 +293,7 @@ static void enter(struct bt_port *port, struct bt_request *req,
 
 	if (bt_unlikely(!bt_request_push(req, port, node,
 					 (uint32_t)node->cls->frame_bytes))) {
-		/* the planner reserved too little: a bug, but not the user's */
-		bt_log(port->env->log, BLKTAP_LOG_ERROR,
-		       "%s: no room for a frame", node->name);
-		req->error = -ENOBUFS;
-		if (!port->upper)
-			port->done(port, req);
-		else if (req->top)
-			bt_request_complete(req, -ENOBUFS);
-		else
-			req->done(req);
+		refuse(port, req);
 		return;
 	}
 	port->entered[flow]++;
@@ -272,19 +303,9 @@ static void enter(struct bt_port *port, struct bt_request *req,
 	req->top->took_last = false;
 	req->top->entered_ns = bt_loop_now(port->env->loop);
 	req->upward = false;
-	if (req->op == BLKTAP_OP_FLUSH) {
-		req->top->mark = port->written;
-		if (bt_port_is_flushed(port) &&
-		    !(req->flags & BT_REQUEST_LAST)) {
-			bt_request_complete(req, 0);
-			return;
-		}
-		if (req->flags & BT_REQUEST_LAST && node->stays) {
-			req->flags &= ~BT_REQUEST_LAST;
-			req->top->took_last = true;
-		}
-	}
-	enqueue(port->env, req);
+	if (bt_unlikely(req->op == BLKTAP_OP_FLUSH) && enter_flush(port, req))
+		return;
+	deliver(port->env, req, go_down);
 }
 
 void bt_port_submit(struct bt_port *port, struct bt_request *req)
@@ -323,7 +344,7 @@ void bt_request_complete(struct bt_request *req, int error)
 			return;
 	}
 	req->upward = true;
-	enqueue(node->env, req);
+	deliver(node->env, req, go_up);
 }
 
 void bt_port_take_held(struct bt_port *port, struct bt_list *out)

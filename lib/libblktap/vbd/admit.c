@@ -104,10 +104,42 @@ bool bt_vbd_moves(const struct blktap_disk *disk)
 	return disk->top.lower && disk->top.lower->moves;
 }
 
-void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
+_Static_assert(BLKTAP_OP_READ == 0 && BLKTAP_OP_WRITE == 1, "is_plain");
+
+/* Nearly all there is, in one condition: a read or write that is neither refused nor
+ * cut. */
+static inline bool is_plain(const struct blktap_disk *disk,
+			    const struct bt_request *req)
+{
+	const struct bt_limits *limits = &disk->limits;
+	uint64_t offset = req->offset, length = req->length;
+
+	return req->op <= BLKTAP_OP_WRITE && !disk->closing &&
+	       !(req->op & limits->read_only) &&
+	       limits->operations >> req->op & 1u && length &&
+	       length <= limits->max_transfer && length <= limits->size &&
+	       offset <= limits->size - length &&
+	       !((offset | length) & (limits->block_size - 1)) &&
+	       bt_sgl_holds(&req->data, length);
+}
+
+static void admit_other(struct blktap_disk *disk, struct bt_request *req)
 {
 	int rc = check(disk, req);
 
+	/* A wrong request gets its own error also while the disk closes. */
+	if (!rc && disk->closing)
+		rc = -ESHUTDOWN;
+	if (rc < 0 || is_idle_hint(disk, req))
+		bt_admit_finish(disk, req, rc);
+	else if (bt_split_is_needed(disk, req))
+		cut(disk, req);
+	else
+		bt_admit_run(disk, req);
+}
+
+void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
+{
 	req->error = 0;
 	req->failed = NULL;
 	req->extent_count = 0;
@@ -123,15 +155,10 @@ void bt_vbd_submit(struct blktap_disk *disk, struct bt_request *req)
 	if (bt_unlikely(is_to_outlive(disk, req)))
 		req->flags |= BT_REQUEST_OUTLIVE;
 	disk->stats.outstanding++;
-	/* A wrong request gets its own error also while the disk closes. */
-	if (disk->closing && !rc)
-		rc = -ESHUTDOWN;
-	if (bt_unlikely(rc < 0 || is_idle_hint(disk, req)))
-		bt_admit_finish(disk, req, rc);
-	else if (bt_unlikely(bt_split_is_needed(disk, req)))
-		cut(disk, req);
-	else
+	if (bt_likely(is_plain(disk, req)))
 		bt_admit_run(disk, req);
+	else
+		admit_other(disk, req);
 }
 
 /* Later, when who changed the same blocks has unlocked them. */

@@ -58,13 +58,9 @@ void bt_late_init(struct blktap_disk *disk)
 	bt_timer_init(&disk->sweep, sweep);
 }
 
-/* The timer is armed for the oldest request; it finds out itself who is next. So
- * the data path arms it at most once a deadline. */
-void bt_late_watch(struct blktap_disk *disk)
+void bt_late_arm(struct blktap_disk *disk)
 {
 	struct bt_loop *loop = disk->context->loop;
 
-	if (bt_unlikely(!disk->sweep.loop))
-		bt_timer_arm(loop, &disk->sweep,
-			     bt_loop_now(loop) + disk->deadline_ns);
+	bt_timer_arm(loop, &disk->sweep, bt_loop_now(loop) + disk->deadline_ns);
 }

@@ -187,7 +187,14 @@ void bt_retry_fail_all(struct blktap_disk *disk, int error);
 /* late.c */
 void bt_late_init(struct blktap_disk *disk);
 /* The disk has a request on life that may come to be late. */
-void bt_late_watch(struct blktap_disk *disk);
+void bt_late_arm(struct blktap_disk *disk);
+/* The timer is armed for the oldest request; it finds out itself who is next. So
+ * the data path arms it at most once a deadline. */
+static inline void bt_late_watch(struct blktap_disk *disk)
+{
+	if (bt_unlikely(!disk->sweep.loop))
+		bt_late_arm(disk);
+}
 /* Takes req off life, also from under a sweep: an event of one that is late may end
  * it, or others. */
 static inline void bt_late_forget(struct blktap_disk *disk,
