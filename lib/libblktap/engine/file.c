@@ -111,11 +111,11 @@ int bt_file_init(struct bt_file *file, struct bt_engine *engine, int fd,
 	return ask_by_reading(file);
 }
 
-/* To wait for a file in memory costs no more than to wait for the mover. What is not in
- * our memory cannot be bounced: who has it instead aligns it to pages. */
+/* To wait for a file in memory costs no more than to wait for the mover. Without
+ * O_DIRECT nothing is bounced, and any offset will do. */
 bool bt_file_moves(const struct bt_file *file)
 {
-	return file->in_memory && file->memory_align <= 4096;
+	return file->in_memory && !file->direct;
 }
 
 void bt_file_fini(struct bt_file *file)

@@ -11,6 +11,7 @@
 #include "engine/private.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 /* A call of a mover costs as much as a copy of so many bytes. */
 #define ALONE_MAX 8192u
@@ -23,8 +24,8 @@ void bt_move_add(struct bt_engine *engine, struct bt_io *io)
 	bt_list_add_tail(&engine->moving, &io->link);
 }
 
-/* A small read that is ready alone is made sooner by itself. A write has no data
- * here. */
+/* A small read that is ready alone is made sooner by a call of its own. A write has no
+ * data here. */
 static bool is_worth_it(const struct bt_list *ios)
 {
 	const struct bt_io *first =
@@ -32,6 +33,20 @@ static bool is_worth_it(const struct bt_list *ios)
 
 	return ios->next != ios->prev || first->op == BT_IO_WRITE ||
 	       first->length > ALONE_MAX;
+}
+
+/* In progress is the result, as of a move. */
+static void read_alone(struct bt_engine *engine, struct bt_io *io)
+{
+	const struct bt_sgl *sgl = &io->data;
+	ssize_t n;
+
+	if (sgl->count != 1 || sgl->skip || sgl->iov->iov_len < io->length)
+		return;
+	engine->stats.batches++;
+	n = pread(io->file->fd, sgl->iov->iov_base, (size_t)io->length,
+		  (off_t)io->offset);
+	io->progress = (uint64_t)n;
 }
 
 static void run(struct bt_engine *engine, struct bt_mover *mover)
@@ -86,6 +101,8 @@ bool bt_move_run(struct bt_engine *engine)
 	bt_list_splice_tail(&ios, &engine->moving);
 	if (is_worth_it(&ios))
 		ask(engine, &ios);
+	else
+		read_alone(engine, bt_list_first(&ios, struct bt_io, link));
 	while ((node = bt_list_pop(&ios))) {
 		struct bt_io *io = bt_list_entry(node, struct bt_io, link);
 

@@ -133,22 +133,26 @@ static void add_pending(struct bt_engine *engine, struct bt_io *io)
 	bt_list_add_tail(&engine->pending, &io->link);
 }
 
+/* What is moved is of whole blocks within the file, as its requester has seen to; and
+ * a file in memory asks for no alignment. */
 void bt_engine_submit(struct bt_io *io)
 {
 	struct bt_engine *engine = io->file->engine;
-	int error = check_io(io);
+	int error;
 
 	io->file->in_flight++;
 	io->progress = 0;
+	if (bt_unlikely(io->flags & BT_IO_MOVE)) {
+		engine->stats.submitted[io->op]++;
+		bt_move_add(engine, io);
+		return;
+	}
+	error = check_io(io);
 	if (bt_unlikely(error || (!io->length && io->op != BT_IO_SYNC))) {
 		bt_queue_refuse(engine, io, error);
 		return;
 	}
 	engine->stats.submitted[io->op]++;
-	if (io->flags & BT_IO_MOVE) {
-		bt_move_add(engine, io);
-		return;
-	}
 	if (bt_unlikely(is_a_helping(engine)))
 		bt_engine_kick(engine);
 	add_pending(engine, io);
