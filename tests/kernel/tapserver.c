@@ -277,6 +277,27 @@ static unsigned move_queue(struct tapqueue *q, uint32_t queue)
 	return all;
 }
 
+/* As the ABI has it: the indices are stored once for all that was there. */
+static unsigned serve_batch(struct tapqueue *q)
+{
+	uint32_t tail = __atomic_load_n(&q->shared->sq_tail, __ATOMIC_ACQUIRE);
+	uint32_t sq_mask = ring.info.sq_entries - 1;
+	uint32_t cq_mask = ring.info.cq_entries - 1;
+	unsigned n = tail - q->head;
+
+	for (; q->head != tail; q->head++) {
+		const struct blktap_desc *d =
+			&q->desc[q->sq[q->head & sq_mask]];
+
+		q->cq[q->tail++ & cq_mask] = (struct blktap_cqe){
+			.tag = d->tag, .gen = d->gen, .result = serve_one(d)
+		};
+	}
+	__atomic_store_n(&q->shared->sq_head, q->head, __ATOMIC_RELEASE);
+	__atomic_store_n(&q->shared->cq_tail, q->tail, __ATOMIC_RELEASE);
+	return n;
+}
+
 /* One pass over a queue: take all, answer all. */
 static unsigned serve_queue(struct tapqueue *q, uint32_t queue)
 {
@@ -286,13 +307,15 @@ static unsigned serve_queue(struct tapqueue *q, uint32_t queue)
 
 	if (opt.move)
 		return move_queue(q, queue);
+	if (!opt.mode)
+		return serve_batch(q);
 	while (tap_take(&ring, q, &d)) {
 		struct blktap_cqe cqe = { .tag = d.tag,
 					  .gen = d.gen,
 					  .result = serve_one(&d) };
 
 		n++;
-		if (opt.mode && count++ >= opt.after)
+		if (count++ >= opt.after)
 			hostile_answer(&ring, q, opt.mode, &d, &cqe);
 		else
 			tap_answer(&ring, q, &cqe);
