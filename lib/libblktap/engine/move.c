@@ -3,7 +3,7 @@
  * a file in memory, or from there: all that is ready in one call.
  *
  *   submit -> moving -> the mover's run -> moved -> done
- *                            |  not whole, an error, a flag
+ *                            |  not whole, an error
  *                            +-> (a write's data is fetched) -> pending
  *
  * They need no slot, no vector and no merging. What was not moved whole is done as if
@@ -57,7 +57,8 @@ static void run(struct bt_engine *engine, struct bt_mover *mover)
 	mover->run(mover);
 }
 
-/* In progress is the result. A move knows no flags. */
+/* In progress is the result. A move knows no FUA, and a file in memory no more than
+ * that. */
 static void ask(struct bt_engine *engine, struct bt_list *ios)
 {
 	struct bt_mover *mover = NULL;
@@ -67,8 +68,6 @@ static void ask(struct bt_engine *engine, struct bt_list *ios)
 		struct bt_io *io = bt_list_entry(pos, struct bt_io, link);
 		struct bt_mover *next = io->move->mover;
 
-		if (io->flags != BT_IO_MOVE)
-			continue;
 		if (next != mover)
 			run(engine, mover);
 		mover = next;
