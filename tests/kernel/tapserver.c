@@ -80,16 +80,27 @@ static uint64_t size_of(const char *s)
 	return n;
 }
 
-static uint32_t flags_of(const char *s)
+static uint32_t flag_of(const char *name)
 {
 	static const char *const names[] = { "ro",	"flush",  "fua",
 					     "discard", "zeroes", "rotational",
 					     "partscan" };
-	uint32_t flags = 0, i;
+	uint32_t i;
 
 	for (i = 0; i < 7; i++)
-		if (strstr(s, names[i]))
-			flags |= 1u << i;
+		if (!strcmp(name, names[i]))
+			return 1u << i;
+	die(name, -EINVAL);
+	return 0;
+}
+
+static uint32_t flags_of(char *list)
+{
+	uint32_t flags = 0;
+	const char *name;
+
+	while ((name = strsep(&list, ",")))
+		flags |= flag_of(name);
 	return flags;
 }
 
