@@ -184,7 +184,7 @@ extern dev_t bt_ring_devt;
 extern int bt_disk_major;
 extern unsigned int bt_max_minors, bt_max_queues, bt_max_depth;
 extern unsigned int bt_recovery_ms, bt_remove_timeout, bt_slow_timeout;
-extern struct workqueue_struct *bt_wq;
+extern struct workqueue_struct *bt_wq, *bt_expire_wq;
 struct bt_minor *bt_minor_get(u32 minor);
 void bt_minor_put(struct bt_minor *m);
 int bt_get_arg(void *arg, size_t size, const void __user *from);

@@ -50,7 +50,7 @@ MODULE_PARM_DESC(slow_timeout, "seconds after which a request is reported");
 
 dev_t bt_ring_devt;
 int bt_disk_major;
-struct workqueue_struct *bt_wq;
+struct workqueue_struct *bt_wq, *bt_expire_wq;
 
 static DEFINE_MUTEX(table_lock);
 static DEFINE_IDR(table);
@@ -378,19 +378,42 @@ static void ring_device_fini(void)
 	unregister_chrdev_region(bt_ring_devt, bt_max_minors);
 }
 
+/*
+ * Removal may be what frees memory, so it may not wait for it. Of removals only so
+ * many run at once, and each may wait for what ends at its deadline: so deadlines
+ * have a queue of their own.
+ */
+static int __init queues_init(void)
+{
+	bt_wq = alloc_workqueue("blktap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!bt_wq)
+		return -ENOMEM;
+	bt_expire_wq = alloc_workqueue("blktap-expire",
+				       WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (bt_expire_wq)
+		return 0;
+	destroy_workqueue(bt_wq);
+	return -ENOMEM;
+}
+
+static void queues_fini(void)
+{
+	destroy_workqueue(bt_expire_wq);
+	destroy_workqueue(bt_wq);
+}
+
 static int __init blktap_init(void)
 {
 	int err;
 
 	clamp_params();
-	/* Removal may be what frees memory, so it may not wait for it. */
-	bt_wq = alloc_workqueue("blktap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	if (!bt_wq)
-		return -ENOMEM;
+	err = queues_init();
+	if (err)
+		return err;
 	bt_disk_major = register_blkdev(0, BLKTAP_DISK_NAME);
 	if (bt_disk_major < 0) {
 		err = bt_disk_major;
-		goto destroy_wq;
+		goto queues_fini;
 	}
 	err = ring_device_init();
 	if (err)
@@ -403,8 +426,8 @@ ring_fini:
 	ring_device_fini();
 unregister:
 	unregister_blkdev(bt_disk_major, BLKTAP_DISK_NAME);
-destroy_wq:
-	destroy_workqueue(bt_wq);
+queues_fini:
+	queues_fini();
 	return err;
 }
 
@@ -424,7 +447,7 @@ static void __exit blktap_exit(void)
 	bt_disk_wait_all();
 	ring_device_fini();
 	unregister_blkdev(bt_disk_major, BLKTAP_DISK_NAME);
-	destroy_workqueue(bt_wq);
+	queues_fini();
 	idr_destroy(&table);
 }
 

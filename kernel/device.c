@@ -355,7 +355,7 @@ int bt_disk_resize(struct bt_minor *m, u64 capacity)
 static void set_deadline(struct bt_minor *m, unsigned long delay)
 {
 	m->deadline = jiffies + delay;
-	mod_delayed_work(bt_wq, &m->expire, delay);
+	mod_delayed_work(bt_expire_wq, &m->expire, delay);
 }
 
 /*
