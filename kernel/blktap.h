@@ -187,6 +187,7 @@ extern unsigned int bt_recovery_ms, bt_remove_timeout, bt_slow_timeout;
 extern struct workqueue_struct *bt_wq, *bt_expire_wq;
 struct bt_minor *bt_minor_get(u32 minor);
 void bt_minor_put(struct bt_minor *m);
+char *bt_devnode(const char *name);
 int bt_get_arg(void *arg, size_t size, const void __user *from);
 int bt_get_arg_grown(void *arg, size_t size, size_t least,
 		     const void __user *from);

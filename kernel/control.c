@@ -325,11 +325,20 @@ static struct miscdevice control_dev = {
 
 /* ---- module ------------------------------------------------------------ */
 
+/*
+ * Without the directory devtmpfs would make a node elsewhere, and never take it
+ * away: a name is worth waiting for.
+ */
+char *bt_devnode(const char *name)
+{
+	return kasprintf(GFP_KERNEL | __GFP_NOFAIL, BLKTAP_DEV_DIR "/%s", name);
+}
+
 static char *ring_devnode(BT_DEVNODE_CONST struct device *dev, umode_t *mode)
 {
 	if (mode)
 		*mode = 0600;
-	return kasprintf(GFP_KERNEL, BLKTAP_DEV_DIR "/%s", dev_name(dev));
+	return bt_devnode(dev_name(dev));
 }
 
 static void clamp_params(void)

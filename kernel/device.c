@@ -50,7 +50,7 @@ static int disk_set_read_only(struct block_device *bdev, bool ro)
 
 static char *disk_devnode(struct gendisk *gd, umode_t *mode)
 {
-	return kasprintf(GFP_KERNEL, BLKTAP_DEV_DIR "/%s", gd->disk_name);
+	return bt_devnode(gd->disk_name);
 }
 
 /*
