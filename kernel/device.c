@@ -20,6 +20,7 @@
 #include <linux/jiffies.h>
 #include <linux/log2.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 
 #include "blktap.h"
@@ -64,8 +65,14 @@ static void disk_free(struct gendisk *gd)
 	blk_mq_free_tag_set(&d->tags);
 	bt_minor_put(d->minor);
 	kvfree(d);
+	/*
+	 * The last opener's hold on the module is gone by now; who unloads it waits
+	 * for live, and for us to have left (bt_disk_wait_all)
+	 */
+	rcu_read_lock();
 	if (atomic_dec_and_test(&live))
 		wake_up(&all_gone);
+	rcu_read_unlock();
 }
 
 static const struct block_device_operations disk_fops = {
@@ -80,6 +87,7 @@ static const struct block_device_operations disk_fops = {
 void bt_disk_wait_all(void)
 {
 	wait_event(all_gone, !atomic_read(&live));
+	synchronize_rcu(); /* and whoever made it so has left disk_free */
 }
 
 /* ---- making one -------------------------------------------------------- */
