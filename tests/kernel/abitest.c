@@ -21,25 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tapring.h"
-
-static int failures;
-
-static void check(int good, const char *name)
-{
-	printf("%s - abi: %s\n", good ? "ok" : "not ok", name);
-	fflush(stdout);
-	failures += !good;
-}
-
-/* Compares a result with what it should be, and says both. */
-static void want(long got, long wanted, const char *name)
-{
-	if (got != wanted)
-		printf("# got %ld (%s), wanted %ld\n", got,
-		       got < 0 ? strerror(-got) : "", wanted);
-	check(got == wanted, name);
-}
+#include "tapcheck.h"
 
 static long ctl(unsigned long cmd, void *arg)
 {
@@ -242,68 +224,6 @@ static void test_mapping(struct tapring *r)
 	check(child_dies_reading(r->map), "a child does not inherit the area");
 	want(mprotect(r->map, 4096, PROT_READ | PROT_EXEC) ? -errno : 0,
 	     -EACCES, "the area cannot be made executable later");
-}
-
-/* One read or write of the disk, in a thread, while the test answers it. */
-struct io {
-	int fd;
-	bool write;
-	off_t at;
-	size_t len;
-	char *buf;
-	long result;
-	pthread_t thread;
-};
-
-static void *io_thread(void *arg)
-{
-	struct io *io = arg;
-	ssize_t n = io->write ? pwrite(io->fd, io->buf, io->len, io->at)
-			      : pread(io->fd, io->buf, io->len, io->at);
-
-	io->result = n < 0 ? -errno : n;
-	return NULL;
-}
-
-static struct io *start_io(int fd, bool write, off_t at, size_t len)
-{
-	struct io *io = calloc(1, sizeof(*io));
-
-	io->fd = fd;
-	io->write = write;
-	io->at = at;
-	io->len = len;
-	if (posix_memalign((void **)&io->buf, 4096, len))
-		abort();
-	memset(io->buf, 0x5a, len);
-	pthread_create(&io->thread, NULL, io_thread, io);
-	return io;
-}
-
-static long end_io(struct io *io)
-{
-	long n;
-
-	pthread_join(io->thread, NULL);
-	n = io->result;
-	free(io->buf);
-	free(io);
-	return n;
-}
-
-/* Waits for one request and answers it. */
-static void answer_next(struct tapring *r, struct tapqueue *q,
-			struct blktap_desc *d, int result)
-{
-	struct blktap_cqe cqe = { 0 };
-
-	while (!tap_take(r, q, d))
-		tap_enter(r->fd, 0, BLKTAP_ENTER_WAIT, 1000);
-	cqe.tag = d->tag;
-	cqe.gen = d->gen;
-	cqe.result = result ? result : (int)d->bytes;
-	tap_answer(r, q, &cqe);
-	tap_enter(r->fd, 0, 0, 0);
 }
 
 static void test_requests(struct tapring *r, int disk)
@@ -572,8 +492,7 @@ static void test_failed(void)
 
 int main(void)
 {
-	/* A broken wait would be for ever. */
-	alarm(300);
+	begin_suite("abi");
 	test_sizes();
 	test_minors();
 	test_alloc_untold();
