@@ -508,19 +508,28 @@ void bt_request_replay(struct bt_disk *d)
 	}
 }
 
+/* False: there is no request, or MOVE has it, who ends it. */
+static bool take_failed(struct bt_slot *slot)
+{
+	switch (cmpxchg(&slot->state, BT_SLOT_MOVING, BT_SLOT_DOOMED)) {
+	case BT_SLOT_OUT:
+		WRITE_ONCE(slot->state, BT_SLOT_FREE);
+		/* After a move that has just ended, and all that it did. */
+		smp_mb();
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void fail_queue(struct bt_disk *d, u32 queue)
 {
 	struct bt_slot *slot = &d->slots[queue * d->par.depth];
 	u32 tag;
 
-	for (tag = 0; tag < d->par.depth; tag++, slot++) {
-		if (slot->state == BT_SLOT_FREE ||
-		    cmpxchg(&slot->state, BT_SLOT_MOVING, BT_SLOT_DOOMED) ==
-			    BT_SLOT_MOVING)
-			continue;
-		WRITE_ONCE(slot->state, BT_SLOT_FREE);
-		blk_mq_end_request(slot->rq, BLK_STS_IOERR);
-	}
+	for (tag = 0; tag < d->par.depth; tag++, slot++)
+		if (take_failed(slot))
+			blk_mq_end_request(slot->rq, BLK_STS_IOERR);
 }
 
 /*
