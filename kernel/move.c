@@ -11,6 +11,7 @@
 #include <linux/bvec.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/nospec.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
@@ -77,12 +78,29 @@ static ssize_t move_request(struct file *file, const struct bt_slot *slot,
 	return done;
 }
 
+/*
+ * Reading and writing must have ended when they return, or what comes late lands
+ * in memory that its owner has long used again: so it has to be a file in memory or
+ * on a block device. Those that are across a network leave their I/O alone when
+ * the daemon is killed; and what else looks like a file is made of functions.
+ */
+static bool is_waited_for(const struct inode *inode)
+{
+	const struct super_block *sb = inode->i_sb;
+
+	return sb->s_bdev || sb->s_magic == TMPFS_MAGIC ||
+	       sb->s_magic == RAMFS_MAGIC;
+}
+
 /* Where the position means nothing, or is not ours to choose, there is no move. */
 static bool is_fit(const struct file *file)
 {
-	umode_t mode = file_inode(file)->i_mode;
+	const struct inode *inode = file_inode(file);
 
-	return (S_ISREG(mode) || S_ISBLK(mode)) && !(file->f_flags & O_APPEND);
+	if (file->f_flags & O_APPEND)
+		return false;
+	return S_ISBLK(inode->i_mode) ||
+	       (S_ISREG(inode->i_mode) && is_waited_for(inode));
 }
 
 /* The file of the last move, which is the next one's as well as a rule. */

@@ -267,10 +267,11 @@ struct blktap_enter {
  * MOVE: carry the data of requests between their callers' memory and files, past
  * the slots; for a daemon that would do nothing with it but read or write a file.
  * Each move is of one READ or WRITE that the daemon has, all of it: the file, which
- * must be open for that, a regular file or a block device, not O_APPEND, is read or
- * written from `offset` on as preadv(2) and pwritev(2) do it, by the calling thread,
- * which waits as long as they would. With fd -1 the data of a WRITE goes to its slot:
- * see DEFERRED.
+ * must be open for that, is read or written from `offset` on as preadv(2) and
+ * pwritev(2) do it, by the calling thread, which waits as long as they would. It is a
+ * block device, or a regular file that is in memory or on a file system that is on a
+ * block device; and not O_APPEND. With fd -1 the data of a WRITE goes to its slot: see
+ * DEFERRED.
  *
  * The request is not answered by that. result is the bytes that went, or a negative
  * errno; EINVAL also where the daemon has no such request. A READ of which all bytes
