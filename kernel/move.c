@@ -13,7 +13,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/nospec.h>
-#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 
@@ -149,13 +149,23 @@ static ssize_t move_to_slot(struct bt_ring *r, const struct blktap_move *m,
 	return slot->desc.bytes;
 }
 
+/* Each file may keep us waiting, so no other is begun for a daemon that is to die,
+ * nor for a disk that has failed. */
+static bool is_in_vain(const struct bt_slot *slot)
+{
+	return fatal_signal_pending(current) ||
+	       READ_ONCE(slot->state) != BT_SLOT_MOVING;
+}
+
 /* The slot is somebody else's with the end of it. */
 static s32 move_one(struct bt_ring *r, const struct blktap_move *m,
 		    struct bt_slot *slot, struct held *held)
 {
 	ssize_t n;
 
-	if (m->fd == -1)
+	if (unlikely(is_in_vain(slot)))
+		n = -EINTR;
+	else if (m->fd == -1)
 		n = move_to_slot(r, m, slot);
 	else
 		n = move_with(m, slot, held);
@@ -251,6 +261,8 @@ long bt_ring_move(struct bt_ring *r, void __user *arg)
 			return -EFAULT;
 		if (err)
 			return err;
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
 	return 0;
 }
