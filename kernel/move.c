@@ -103,6 +103,20 @@ static bool is_fit(const struct file *file)
 	       (S_ISREG(inode->i_mode) && is_waited_for(inode));
 }
 
+/* No restart of a system call comes of a move's result. */
+static ssize_t result_of(ssize_t n)
+{
+	switch (n) {
+	case -ERESTARTSYS:
+	case -ERESTARTNOINTR:
+	case -ERESTARTNOHAND:
+	case -ERESTART_RESTARTBLOCK:
+		return -EINTR;
+	default:
+		return n;
+	}
+}
+
 /* The file of the last move, which is the next one's as well as a rule. */
 struct held {
 	struct fd f;
@@ -137,7 +151,8 @@ static ssize_t move_with(const struct blktap_move *m,
 	file = hold(held, m->fd);
 	if (!file)
 		return -EBADF;
-	return is_fit(file) ? move_request(file, slot, m->offset) : -EINVAL;
+	return is_fit(file) ? result_of(move_request(file, slot, m->offset))
+			    : -EINVAL;
 }
 
 static ssize_t move_to_slot(struct bt_ring *r, const struct blktap_move *m,
