@@ -8,9 +8,11 @@
  * request that is MOVING is ended by nobody else, and keeps disk, queue and pages;
  * the ring stays with its file, whose ioctl this is.
  */
+#include <linux/blk-mq.h>
 #include <linux/bvec.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/highmem.h>
 #include <linux/magic.h>
 #include <linux/nospec.h>
 #include <linux/sched/signal.h>
@@ -60,6 +62,24 @@ static ssize_t move_bio(struct file *file, const struct bio *bio, u32 op,
 	return n;
 }
 
+#if ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE
+/* Who maps the pages may see them at another address of the cache. */
+static void flush_pages(struct request *rq)
+{
+	struct req_iterator iter;
+	struct bio_vec bv;
+
+	rq_for_each_segment(bv, rq, iter)
+	{
+		flush_dcache_page(bv.bv_page);
+	}
+}
+#else
+static void flush_pages(struct request *rq)
+{
+}
+#endif
+
 /* The bytes that went, or why none did. */
 static ssize_t move_request(struct file *file, const struct bt_slot *slot,
 			    loff_t pos)
@@ -69,12 +89,16 @@ static ssize_t move_request(struct file *file, const struct bt_slot *slot,
 
 	for (bio = slot->rq->bio; bio; bio = bio->bi_next) {
 		n = move_bio(file, bio, slot->desc.op, &pos);
-		if (n < 0)
-			return done ?: n;
+		if (n < 0) {
+			done = done ?: n;
+			break;
+		}
 		done += n;
 		if (n < bio->bi_iter.bi_size)
 			break;
 	}
+	if (slot->desc.op == BLKTAP_REQ_READ)
+		flush_pages(slot->rq);
 	return done;
 }
 
