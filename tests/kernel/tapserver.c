@@ -239,16 +239,22 @@ static void answer(struct tapqueue *q, const struct blktap_move *m, int result)
 	tap_answer(&ring, q, &cqe);
 }
 
-/* What could not be moved goes the ordinary way. */
+/* What could not be moved goes the ordinary way; behind the end of a file there is
+ * nothing, which is zeroes. */
 static int move_failed(const struct blktap_desc *d, struct blktap_move *m)
 {
+	int err;
+
 	if (d->flags & BLKTAP_REQ_DEFERRED) {
 		m->fd = -1;
 		m->offset = 0;
 		if (tap_move(ring.fd, m, 1) || m->result != (int)d->bytes)
 			die("fetch", m->result);
+	} else if (d->op == BLKTAP_REQ_READ) {
+		memset(ring.map + d->data, 0, d->bytes);
 	}
-	return transfer(d);
+	err = transfer(d);
+	return err < 0 ? err : (int)d->bytes;
 }
 
 static void move_all(struct tapqueue *q, const struct blktap_desc *d,
