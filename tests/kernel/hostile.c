@@ -95,6 +95,27 @@ static void garbage_enter(void *buf, unsigned i, unsigned *seed)
 				    .fd = (int)(rand_r(seed) % 16) - 2 };
 }
 
+/* Moves to and from anything, of requests that may be there in another life. */
+static void garbage_move(void *buf, unsigned i, unsigned *seed)
+{
+	static struct blktap_move m[64];
+	struct blktap_moves *a = buf;
+	unsigned j;
+
+	for (j = 0; j < 64; j++)
+		m[j] = (struct blktap_move){
+			.queue = rand_r(seed) % 3,
+			.tag = rand_r(seed) % 40,
+			.gen = rand_r(seed) | 1u << 30,
+			.fd = (int)(rand_r(seed) % 16) - 2,
+			.offset = rand_r(seed),
+		};
+	if (i % 2)
+		*a = (struct blktap_moves){ .size = sizeof(*a),
+					    .count = rand_r(seed) % 80,
+					    .moves = (uintptr_t)m };
+}
+
 /* Every number of our magic and around it, every kind of argument. */
 static void *garbage(void *arg)
 {
@@ -117,8 +138,31 @@ static void *garbage(void *arg)
 			continue;
 		if (nr == 0x25)
 			garbage_enter(buf, i, &seed);
+		if (nr == 0x26)
+			garbage_move(buf, i, &seed);
 		ioctl(r->fd, _IO(BLKTAP_IOC_MAGIC, nr), p);
 		ioctl(r->fd, rand_r(&seed), p);
+	}
+	return NULL;
+}
+
+/* Moves what the queue threads serve meanwhile, from and to whatever is open. */
+static void *mover(void *arg)
+{
+	struct tapring *r = arg;
+	struct blktap_move m;
+	struct tapqueue q;
+	unsigned seed = 1;
+
+	tap_queue(r, 0, &q);
+	for (;;) {
+		m = (struct blktap_move){
+			.tag = rand_r(&seed) % r->info.depth,
+			.fd = (int)(rand_r(&seed) % 16) - 2,
+			.offset = rand_r(&seed) % 4 ? 0 : rand_r(&seed),
+		};
+		m.gen = ((volatile struct blktap_desc *)q.desc)[m.tag].gen;
+		tap_move(r->fd, &m, 1);
 	}
 	return NULL;
 }
@@ -153,6 +197,8 @@ bool hostile_start(struct tapring *r, const char *mode)
 
 	if (is(mode, "scribble"))
 		pthread_create(&t, NULL, scribble, r);
+	else if (is(mode, "mover"))
+		pthread_create(&t, NULL, mover, r);
 	else if (is(mode, "garbage"))
 		pthread_create(&t, NULL, garbage, r);
 	else if (is(mode, "pin"))
