@@ -158,6 +158,30 @@ START_TEST(a_write_without_data_fails_and_writes_nothing)
 }
 END_TEST
 
+/* What could not be had is asked for again. */
+START_TEST(a_write_that_is_tried_again_has_its_data_then)
+{
+	int i;
+
+	serve("ram:4M");
+	fake.defers = true;
+	fake.move_error = -EBUSY;
+	ask(0, 0, BLKTAP_REQ_WRITE, 0, 4096);
+	turns();
+	ck_assert_uint_eq(fake.queues[0].answers[0], 0);
+	fake.move_error = 0;
+	for (i = 0; i < 2000 && !fake.queues[0].answers[0]; i++) {
+		usleep(1000);
+		turns();
+	}
+	ck_assert_int_eq(answer(0, 0), 4096);
+	ck_assert_uint_eq(fake.fetches, 1);
+	ask(0, 1, BLKTAP_REQ_READ, 0, 4096);
+	ck_assert_int_eq(answer(0, 1), 4096);
+	ck_assert(is_all(fake_caller(&fake, 0, 1), 0x77, 4096));
+}
+END_TEST
+
 /* There is nothing more durable than a file in memory. */
 START_TEST(fua_is_moved_too)
 {
@@ -312,6 +336,7 @@ int main(void)
 	tcase_add_loop_test(
 		tc, a_write_without_data_fails_and_writes_nothing, 0,
 		(int)(sizeof(fetch_errors) / sizeof(*fetch_errors)));
+	tcase_add_test(tc, a_write_that_is_tried_again_has_its_data_then);
 	tcase_add_test(tc, fua_is_moved_too);
 	tcase_add_test(tc, a_write_whose_data_is_there_is_not_fetched);
 	tcase_add_test(tc, what_waits_at_a_gate_goes_where_the_disk_goes_then);

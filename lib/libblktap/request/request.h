@@ -122,13 +122,20 @@ static inline bool bt_op_is_writing(enum blktap_op op)
 }
 
 /* For who is about to look at the data, or to cut the request: from here on it is in
- * `data` alone. 0, or a negative errno: there is no data. */
+ * `data` alone. 0, or a negative errno: there is no data, and whoever tries the request
+ * again has to ask again. A flush that stands for the write it is behind has none,
+ * and leaves the write's alone. */
 static inline int bt_request_bring(struct bt_request *req)
 {
-	struct bt_move *move = req->move;
+	int rc = 0;
 
-	req->move = NULL;
-	return move && req->op == BLKTAP_OP_WRITE ? bt_move_fetch(move) : 0;
+	if (!req->move || req->op == BLKTAP_OP_FLUSH)
+		return 0;
+	if (req->op == BLKTAP_OP_WRITE)
+		rc = bt_move_fetch(req->move);
+	if (!rc)
+		req->move = NULL;
+	return rc;
 }
 
 /* A transfer that is not of whole blocks (a power of two). Disks ask for none, but an
