@@ -256,7 +256,8 @@ static int begin(struct bt_ring *r, struct chunk *c)
 	return err;
 }
 
-static void move_chunk(struct bt_ring *r, struct chunk *c)
+/* Not in line: a chunk alone is most of what a frame should have. */
+static noinline void move_chunk(struct bt_ring *r, struct chunk *c)
 {
 	struct held held = { .fd = -1 };
 	u32 i;
