@@ -151,7 +151,7 @@ static void raw_done(struct bt_io *io, int error)
 }
 
 /* FUA is passed on whatever the operation is; the engine knows it for writes
- * alone. */
+ * alone. A move is for the data: a flush may be that of a write that has one. */
 static void submit_io(struct raw *raw, struct bt_request *req, enum bt_io_op op)
 {
 	struct raw_frame *frame = bt_request_frame(req);
@@ -161,7 +161,7 @@ static void submit_io(struct raw *raw, struct bt_request *req, enum bt_io_op op)
 	io->file = &raw->file.file;
 	io->op = op;
 	io->flags = (req->flags & BLKTAP_FUA ? BT_IO_FUA : 0) |
-		    (req->move ? BT_IO_MOVE : 0);
+		    (req->move && op <= BT_IO_WRITE ? BT_IO_MOVE : 0);
 	io->move = req->move;
 	io->offset = req->offset;
 	io->length = req->length;
