@@ -297,22 +297,27 @@ static unsigned move_queue(struct tapqueue *q, uint32_t queue)
 /* As the ABI has it: the indices are stored once for all that was there. */
 static unsigned serve_batch(struct tapqueue *q)
 {
-	uint32_t tail = __atomic_load_n(&q->shared->sq_tail, __ATOMIC_ACQUIRE);
+	uint32_t to = __atomic_load_n(&q->shared->sq_tail, __ATOMIC_ACQUIRE);
 	uint32_t sq_mask = ring.info.sq_entries - 1;
 	uint32_t cq_mask = ring.info.cq_entries - 1;
-	unsigned n = tail - q->head;
+	uint32_t head = q->head, tail = q->tail;
+	bool at_once = opt.null && !opt.delay_us;
 
-	for (; q->head != tail; q->head++) {
-		const struct blktap_desc *d =
-			&q->desc[q->sq[q->head & sq_mask]];
+	for (; head != to; head++, tail++) {
+		const struct blktap_desc *d = &q->desc[q->sq[head & sq_mask]];
+		struct blktap_cqe *cqe = &q->cq[tail & cq_mask];
 
-		q->cq[q->tail++ & cq_mask] = (struct blktap_cqe){
-			.tag = d->tag, .gen = d->gen, .result = serve_one(d)
-		};
+		cqe->tag = d->tag;
+		cqe->gen = d->gen;
+		cqe->result = at_once ? (int)d->bytes : serve_one(d);
+		cqe->reserved = 0;
 	}
-	__atomic_store_n(&q->shared->sq_head, q->head, __ATOMIC_RELEASE);
-	__atomic_store_n(&q->shared->cq_tail, q->tail, __ATOMIC_RELEASE);
-	return n;
+	__atomic_store_n(&q->shared->sq_head, head, __ATOMIC_RELEASE);
+	__atomic_store_n(&q->shared->cq_tail, tail, __ATOMIC_RELEASE);
+	to = head - q->head;
+	q->head = head;
+	q->tail = tail;
+	return to;
 }
 
 /* One pass over a queue: take all, answer all. */
