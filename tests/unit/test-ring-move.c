@@ -236,6 +236,26 @@ START_TEST(what_waits_at_a_gate_goes_where_the_disk_goes_then)
 }
 END_TEST
 
+START_TEST(what_is_left_to_the_next_daemon_was_not_written)
+{
+	serve_file();
+	ask(0, 1, BLKTAP_REQ_WRITE, 8192, 4096);
+	ck_assert_int_eq(answer(0, 1), 4096);
+	pause_disk();
+	fake.defers = true; /* they were on their way when the pause began */
+	ask(0, 0, BLKTAP_REQ_WRITE, 0, 4096);
+	ask(1, 0, BLKTAP_REQ_READ, 0, FAKE_SLOT);
+	turns();
+	ck_assert_int_eq(blktap_ring_destroy(ring, BLKTAP_RING_END_KEEP), 0);
+	ring = NULL;
+	ck_assert_uint_eq(fake.queues[0].answers[0], 0);
+	ck_assert_uint_eq(fake.queues[1].answers[0], 0);
+	ck_assert_uint_eq(fake.fetches, 0);
+	check_file(0, 0, 512);
+	check_file(8192, 0x77, 4096);
+}
+END_TEST
+
 /* One that keeps data itself, one that hands requests on, one that changes data and
  * has larger blocks, so that requests are cut above it. */
 static const char *const lookers[] = {
@@ -340,6 +360,7 @@ int main(void)
 	tcase_add_test(tc, fua_is_moved_too);
 	tcase_add_test(tc, a_write_whose_data_is_there_is_not_fetched);
 	tcase_add_test(tc, what_waits_at_a_gate_goes_where_the_disk_goes_then);
+	tcase_add_test(tc, what_is_left_to_the_next_daemon_was_not_written);
 	tcase_add_loop_test(tc, data_is_there_for_who_looks_at_it, 0,
 			    (int)(sizeof(lookers) / sizeof(*lookers)));
 	tcase_add_test(tc, a_module_without_moves_is_not_asked);
