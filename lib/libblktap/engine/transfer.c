@@ -167,10 +167,12 @@ static void complete_all(struct bt_engine *engine, struct bt_engine_slot *slot,
 
 /* The kernel tells of a page that it could not write once, to whoever syncs first,
  * and then has it for clean. Where that is a cached write with FUA, the page may be
- * one that another write left, so the next sync has to say it again. */
+ * one that another write left, so the next sync has to say it again. A file in memory is
+ * written out nowhere: there the error is the write's own. */
 static bool is_cached_fua(const struct bt_engine_slot *slot)
 {
-	return slot->pub.flags & BT_IO_FUA && !slot->file->direct;
+	return slot->pub.flags & BT_IO_FUA && !slot->file->direct &&
+	       !slot->file->in_memory;
 }
 
 static void note_lost(struct bt_engine_slot *slot, int error)
