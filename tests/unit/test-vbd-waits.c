@@ -272,6 +272,45 @@ START_TEST(parked_request_meets_no_image_it_does_not_fit)
 }
 END_TEST
 
+/* A block of the old size is whole blocks of a smaller one: a pause that is resumed as
+ * it was must not fail because something waits. */
+START_TEST(part_of_a_larger_block_goes_on_over_smaller_ones)
+{
+	struct blktap_disk_options o = options();
+	struct blktap_error *err = NULL;
+	unsigned char data[100], back[120];
+	char cached[128], direct[96];
+	struct op op, read;
+	int rc;
+
+	pause_calls = 0;
+	memset(data, 7, sizeof(data));
+	snprintf(cached, sizeof(cached), "raw(\"%s\", cache=writeback)", path);
+	snprintf(direct, sizeof(direct), "raw:%s", path);
+	o.on_no_space = BLKTAP_POLICY_RETRY;
+	ck_assert_int_eq(blktap_disk_open(context, direct, &o, &disk, NULL), 0);
+	faulty_add((struct faulty_rule){
+		.op = BT_IO_WRITE, .error = -ENOSPC, .nth = 1 });
+	start(&op, BLKTAP_OP_WRITE, 10, data, sizeof(data), 0);
+	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
+	turns();
+	ck_assert_uint_eq(pause_calls, 1);
+	ck_assert_uint_eq(op.calls, 0);
+	rc = blktap_disk_resume(disk, cached, &err);
+	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
+	pass(10 * MS);
+	ck_assert_uint_eq(op.calls, 1);
+	ck_assert_int_eq(op.error, 0);
+	start(&read, BLKTAP_OP_READ, 0, back, sizeof(back), 0);
+	turns();
+	ck_assert_int_eq(read.error, 0);
+	ck_assert_int_eq(back[9], 0);
+	ck_assert_mem_eq(back + 10, data, sizeof(data));
+	ck_assert_int_eq(back[110], 0);
+	close_disk(0);
+}
+END_TEST
+
 /* Nor may what its flush stands for: where that fails, it is written once more. */
 START_TEST(zeroes_whose_flush_waits_meet_no_image_they_do_not_fit)
 {
@@ -542,6 +581,7 @@ int main(void)
 	tcase_add_test(tc, leaving_frontend_does_not_wait_for_another_try);
 	tcase_add_test(tc, leaving_frontend_does_not_wait_for_parts);
 	tcase_add_test(tc, parked_request_meets_no_image_it_does_not_fit);
+	tcase_add_test(tc, part_of_a_larger_block_goes_on_over_smaller_ones);
 	tcase_add_test(tc,
 		       zeroes_whose_flush_waits_meet_no_image_they_do_not_fit);
 	tcase_add_test(tc, zeroes_whose_flush_waits_are_counted_as_zeroes);

@@ -285,11 +285,12 @@ bool bt_pause_fits(const struct bt_request *req, const struct bt_limits *limits)
 }
 
 /* What waits (at the gate, for another try, for a range) was cut for the old image,
- * and cannot be cut again; and parts of it lie in blocks of the old size. */
+ * and cannot be cut again; and parts of it lie in blocks of the old size, which are
+ * whole blocks of a smaller one. */
 static int check_held(struct blktap_disk *disk, const struct bt_limits *limits,
 		      const char *spec, struct blktap_error **err)
 {
-	bool fits = limits->block_size == disk->limits.block_size ||
+	bool fits = limits->block_size <= disk->limits.block_size ||
 		    !bt_pool_in_use(disk->parts);
 	struct bt_list *pos;
 
