@@ -219,7 +219,9 @@ START_TEST(timers_end_the_wait_of_a_real_clock)
 	alarm_init(&a, 0);
 	bt_timer_arm(loop, &a.timer, start + 5 * MS + 300000);
 	ms = bt_loop_timeout(loop);
-	ck_assert_int_ge(ms, 1);
+	/* unless the machine was somewhere else meanwhile */
+	if (bt_loop_refresh(loop) - start <= 5 * MS)
+		ck_assert_int_ge(ms, 1);
 	ck_assert_int_le(ms, 6);
 	while (!a.calls)
 		ck_assert_int_eq(bt_loop_turn(loop, -1), 0);
