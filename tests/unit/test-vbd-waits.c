@@ -240,27 +240,42 @@ START_TEST(leaving_frontend_does_not_wait_for_parts)
 }
 END_TEST
 
-/* What waits to be tried again was cut for the image that was there. */
-START_TEST(parked_request_meets_no_image_it_does_not_fit)
-{
-	struct blktap_disk_options o = options();
-	struct blktap_error *err = NULL;
-	unsigned char data[100] = { 1 };
-	char cached[128], direct[96];
-	struct op op;
-	int rc;
+/* One file as two images: with blocks of one byte, and with those of O_DIRECT. */
+static char cached[128], direct[96];
 
-	pause_calls = 0;
+static void name_images(void)
+{
 	snprintf(cached, sizeof(cached), "raw(\"%s\", cache=writeback)", path);
 	snprintf(direct, sizeof(direct), "raw:%s", path);
+}
+
+/* A paused disk, and a write of 100 bytes from 10 on that waits for another try. */
+static void park(struct op *op, const char *spec, unsigned char *data)
+{
+	struct blktap_disk_options o = options();
+
+	pause_calls = 0;
 	o.on_no_space = BLKTAP_POLICY_RETRY;
-	ck_assert_int_eq(blktap_disk_open(context, cached, &o, &disk, NULL), 0);
+	ck_assert_int_eq(blktap_disk_open(context, spec, &o, &disk, NULL), 0);
 	faulty_add((struct faulty_rule){
 		.op = BT_IO_WRITE, .error = -ENOSPC, .nth = 1 });
-	start(&op, BLKTAP_OP_WRITE, 10, data, sizeof(data), 0);
+	start(op, BLKTAP_OP_WRITE, 10, data, 100, 0);
 	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
 	turns();
 	ck_assert_uint_eq(pause_calls, 1);
+	ck_assert_uint_eq(op->calls, 0);
+}
+
+/* What waits to be tried again was cut for the image that was there. */
+START_TEST(parked_request_meets_no_image_it_does_not_fit)
+{
+	struct blktap_error *err = NULL;
+	unsigned char data[100] = { 1 };
+	struct op op;
+	int rc;
+
+	name_images();
+	park(&op, cached, data);
 	rc = blktap_disk_resume(disk, direct, &err);
 	ck_assert_int_eq(rc, -EBUSY);
 	blktap_error_destroy(err);
@@ -276,26 +291,14 @@ END_TEST
  * it was must not fail because something waits. */
 START_TEST(part_of_a_larger_block_goes_on_over_smaller_ones)
 {
-	struct blktap_disk_options o = options();
 	struct blktap_error *err = NULL;
 	unsigned char data[100], back[120];
-	char cached[128], direct[96];
 	struct op op, read;
 	int rc;
 
-	pause_calls = 0;
 	memset(data, 7, sizeof(data));
-	snprintf(cached, sizeof(cached), "raw(\"%s\", cache=writeback)", path);
-	snprintf(direct, sizeof(direct), "raw:%s", path);
-	o.on_no_space = BLKTAP_POLICY_RETRY;
-	ck_assert_int_eq(blktap_disk_open(context, direct, &o, &disk, NULL), 0);
-	faulty_add((struct faulty_rule){
-		.op = BT_IO_WRITE, .error = -ENOSPC, .nth = 1 });
-	start(&op, BLKTAP_OP_WRITE, 10, data, sizeof(data), 0);
-	ck_assert_int_eq(blktap_disk_pause(disk, 0, paused, NULL), 0);
-	turns();
-	ck_assert_uint_eq(pause_calls, 1);
-	ck_assert_uint_eq(op.calls, 0);
+	name_images();
+	park(&op, direct, data);
 	rc = blktap_disk_resume(disk, cached, &err);
 	ck_assert_msg(!rc, "%s", err ? blktap_error_get_message(err) : "");
 	pass(10 * MS);
@@ -314,12 +317,10 @@ END_TEST
 /* Nor may what its flush stands for: where that fails, it is written once more. */
 START_TEST(zeroes_whose_flush_waits_meet_no_image_they_do_not_fit)
 {
-	char cached[128], direct[96];
 	struct op op;
 
 	pause_calls = 0;
-	snprintf(cached, sizeof(cached), "raw(\"%s\", cache=writeback)", path);
-	snprintf(direct, sizeof(direct), "raw:%s", path);
+	name_images();
 	ck_assert_int_eq(blktap_disk_open(context, cached, NULL, &disk, NULL),
 			 0);
 	faulty.hold = true;
