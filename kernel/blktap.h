@@ -90,17 +90,23 @@ enum bt_slot_state {
 	BT_SLOT_DOOMED, /* moving, and failed meanwhile: MOVE ends it */
 };
 
-/* One tag. Written by queue_rq, cleared by the one who ends the request. */
+/*
+ * One tag. Written by queue_rq, cleared by the one who ends the request. Of the
+ * descriptor it has what an answer is checked by; the rest is told from the request.
+ */
 struct bt_slot {
 	/* valid while the slot is not free */
 	struct request *rq;
 	unsigned long start; /* jiffies */
-	struct blktap_desc desc; /* ours; gen counts the tag's uses */
+	u32 bytes; /* an answer's result, if all went well */
+	u8 op; /* enum blktap_req_op */
+	bool deferred; /* a WRITE whose data the daemon fetches by MOVE */
 	bool moved; /* a READ's data is where it belongs already */
 	u32 state; /* enum bt_slot_state; stored last, released first */
 	/* always */
+	u32 gen; /* counts the tag's uses */
 	u64 data; /* where the tag's data lies in the area */
-};
+} ____cacheline_aligned;
 
 /* Whether ENTER looks for requests before it sleeps; a hint, without a lock. */
 struct bt_look {
@@ -223,6 +229,7 @@ long bt_ring_defer(struct bt_ring *r, void __user *arg);
 
 /* request.c */
 extern const struct blk_mq_ops bt_mq_ops;
+u64 bt_request_offset(const struct request *rq, u32 op);
 void bt_request_init_queue(struct bt_queue *q);
 int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		    size_t len);

@@ -88,7 +88,7 @@ static ssize_t move_request(struct file *file, const struct bt_slot *slot,
 	ssize_t done = 0, n;
 
 	for (bio = slot->rq->bio; bio; bio = bio->bi_next) {
-		n = move_bio(file, bio, slot->desc.op, &pos);
+		n = move_bio(file, bio, slot->op, &pos);
 		if (n < 0) {
 			done = done ?: n;
 			break;
@@ -97,7 +97,7 @@ static ssize_t move_request(struct file *file, const struct bt_slot *slot,
 		if (n < bio->bi_iter.bi_size)
 			break;
 	}
-	if (slot->desc.op == BLKTAP_REQ_READ)
+	if (slot->op == BLKTAP_REQ_READ)
 		flush_pages(slot->rq);
 	return done;
 }
@@ -170,7 +170,7 @@ static ssize_t move_with(const struct blktap_move *m,
 {
 	struct file *file;
 
-	if (m->offset > LLONG_MAX - slot->desc.bytes)
+	if (m->offset > LLONG_MAX - slot->bytes)
 		return -EINVAL;
 	file = hold(held, m->fd);
 	if (!file)
@@ -182,10 +182,10 @@ static ssize_t move_with(const struct blktap_move *m,
 static ssize_t move_to_slot(struct bt_ring *r, const struct blktap_move *m,
 			    const struct bt_slot *slot)
 {
-	if (m->offset || slot->desc.op != BLKTAP_REQ_WRITE)
+	if (m->offset || slot->op != BLKTAP_REQ_WRITE)
 		return -EINVAL;
 	bt_copy_in((u8 *)r->area->map + slot->data, slot->rq);
-	return slot->desc.bytes;
+	return slot->bytes;
 }
 
 /* Each file may keep us waiting, so no other is begun for a daemon that is to die,
@@ -208,7 +208,7 @@ static s32 move_one(struct bt_ring *r, const struct blktap_move *m,
 		n = move_to_slot(r, m, slot);
 	else
 		n = move_with(m, slot, held);
-	slot->moved = n == slot->desc.bytes && slot->desc.op == BLKTAP_REQ_READ;
+	slot->moved = n == slot->bytes && slot->op == BLKTAP_REQ_READ;
 	bt_request_end_move(slot);
 	return n;
 }

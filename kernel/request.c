@@ -77,29 +77,19 @@ static void publish(struct batch *b)
  * A request that is described in its slot and in the ring: nobody else has the tag,
  * so that may be done before the tag is there.
  */
-static __always_inline void add(struct batch *b, const struct bt_slot *slot)
+static __always_inline void add(struct batch *b, const struct bt_slot *slot,
+				struct request *rq, int op)
 {
-	if (slot->desc.op == BLKTAP_REQ_WRITE &&
-	    likely(!(slot->desc.flags & BLKTAP_REQ_DEFERRED)))
-		bt_copy_in((u8 *)b->ring->area->map + slot->data, slot->rq);
-	b->tags[b->nr++] = slot->desc.tag;
+	if (op == BLKTAP_REQ_WRITE && likely(!slot->deferred))
+		bt_copy_in((u8 *)b->ring->area->map + slot->data, rq);
+	b->tags[b->nr++] = rq->tag;
 	if (b->nr == ARRAY_SIZE(b->tags))
 		publish(b);
 }
 
-static_assert((__force u32)REQ_OP_READ == BLKTAP_REQ_READ &&
-	      (__force u32)REQ_OP_WRITE == BLKTAP_REQ_WRITE);
-
-/*
- * What the daemon is asked for; negative: what we do not serve. A switch alone
- * would be a look into a table.
- */
-static __always_inline int op_of(const struct request *rq)
+/* What the daemon is asked for; negative: what we do not serve. */
+static int op_of(const struct request *rq)
 {
-	u32 op = (__force u32)req_op(rq);
-
-	if (likely(op <= BLKTAP_REQ_WRITE))
-		return op;
 	switch (req_op(rq)) {
 	case REQ_OP_FLUSH:
 		return BLKTAP_REQ_FLUSH;
@@ -118,8 +108,8 @@ static __always_inline blk_status_t check(const struct bt_disk *d,
 	if (unlikely(op < 0))
 		return BLK_STS_NOTSUPP;
 	/* 6.1 only warns of a write to a read-only disk. */
-	if (unlikely(d->par.flags & BLKTAP_DISK_READ_ONLY) &&
-	    op != BLKTAP_REQ_READ && op != BLKTAP_REQ_FLUSH)
+	if (op != BLKTAP_REQ_READ && op != BLKTAP_REQ_FLUSH &&
+	    unlikely(d->par.flags & BLKTAP_DISK_READ_ONLY))
 		return BLK_STS_IOERR;
 	/* The limits say so already; a slot is no place to take it on trust. */
 	if (op <= BLKTAP_REQ_WRITE && blk_rq_bytes(rq) > d->par.slot_bytes)
@@ -127,37 +117,50 @@ static __always_inline blk_status_t check(const struct bt_disk *d,
 	return BLK_STS_OK;
 }
 
-static __always_inline struct blktap_desc describe(const struct bt_ring *r,
-						   const struct request *rq,
-						   int op,
-						   const struct bt_slot *slot)
+u64 bt_request_offset(const struct request *rq, u32 op)
 {
-	struct blktap_desc desc;
-
-	desc.gen = slot->desc.gen + 1;
-	desc.tag = rq->tag;
-	desc.op = op;
-	desc.pad = 0;
-	desc.flags = 0;
-	if (op == BLKTAP_REQ_WRITE && rq->cmd_flags & REQ_FUA)
-		desc.flags = BLKTAP_REQ_FUA;
-	else if (op == BLKTAP_REQ_WRITE_ZEROES && rq->cmd_flags & REQ_NOUNMAP)
-		desc.flags = BLKTAP_REQ_NOUNMAP;
-	if (unlikely(op == BLKTAP_REQ_WRITE && READ_ONCE(r->defers)))
-		desc.flags |= BLKTAP_REQ_DEFERRED;
-	desc.bytes = blk_rq_bytes(rq);
-	desc.offset =
-		op == BLKTAP_REQ_FLUSH ? 0 : blk_rq_pos(rq) << SECTOR_SHIFT;
-	desc.data = op <= BLKTAP_REQ_WRITE ? slot->data : 0;
-	return desc;
+	return op == BLKTAP_REQ_FLUSH ? 0 : blk_rq_pos(rq) << SECTOR_SHIFT;
 }
 
-static __always_inline blk_status_t start(struct batch *b, struct request *rq)
+/*
+ * For the daemon, in shared memory, and what an answer is checked by in the slot. A
+ * request does not change while it is under way, so this may be done again.
+ */
+static __always_inline void describe(const struct batch *b,
+				     struct bt_slot *slot,
+				     const struct request *rq, int op,
+				     bool deferred)
 {
-	struct blktap_desc desc;
+	struct blktap_desc *desc = &b->q->desc[rq->tag];
+	u32 bytes = blk_rq_bytes(rq), gen = slot->gen + 1;
+	u16 flags = 0;
+
+	if (op == BLKTAP_REQ_WRITE)
+		flags = (rq->cmd_flags & REQ_FUA ? BLKTAP_REQ_FUA : 0) |
+			(deferred ? BLKTAP_REQ_DEFERRED : 0);
+	else if (unlikely(op == BLKTAP_REQ_WRITE_ZEROES) &&
+		 rq->cmd_flags & REQ_NOUNMAP)
+		flags = BLKTAP_REQ_NOUNMAP;
+	slot->gen = gen;
+	slot->bytes = bytes;
+	slot->op = op;
+	slot->deferred = deferred;
+	slot->moved = false;
+	desc->gen = gen;
+	desc->tag = rq->tag;
+	desc->op = op;
+	desc->pad = 0;
+	desc->flags = flags;
+	desc->bytes = bytes;
+	desc->offset = bt_request_offset(rq, op);
+	desc->data = op <= BLKTAP_REQ_WRITE ? slot->data : 0;
+}
+
+static __always_inline blk_status_t start_as(struct batch *b,
+					     struct request *rq, int op)
+{
 	struct bt_slot *slot;
 	blk_status_t status;
-	int op = op_of(rq);
 
 	if (unlikely(!b->ring))
 		return BLK_STS_IOERR;
@@ -165,15 +168,28 @@ static __always_inline blk_status_t start(struct batch *b, struct request *rq)
 	if (unlikely(status))
 		return status;
 	slot = &b->q->slots[rq->tag];
-	desc = describe(b->ring, rq, op, slot);
-	slot->desc = desc;
-	b->q->desc[rq->tag] = desc;
 	slot->rq = rq;
-	slot->moved = false;
 	WRITE_ONCE(slot->start, jiffies);
+	describe(b, slot, rq, op,
+		 op == BLKTAP_REQ_WRITE && READ_ONCE(b->ring->defers));
 	blk_mq_start_request(rq);
-	add(b, slot);
+	add(b, slot, rq, op);
 	return BLK_STS_OK;
+}
+
+static noinline blk_status_t start_other(struct batch *b, struct request *rq)
+{
+	return start_as(b, rq, op_of(rq));
+}
+
+/* Made once for each of the two that nearly all are. */
+static __always_inline blk_status_t start(struct batch *b, struct request *rq)
+{
+	if (req_op(rq) == REQ_OP_READ)
+		return start_as(b, rq, BLKTAP_REQ_READ);
+	if (req_op(rq) == REQ_OP_WRITE)
+		return start_as(b, rq, BLKTAP_REQ_WRITE);
+	return start_other(b, rq);
 }
 
 static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
@@ -283,16 +299,16 @@ static blk_status_t status_of(s32 error)
 
 /* Answers of one queue that are being taken. */
 struct answers {
-	const struct bt_ring *ring;
 	const struct bt_queue *q;
+	u8 *map; /* of the area */
 	u32 depth;
 	u32 copied; /* since others had the CPU */
 };
 
 static __always_inline void take_data(struct answers *a, struct bt_slot *slot)
 {
-	bt_copy_out((u8 *)a->ring->area->map + slot->data, slot->rq);
-	a->copied += slot->desc.bytes;
+	bt_copy_out(a->map + slot->data, slot->rq);
+	a->copied += slot->bytes;
 	if (a->copied >= COPY_AT_ONCE) {
 		a->copied = 0;
 		cond_resched();
@@ -313,11 +329,11 @@ static __always_inline const char *check_answer(const struct answers *a,
 	if (unlikely(smp_load_acquire(&slot->state) != BT_SLOT_OUT))
 		return slot->state == BT_SLOT_FREE ? "tag not in flight"
 						   : "its data is being moved";
-	if (cqe->gen != slot->desc.gen)
+	if (cqe->gen != slot->gen)
 		return "wrong generation";
 	if (cqe->reserved)
 		return "reserved field set";
-	if (cqe->result >= 0 ? (u32)cqe->result != slot->desc.bytes
+	if (cqe->result >= 0 ? (u32)cqe->result != slot->bytes
 			     : cqe->result < -MAX_ERRNO)
 		return "wrong result";
 	*out = slot;
@@ -342,7 +358,7 @@ static __always_inline void take_answer(struct answers *a, struct bt_slot *slot,
 		take_error(slot, result);
 		return;
 	}
-	if (slot->desc.op == BLKTAP_REQ_READ && !slot->moved)
+	if (slot->op == BLKTAP_REQ_READ && !slot->moved)
 		take_data(a, slot);
 	WRITE_ONCE(slot->state, BT_SLOT_FREE);
 	if (!blk_mq_add_to_batch(rq, done, false, blk_mq_end_request_batch))
@@ -407,7 +423,7 @@ int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		    size_t len)
 {
 	u32 queue = q - r->queues, mask = r->layout.entries - 1, head, n;
-	struct answers a = { .ring = r, .q = q };
+	struct answers a = { .q = q };
 	struct io_comp_batch done = {};
 	struct blktap_cqe cqe;
 	struct bt_slot *slot;
@@ -428,6 +444,7 @@ int bt_request_reap(struct bt_ring *r, struct bt_queue *q, char *why,
 		goto unlock;
 	}
 	a.depth = r->disk->par.depth;
+	a.map = r->area->map;
 	for (; n; n--) {
 		read_once(&cqe, &q->cq[head++ & mask]);
 		bad = check_answer(&a, &cqe, &slot);
@@ -462,8 +479,8 @@ struct bt_slot *bt_request_begin_move(struct bt_ring *r, struct bt_queue *q,
 	if (tag >= depth)
 		return NULL;
 	slot = &q->slots[array_index_nospec(tag, depth)];
-	if (smp_load_acquire(&slot->state) != BT_SLOT_OUT ||
-	    slot->desc.gen != gen || slot->desc.op > BLKTAP_REQ_WRITE)
+	if (smp_load_acquire(&slot->state) != BT_SLOT_OUT || slot->gen != gen ||
+	    slot->op > BLKTAP_REQ_WRITE)
 		return NULL;
 	WRITE_ONCE(slot->state, BT_SLOT_MOVING);
 	return slot;
@@ -484,11 +501,8 @@ void bt_request_end_move(struct bt_slot *slot)
 /* Who comes next may know nothing of deferring. */
 static void add_again(struct batch *b, struct bt_slot *slot)
 {
-	slot->desc.gen++;
-	slot->desc.flags &= ~BLKTAP_REQ_DEFERRED;
-	slot->moved = false;
-	b->q->desc[slot->desc.tag] = slot->desc;
-	add(b, slot);
+	describe(b, slot, slot->rq, slot->op, false);
+	add(b, slot, slot->rq, slot->op);
 }
 
 /* A new daemon's ring gets every request that the old one left unanswered. */

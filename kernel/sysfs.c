@@ -139,13 +139,14 @@ static int show_slots(const struct bt_disk *d, char *buf, int at)
 	for (i = 0; i < nr && at < PAGE_SIZE - 128; i++) {
 		const struct bt_slot *s = &d->slots[i];
 
-		if (!READ_ONCE(s->state))
+		/* acquire: there is a request in it */
+		if (!smp_load_acquire(&s->state))
 			continue;
 		at += sysfs_emit_at(buf, at,
 				    "queue %u tag %u op %u offset %llu "
 				    "bytes %u age_ms %u\n",
-				    i / d->par.depth, i % d->par.depth,
-				    s->desc.op, s->desc.offset, s->desc.bytes,
+				    i / d->par.depth, i % d->par.depth, s->op,
+				    bt_request_offset(s->rq, s->op), s->bytes,
 				    jiffies_to_msecs(jiffies - s->start));
 	}
 	return at;
