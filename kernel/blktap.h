@@ -12,8 +12,8 @@
  *              opener of the disk has gone, maybe long after its removal.
  *
  * Locks, outermost first:
- *   control's table lock > bt_minor.lock > gendisk.open_mutex >
- *   bt_queue.cq_lock > bt_queue.sq_lock
+ *   bt_minor.lock > gendisk.open_mutex > bt_queue.cq_lock > bt_queue.sq_lock
+ * control's table has its own, under which nothing waits.
  * MOVE holds none of them while it reads or writes a file: see request.c.
  * bt_minor.lock is never taken by a callback of the block layer, so it may
  * be held over add_disk and blk_mq_quiesce_queue; it is never held over
@@ -25,6 +25,7 @@
 #include <linux/atomic.h>
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/completion.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/smp.h>
@@ -64,7 +65,8 @@ struct bt_layout {
 struct bt_minor {
 	struct kref ref;
 	u32 minor;
-	struct device *dev;
+	struct device *dev; /* NULL: it could not be made */
+	struct completion made; /* dev is what it will be */
 	struct mutex lock; /* all below */
 	enum blktap_state state;
 	bool dying; /* FREE is at work: no new owner */

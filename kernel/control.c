@@ -2,18 +2,22 @@
 /*
  * The module, its control device and the table of minors.
  *
- * A minor is in the table from ALLOC until its ring device is gone; FREE
- * first marks it as dying, so that of FREE, ATTACH, open and rmmod racing
+ * A minor is in the table from before its ring device is there until it is gone;
+ * FREE first marks it as dying, so that of FREE, ATTACH, open and rmmod racing
  * each other exactly one wins and the others see no minor.
+ *
+ * Nothing waits while the table is locked: a device is made in memory, which may
+ * have to be written out first, to a disk whose daemon is about to look up another
+ * minor. Who looks up the very minor that is being made waits for it.
  */
 #include <linux/cdev.h>
 #include <linux/device.h>
 #include <linux/fs.h>
-#include <linux/idr.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/xarray.h>
 
 #include "blktap.h"
 #include "compat.h"
@@ -52,8 +56,7 @@ dev_t bt_ring_devt;
 int bt_disk_major;
 struct workqueue_struct *bt_wq, *bt_expire_wq;
 
-static DEFINE_MUTEX(table_lock);
-static DEFINE_IDR(table);
+static DEFINE_XARRAY_ALLOC(table);
 static struct class *ring_class;
 static struct cdev ring_cdev;
 
@@ -116,18 +119,23 @@ void bt_minor_put(struct bt_minor *m)
 
 /*
  * The reference is taken under the table's lock, so FREE cannot take the last
- * one in between.
+ * one in between. No minor, either, for a caller that is killed as it waits.
  */
 struct bt_minor *bt_minor_get(u32 minor)
 {
 	struct bt_minor *m;
 
-	mutex_lock(&table_lock);
-	m = idr_find(&table, minor);
+	xa_lock(&table);
+	m = xa_load(&table, minor);
 	if (m)
 		kref_get(&m->ref);
-	mutex_unlock(&table_lock);
-	return m;
+	xa_unlock(&table);
+	if (!m)
+		return NULL;
+	if (!wait_for_completion_killable(&m->made) && m->dev)
+		return m;
+	bt_minor_put(m);
+	return NULL;
 }
 
 static struct bt_minor *minor_new(void)
@@ -138,52 +146,65 @@ static struct bt_minor *minor_new(void)
 		return NULL;
 	kref_init(&m->ref);
 	mutex_init(&m->lock);
+	init_completion(&m->made);
 	init_waitqueue_head(&m->gone);
 	INIT_DELAYED_WORK(&m->expire, bt_disk_expire_work);
 	INIT_WORK(&m->remove, bt_disk_remove_work);
 	return m;
 }
 
-/* The number is taken with no minor behind it until the device is there. */
-static int minor_alloc(s32 wanted)
+/* The lowest number that is free, or the wanted one. */
+static int take_number(struct bt_minor *m, s32 wanted)
 {
-	u32 from = wanted < 0 ? 0 : wanted;
-	u32 end = wanted < 0 ? bt_max_minors : from + 1;
-	struct bt_minor *m;
-	int id;
+	int err;
 
-	if (wanted < -1 || end > bt_max_minors)
+	if (wanted < 0) {
+		err = xa_alloc(&table, &m->minor, m,
+			       XA_LIMIT(0, bt_max_minors - 1), GFP_KERNEL);
+		return err == -EBUSY ? -ENOSPC : err;
+	}
+	m->minor = wanted;
+	err = xa_insert(&table, m->minor, m, GFP_KERNEL);
+	return err == -EBUSY ? -EEXIST : err;
+}
+
+/* An open may come from the moment the device is there, or by guessing. */
+static int make_device(struct bt_minor *m)
+{
+	struct device *dev = device_create_with_groups(
+		ring_class, NULL, MKDEV(MAJOR(bt_ring_devt), m->minor), m,
+		bt_minor_groups, "blktap%u", m->minor);
+
+	if (IS_ERR(dev))
+		xa_erase(&table, m->minor);
+	else
+		m->dev = dev;
+	complete_all(&m->made);
+	return PTR_ERR_OR_ZERO(dev);
+}
+
+/* The caller has a reference of his own: anybody may free the minor at once. */
+static int minor_alloc(s32 wanted, struct bt_minor **out)
+{
+	struct bt_minor *m;
+	int err;
+
+	if (wanted < -1 || wanted >= (s32)bt_max_minors)
 		return -EINVAL;
 	m = minor_new();
 	if (!m)
 		return -ENOMEM;
-	mutex_lock(&table_lock);
-	id = idr_alloc(&table, NULL, from, end, GFP_KERNEL);
-	if (id < 0) {
-		if (id == -ENOSPC && wanted >= 0)
-			id = -EEXIST;
-		goto unlock;
-	}
-	m->minor = id;
-	m->dev = device_create_with_groups(ring_class, NULL,
-					   MKDEV(MAJOR(bt_ring_devt), id), m,
-					   bt_minor_groups, "blktap%d", id);
-	if (IS_ERR(m->dev)) {
-		idr_remove(&table, id);
-		id = PTR_ERR(m->dev);
-		goto unlock;
-	}
-	/*
-	 * only now does an open find it; one that came when the device was
-	 * there waits for the table's lock
-	 */
-	idr_replace(&table, m, id);
-	m = NULL;
-unlock:
-	mutex_unlock(&table_lock);
-	if (m)
+	kref_get(&m->ref);
+	err = take_number(m, wanted);
+	if (!err)
+		err = make_device(m);
+	if (err) {
 		bt_minor_put(m);
-	return id;
+		bt_minor_put(m);
+		return err;
+	}
+	*out = m;
+	return 0;
 }
 
 /* Decides who may free, then waits for the disk; the table's name goes last. */
@@ -215,9 +236,7 @@ static int minor_free(struct bt_minor *m, bool force)
 	 * minor, and those take m->lock
 	 */
 	device_destroy(ring_class, MKDEV(MAJOR(bt_ring_devt), m->minor));
-	mutex_lock(&table_lock);
-	idr_remove(&table, m->minor);
-	mutex_unlock(&table_lock);
+	xa_erase(&table, m->minor);
 	bt_minor_put(m);
 	return 0;
 }
@@ -241,35 +260,26 @@ static long do_version(void __user *arg)
 	return bt_put_arg(arg, &v, sizeof(v));
 }
 
-/* A minor whose number the caller did not get. */
-static void free_unknown(u32 minor)
-{
-	struct bt_minor *m = bt_minor_get(minor);
-
-	if (!m)
-		return;
-	minor_free(m, false);
-	bt_minor_put(m);
-}
-
 static long do_alloc(void __user *arg)
 {
 	struct blktap_alloc a;
-	int minor, err = bt_get_arg(&a, sizeof(a), arg);
+	struct bt_minor *m;
+	int err = bt_get_arg(&a, sizeof(a), arg);
 
 	if (err)
 		return err;
 	if (a.ring_major || a.disk_major)
 		return -EINVAL;
-	minor = minor_alloc(a.minor);
-	if (minor < 0)
-		return minor;
-	a.minor = minor;
+	err = minor_alloc(a.minor, &m);
+	if (err)
+		return err;
+	a.minor = m->minor;
 	a.ring_major = MAJOR(bt_ring_devt);
 	a.disk_major = bt_disk_major;
 	err = bt_put_arg(arg, &a, sizeof(a));
 	if (err)
-		free_unknown(minor);
+		minor_free(m, false); /* nobody knows its number */
+	bt_minor_put(m);
 	return err;
 }
 
@@ -444,20 +454,20 @@ queues_fini:
 static void __exit blktap_exit(void)
 {
 	struct bt_minor *m;
-	int id = 0;
+	unsigned long id;
 
 	misc_deregister(&control_dev);
-	while ((m = idr_get_next(&table, &id))) {
+	xa_for_each(&table, id, m)
+	{
 		kref_get(&m->ref);
 		minor_free(m, true);
 		bt_minor_put(m);
-		id++;
 	}
 	bt_disk_wait_all();
 	ring_device_fini();
 	unregister_blkdev(bt_disk_major, BLKTAP_DISK_NAME);
 	queues_fini();
-	idr_destroy(&table);
+	xa_destroy(&table);
 }
 
 module_init(blktap_init);
