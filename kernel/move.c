@@ -116,12 +116,28 @@ static bool is_waited_for(const struct inode *inode)
 	       sb->s_magic == RAMFS_MAGIC;
 }
 
+/*
+ * A file on the request's own disk may have to wait for a page that the request
+ * has, and neither would ever end: not even as the disk is removed, which ends what
+ * waits for an answer, but no move. Read into its slot it does. A disk between them,
+ * as dm makes one, is not looked through.
+ */
+static bool is_on_disk_of(const struct file *file, const struct request *rq)
+{
+	const struct inode *inode = file_inode(file);
+	struct block_device *bdev = inode->i_sb->s_bdev;
+
+	if (S_ISBLK(inode->i_mode))
+		bdev = I_BDEV(file->f_mapping->host);
+	return bdev && bdev_get_queue(bdev) == rq->q;
+}
+
 /* Where the position means nothing, or is not ours to choose, there is no move. */
-static bool is_fit(const struct file *file)
+static bool is_fit(const struct file *file, const struct request *rq)
 {
 	const struct inode *inode = file_inode(file);
 
-	if (file->f_flags & O_APPEND)
+	if (file->f_flags & O_APPEND || is_on_disk_of(file, rq))
 		return false;
 	return S_ISBLK(inode->i_mode) ||
 	       (S_ISREG(inode->i_mode) && is_waited_for(inode));
@@ -175,8 +191,9 @@ static ssize_t move_with(const struct blktap_move *m,
 	file = hold(held, m->fd);
 	if (!file)
 		return -EBADF;
-	return is_fit(file) ? result_of(move_request(file, slot, m->offset))
-			    : -EINVAL;
+	if (!is_fit(file, slot->rq))
+		return -EINVAL;
+	return result_of(move_request(file, slot, m->offset));
 }
 
 static ssize_t move_to_slot(struct bt_ring *r, const struct blktap_move *m,

@@ -270,8 +270,9 @@ struct blktap_enter {
  * must be open for that, is read or written from `offset` on as preadv(2) and
  * pwritev(2) do it, by the calling thread, which waits as long as they would. It is a
  * block device, or a regular file that is in memory or on a file system that is on a
- * block device; and not O_APPEND. With fd -1 the data of a WRITE goes to its slot: see
- * DEFERRED.
+ * block device; not the request's own disk, nor on that, where it might wait for what
+ * the request has; and not O_APPEND. With fd -1 the data of a WRITE goes to its slot:
+ * see DEFERRED.
  *
  * The request is not answered by that. result is the bytes that went, or a negative
  * errno; EINVAL also where the daemon has no such request. A READ of which all bytes

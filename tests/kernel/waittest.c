@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Calls that have to wait, and who must not wait for them: ALLOC whose device node
- * cannot be made yet, because of a disk of this very program.
+ * cannot be made yet, because of a disk of this very program; and a move to a file
+ * on the disk that is moved from, which is refused.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -18,6 +20,9 @@
 #include "tapcheck.h"
 
 #define LEN 4096
+#define FS_BYTES (3 << 20) /* of the disk; what is behind is the test's */
+#define BEHIND (FS_BYTES + (512 << 10))
+#define MNT "/mnt/own"
 
 static struct dev a;
 
@@ -202,9 +207,97 @@ static void test_alloc(void)
 	drop_dev(&a, "and the disk");
 }
 
+/* ---- MOVE ------------------------------------------------------------------ */
+
+struct mover {
+	struct blktap_desc at;
+	int fd;
+	long result;
+};
+
+static void *move_thread(void *arg)
+{
+	struct mover *v = arg;
+
+	v->result = move(&a, &v->at, v->fd, 0);
+	return NULL;
+}
+
+/* Our request; whoever else asks for something is served. */
+static void take_own(struct blktap_desc *at)
+{
+	for (;;) {
+		take_next(&a.r, &a.q, at);
+		if (at->offset == BEHIND)
+			return;
+		serve(at);
+	}
+}
+
+/* What a move asks of the disk itself is served, so that this comes to an end. */
+static void try_move(bool write, int fd, const char *name)
+{
+	struct mover v = { .fd = fd };
+	struct io *io = start_io(a.disk, write, BEHIND, LEN);
+	pthread_t t;
+
+	take_own(&v.at);
+	pthread_create(&t, NULL, move_thread, &v);
+	while (pthread_tryjoin_np(t, NULL))
+		if (!serve_next())
+			usleep(1000);
+	want(v.result, -EINVAL, name);
+	serve(&v.at);
+	want(end_io(io), LEN, "and it is served in another way");
+}
+
+static void test_moves_to_itself(void)
+{
+	int fd = open_disk(a.minor, O_RDWR);
+
+	try_move(false, a.disk, "no READ is moved from its own disk");
+	try_move(true, a.disk, "no WRITE is moved to its own disk");
+	try_move(false, fd, "nor by way of its cache");
+	close(fd);
+}
+
+static void test_moves_to_file(void)
+{
+	char command[128];
+	int fd;
+
+	snprintf(command, sizeof(command),
+		 "mkfs.ext4 -q -F " DEV_DIR "/tapdev%d %dk", a.minor,
+		 FS_BYTES >> 10);
+	start_serving();
+	must(!system(command), "mkfs.ext4");
+	mkdir(MNT, 0755);
+	snprintf(command, sizeof(command), DEV_DIR "/tapdev%d", a.minor);
+	must(!mount(command, MNT, "ext4", 0, NULL), "mount");
+	fd = open(MNT "/f", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	must(fd >= 0 && pwrite(fd, memory, LEN, 0) == LEN && !fsync(fd),
+	     "file");
+	stop_serving();
+	try_move(false, fd, "no READ is moved from a file on its own disk");
+	try_move(true, fd, "no WRITE is moved to a file on its own disk");
+	start_serving();
+	close(fd);
+	check(!umount(MNT), "its file system goes");
+	stop_serving();
+}
+
+static void test_own(void)
+{
+	make_dev(&a, BLKTAP_FEATURES, 0);
+	test_moves_to_itself();
+	test_moves_to_file();
+	drop_dev(&a, "the disk goes");
+}
+
 int main(void)
 {
 	begin_suite("wait");
 	test_alloc();
+	test_own();
 	return failures ? 1 : 0;
 }
