@@ -145,7 +145,6 @@ static long do_attach(struct bt_ring *r, void __user *arg)
 {
 	struct bt_minor *m = r->minor;
 	struct blktap_attach a;
-	unsigned int noio;
 	int err;
 
 	err = bt_get_arg(&a, sizeof(a), arg);
@@ -156,10 +155,7 @@ static long do_attach(struct bt_ring *r, void __user *arg)
 	if (a.features & ~BLKTAP_FEATURES)
 		return -EOPNOTSUPP;
 	mutex_lock(&m->lock);
-	/* Freeing memory may wait for the very disk that is taken over. */
-	noio = memalloc_noio_save();
 	err = attach_locked(m, r, a.features);
-	memalloc_noio_restore(noio);
 	if (!err) {
 		r->features = a.features;
 		r->pid = task_tgid_nr(current);
@@ -278,16 +274,14 @@ static long do_remove(struct bt_ring *r, void __user *arg)
 	return err;
 }
 
-static long ring_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+/*
+ * Those that are not for single requests. What memory they take is taken without
+ * waiting for any disk to be written to: it may be the very one that is taken over,
+ * or another one of the caller's, who serves nothing meanwhile.
+ */
+static long life_ioctl(struct bt_ring *r, unsigned int cmd, void __user *p)
 {
-	struct bt_ring *r = file->private_data;
-	void __user *p = (void __user *)arg;
-
 	switch (cmd) {
-	case BLKTAP_RING_ENTER:
-		return bt_ring_enter(r, p);
-	case BLKTAP_RING_MOVE:
-		return bt_ring_move(r, p);
 	case BLKTAP_RING_ATTACH:
 		return do_attach(r, p);
 	case BLKTAP_RING_CREATE:
@@ -302,6 +296,26 @@ static long ring_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return bt_ring_defer(r, p);
 	default:
 		return -ENOTTY;
+	}
+}
+
+static long ring_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct bt_ring *r = file->private_data;
+	void __user *p = (void __user *)arg;
+	unsigned int noio;
+	long err;
+
+	switch (cmd) {
+	case BLKTAP_RING_ENTER:
+		return bt_ring_enter(r, p);
+	case BLKTAP_RING_MOVE:
+		return bt_ring_move(r, p);
+	default:
+		noio = memalloc_noio_save();
+		err = life_ioctl(r, cmd, p);
+		memalloc_noio_restore(noio);
+		return err;
 	}
 }
 
