@@ -399,8 +399,10 @@ static void ring_device_fini(void)
 
 /*
  * Removal may be what frees memory, so it may not wait for it. Of removals only so
- * many run at once, and each may wait for what ends at its deadline: so deadlines
- * have a queue of their own.
+ * many run at once (256), and each may wait for what ends at its deadline:
+ * so deadlines have a queue of their own. They are set as a removal is asked for, not
+ * as it runs, so what was out by then is not waited for once more by one that had
+ * to wait for others. What has none is a move that waits for its file.
  */
 static int __init queues_init(void)
 {
