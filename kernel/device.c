@@ -73,6 +73,7 @@ static void disk_free(struct gendisk *gd)
 	if (atomic_dec_and_test(&live))
 		wake_up(&all_gone);
 	rcu_read_unlock();
+	/* A few instructions are left, at which we may still be preempted. */
 }
 
 static const struct block_device_operations disk_fops = {
@@ -87,7 +88,14 @@ static const struct block_device_operations disk_fops = {
 void bt_disk_wait_all(void)
 {
 	wait_event(all_gone, !atomic_read(&live));
-	synchronize_rcu(); /* and whoever made it so has left disk_free */
+	/*
+	 * Whoever made it so has left disk_free's reader, and then disk_free: a task
+	 * that was preempted there has run since. Where nobody is preempted both are
+	 * the same.
+	 */
+	synchronize_rcu();
+	if (IS_ENABLED(CONFIG_TASKS_RCU))
+		synchronize_rcu_tasks();
 }
 
 /* ---- making one -------------------------------------------------------- */
