@@ -82,6 +82,12 @@ typedef struct rq_list bt_rq_list;
 #define BT_MQ_F_MERGE 0
 #endif
 
+/*
+ * Where a buffer may begin for O_DIRECT, less one. What copies could do with none,
+ * but that is 511 to some kernels; this is what most disks have.
+ */
+#define BT_DMA_ALIGNMENT 3
+
 /* The limits of a disk, in bytes, in one form for all kernels. */
 struct bt_limits {
 	u32 logical_block, physical_block;
@@ -108,6 +114,7 @@ static inline struct gendisk *bt_alloc_disk(struct blk_mq_tag_set *set,
 	blk_queue_max_hw_sectors(q, l->max_transfer >> SECTOR_SHIFT);
 	blk_queue_max_segments(q, USHRT_MAX);
 	blk_queue_max_segment_size(q, UINT_MAX);
+	blk_queue_dma_alignment(q, BT_DMA_ALIGNMENT);
 	blk_queue_io_min(q, l->physical_block);
 	if (l->io_opt)
 		blk_queue_io_opt(q, l->io_opt);
@@ -136,6 +143,7 @@ static inline struct gendisk *bt_alloc_disk(struct blk_mq_tag_set *set,
 		.max_hw_sectors = l->max_transfer >> SECTOR_SHIFT,
 		.max_segments = USHRT_MAX,
 		.max_segment_size = UINT_MAX,
+		.dma_alignment = BT_DMA_ALIGNMENT,
 		.io_min = l->physical_block,
 		.io_opt = l->io_opt,
 		.max_write_zeroes_sectors = l->max_write_zeroes >> SECTOR_SHIFT,
