@@ -559,8 +559,10 @@ void bt_request_fail_all(struct bt_disk *d)
 		blk_mq_quiesce_queue(d->gd->queue);
 	if (d->ring)
 		bt_ring_kill(d->ring, -ESHUTDOWN);
-	for (queue = 0; queue < d->par.queues; queue++)
+	for (queue = 0; queue < d->par.queues; queue++) {
 		fail_queue(d, queue);
+		cond_resched();
+	}
 	d->quiesced = false;
 	blk_mq_unquiesce_queue(d->gd->queue);
 }
