@@ -174,12 +174,12 @@ int fdatasync(int fd)
 	return is_spoilt() ? -1 : (int)syscall(SYS_fdatasync, fd);
 }
 
-static void copy_file(const char *from, const char *to)
+static void run_on(const char *program, const char *a, const char *b)
 {
 	char command[256];
 
-	snprintf(command, sizeof(command), "cp %s %s", in_dir(from),
-		 in_dir(to));
+	snprintf(command, sizeof(command), "%s %s %s", program, in_dir(a),
+		 in_dir(b));
 	ck_assert_int_eq(system(command), 0);
 }
 
@@ -191,7 +191,7 @@ START_TEST(a_new_parent_that_fails_anywhere_leaves_an_image_that_goes_on)
 
 	memset(model, 0, sizeof(model));
 	make("one.vhd", SIZE, NULL, NULL, NULL);
-	copy_file("one.vhd", "two.vhd");
+	run_on("cp", "one.vhd", "two.vhd");
 	make("a.vhd", SIZE, in_dir("one.vhd"), "vhd", NULL);
 	ck_assert_int_eq(
 		blktap_vhd_open(in_dir("a.vhd"), BLKTAP_VHD_WRITE, &vhd, NULL),
@@ -218,6 +218,108 @@ START_TEST(a_new_parent_that_fails_anywhere_leaves_an_image_that_goes_on)
 }
 END_TEST
 
+/* ---- encryption ------------------------------------------------------------ */
+
+/* Behind both headers and a table of 1 MiB in blocks of 4 KiB. */
+#define BATMAP_AT (512 + 1024 + SIZE / BLOCK * 4)
+
+static int spoil_read; /* the pread after so many that fails; 0: none */
+
+ssize_t pread(int fd, void *data, size_t length, off_t offset)
+{
+	errno = EIO;
+	return spoil_read && !--spoil_read
+		       ? -1
+		       : syscall(SYS_pread64, fd, data, length, offset);
+}
+
+static bool make_encrypted(void)
+{
+	memset(model, 0, sizeof(model));
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	if (!encrypt("a.vhd"))
+		return false;
+	open_image("a.vhd", 0);
+	write_random(0, 4 * BLOCK);
+	close_image();
+	return true;
+}
+
+/* Its ciphertext would be data, and what is written would lie there in the clear. */
+START_TEST(a_read_that_fails_makes_no_encrypted_image_a_plain_one)
+{
+	char spec[128];
+	int n, rc;
+
+	if (!make_encrypted())
+		return;
+	snprintf(spec, sizeof(spec), "vhd:%s", in_dir("a.vhd"));
+	for (n = 1; !spoil_read; n++) {
+		spoil_read = n;
+		rc = blktap_disk_open(context, spec, NULL, &disk, NULL);
+		ck_assert_int_lt(rc, 0);
+		ck_assert(!spoil_read || rc == -ENOKEY);
+	}
+	ck_assert_int_gt(n, 4);
+}
+END_TEST
+
+START_TEST(a_read_that_fails_makes_no_plain_child_of_an_encrypted_image)
+{
+	struct blktap_vhd_key_hash hash;
+	struct blktap_vhd *vhd;
+	int n, rc, left = 0;
+
+	if (!make_encrypted())
+		return;
+	for (n = 1; !left; n++) {
+		spoil_read = n;
+		rc = try_make("b.vhd", 0, in_dir("a.vhd"), "vhd", NULL, NULL);
+		if (rc) {
+			ck_assert_int_eq(access(in_dir("b.vhd"), F_OK), -1);
+			continue;
+		}
+		left = spoil_read;
+		spoil_read = 0;
+		ck_assert_int_eq(
+			blktap_vhd_open(in_dir("b.vhd"), 0, &vhd, NULL), 0);
+		blktap_vhd_get_key_hash(vhd, &hash);
+		ck_assert(hash.is_set);
+		blktap_vhd_close(vhd);
+		unlink(in_dir("b.vhd"));
+	}
+	ck_assert_int_gt(n, 4);
+}
+END_TEST
+
+/* What writes could lose it: new tables have a batmap where there was a good one, and
+ * on a device blocks go where nothing is known to be. */
+START_TEST(the_hash_of_a_key_in_a_batmap_that_is_broken_is_not_lost)
+{
+	static const char newer[] = { 0, 9 };
+	struct blktap_error *err = NULL;
+	struct blktap_vhd *vhd;
+	int fd;
+
+	if (!make_encrypted())
+		return;
+	fd = open(in_dir("a.vhd"), O_RDWR);
+	ck_assert_int_eq(pwrite(fd, newer, 2, BATMAP_AT + 20), 2);
+	close(fd);
+	run_on("cp", "a.vhd", "before.vhd");
+	ck_assert_int_eq(
+		blktap_vhd_open(in_dir("a.vhd"), BLKTAP_VHD_WRITE, &vhd, &err),
+		-ENOTSUP);
+	ck_assert_ptr_nonnull(
+		strstr(blktap_error_get_message(err), "hash of its key"));
+	blktap_error_destroy(err);
+	refuse("a.vhd", -ENOTSUP, "hash of its key");
+	open_image("a.vhd", BLKTAP_OPEN_READ_ONLY);
+	compare(0, SIZE);
+	run_on("cmp", "a.vhd", "before.vhd");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vhd-faults");
@@ -236,6 +338,13 @@ int main(void)
 		tc,
 		a_new_parent_that_fails_anywhere_leaves_an_image_that_goes_on,
 		0, FAULTS);
+	tcase_add_test(tc,
+		       a_read_that_fails_makes_no_encrypted_image_a_plain_one);
+	tcase_add_test(
+		tc,
+		a_read_that_fails_makes_no_plain_child_of_an_encrypted_image);
+	tcase_add_test(
+		tc, the_hash_of_a_key_in_a_batmap_that_is_broken_is_not_lost);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

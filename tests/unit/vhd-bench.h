@@ -68,6 +68,7 @@ static inline void setup_faulty(void)
 			 0);
 	strcpy(dir + sizeof(dir) - 7, "XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
+	key_file = NULL;
 	disk = NULL;
 	seed();
 }
@@ -164,6 +165,29 @@ static inline void refuse(const char *name, int code, const char *part)
 		      "'%s' lacks '%s'", blktap_error_get_message(err), part);
 	blktap_error_destroy(err);
 	disk = NULL;
+}
+
+/* False: there is no encryption in this build. */
+static inline bool encrypt(const char *name)
+{
+	struct blktap_vhd_key_hash hash = { .is_set = true };
+	unsigned char key[64];
+	struct blktap_vhd *vhd;
+	size_t i;
+	int fd = open(in_dir("key"), O_CREAT | O_WRONLY, 0600);
+
+	for (i = 0; i < sizeof(key); i++)
+		key[i] = (unsigned char)(i * 5 + 1);
+	ck_assert_int_eq(write(fd, key, sizeof(key)), sizeof(key));
+	close(fd);
+	if (blktap_vhd_hash_key(key, sizeof(key), &hash, NULL) == -ENOTSUP)
+		return false;
+	ck_assert_int_eq(
+		blktap_vhd_open(in_dir(name), BLKTAP_VHD_WRITE, &vhd, NULL), 0);
+	ck_assert_int_eq(blktap_vhd_set_key_hash(vhd, &hash, NULL), 0);
+	blktap_vhd_close(vhd);
+	key_file = "key";
+	return true;
 }
 
 /* ---- requests ------------------------------------------------------------- */

@@ -55,9 +55,24 @@ static int read_map(struct bt_vhdimg *img, const struct bt_vhd_batmap *batmap,
 	return rc;
 }
 
-/* Only -ENOMEM and a header that cannot be read end the open: the batmap is a
- * help and no more. Its place is metadata (have) even where the map is not
- * believed. */
+/* To write is to have blocks, or new tables, put where the map is not known to be,
+ * and the hash of the key with it; without that, ciphertext is taken for data. */
+static int guard_key(const struct bt_vhdimg *img, int rc,
+		     const struct bt_fault *fault, struct blktap_error **err)
+{
+	if (!img->keyhash.cookie || img->read_only || img->batmap)
+		return 0;
+	return bt_fail(
+		err, rc,
+		"copy it, with its key: vhd-util copy reads it as it is",
+		"%s: is encrypted, and the batmap, which has the hash of "
+		"its key, cannot be believed: %s",
+		img->f.path, fault->reason);
+}
+
+/* Of an image that is not encrypted only -ENOMEM and a header that cannot be read end
+ * the open: there the batmap is a help and no more. Its place is metadata (have) even
+ * where the map is not believed. */
 int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
 			  bool *have, struct blktap_error **err)
 {
@@ -77,6 +92,8 @@ int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
 		return bt_image_file_fail(img->f.path, rc, err);
 	rc = bt_vhd_batmap_decode(bytes, sizeof(bytes), batmap, &fault);
 	if (!rc)
+		img->keyhash = batmap->keyhash;
+	if (!rc)
 		rc = bt_vhd_batmap_check(batmap, &img->header, img->f.size,
 					 &fault);
 	*have = !rc;
@@ -88,7 +105,7 @@ int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
 		bt_log(img->node->env->log, BLKTAP_LOG_WARNING,
 		       "%s: the batmap is left aside: %s", img->f.path,
 		       fault.reason);
-	return 0;
+	return guard_key(img, rc, &fault, err);
 }
 
 /* ---- writing -------------------------------------------------------------- */

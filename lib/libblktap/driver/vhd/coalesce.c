@@ -129,13 +129,12 @@ static int check_sizes(struct merge *m, struct blktap_error **err)
 /* Blocks are copied as they are, so both must be encrypted alike. */
 static int check_keys(struct merge *m, struct blktap_error **err)
 {
-	struct blktap_vhd child = { .img = m->child };
-	struct blktap_vhd_key_hash from, to = { 0 };
+	static const struct bt_vhd_keyhash none;
+	const struct bt_vhd_keyhash *from = &m->child->keyhash;
+	const struct bt_vhd_keyhash *to =
+		m->into.img ? &m->into.img->keyhash : &none;
 
-	blktap_vhd_get_key_hash(&child, &from);
-	if (m->into.img)
-		blktap_vhd_get_key_hash(&m->into, &to);
-	if (!memcmp(&from, &to, sizeof(from)))
+	if (!(from->cookie | to->cookie) || !memcmp(from, to, sizeof(*from)))
 		return 0;
 	return bt_fail(err, -EKEYREJECTED,
 		       "copy the chain instead: vhd-util copy",

@@ -134,16 +134,16 @@ static int read_options(struct making *m, struct blktap_error **err)
 
 /* A child is encrypted with the key of what it stands on. Its data may be
  * copied between the two as it is (coalesce), which only works with one key. */
-static void copy_key(struct making *m)
+static int copy_key(struct making *m, struct blktap_error **err)
 {
-	struct bt_vhd_batmap batmap;
 	struct blktap_vhd parent;
+	int rc = bt_vhdtool_look(&parent, m->create->backing_path, err);
 
-	if (bt_vhdtool_look(&parent, m->create->backing_path, NULL))
-		return;
-	if (bt_vhdtool_read_batmap(parent.img, &batmap))
-		m->parent_key = batmap.keyhash;
+	if (rc < 0)
+		return rc;
+	m->parent_key = parent.img->keyhash;
 	bt_vhdtool_close(&parent);
+	return 0;
 }
 
 /* A raw parent is not looked into: every file is one. */
@@ -166,7 +166,8 @@ static int look_at_parent(struct making *m, struct blktap_error **err)
 	if (!rc && !strcmp(m->create->backing_format, "vhd")) {
 		rc = bt_vhdimg_read_footer(path, &footer, &fault);
 		memcpy(m->parent_uuid, footer.uuid, sizeof(footer.uuid));
-		copy_key(m);
+		if (!rc)
+			return copy_key(m, err);
 	}
 	if (rc < 0)
 		return bt_fail(err, rc, NULL, "%s: its parent %s: %s",

@@ -329,13 +329,10 @@ int bt_vhdimg_open_cipher(struct bt_vhdimg *img, const struct bt_args *args,
 			  uint32_t flags, struct blktap_error **err)
 {
 	const char *ref = bt_args_string(args, "key");
-	struct bt_vhd_batmap batmap;
-	uint8_t cookie = 0;
+	uint8_t cookie = img->keyhash.cookie;
 
 	if (img->as_stored || flags & BT_OPEN_LOOK)
 		return 0;
-	if (bt_vhdtool_read_batmap(img, &batmap))
-		cookie = batmap.keyhash.cookie;
 	if (cookie > 1)
 		return bt_fail(err, -ENOTSUP,
 			       "copy it with the program that made it",
@@ -348,7 +345,7 @@ int bt_vhdimg_open_cipher(struct bt_vhdimg *img, const struct bt_args *args,
 			"vhd-util copy takes it with --source-key",
 			"%s: the image is encrypted", img->f.path);
 	if (cookie)
-		return take_key(img, &batmap.keyhash, ref, err);
+		return take_key(img, &img->keyhash, ref, err);
 	/* what it stands on may be encrypted, or what stands on it */
 	if (ref && !img->differencing && !(flags & BT_OPEN_BELOW))
 		return refuse(img, -EINVAL, "the image is not encrypted",

@@ -60,14 +60,14 @@ int blktap_vhd_hash_key(const void *key, size_t size,
 void blktap_vhd_get_key_hash(struct blktap_vhd *vhd,
 			     struct blktap_vhd_key_hash *hash)
 {
-	struct bt_vhd_batmap b;
+	const struct bt_vhd_keyhash *own = &vhd->img->keyhash;
 
 	memset(hash, 0, sizeof(*hash));
-	if (!bt_vhdtool_read_batmap(vhd->img, &b) || b.keyhash.cookie != 1)
+	if (own->cookie != 1)
 		return;
 	hash->is_set = true;
-	memcpy(hash->nonce, b.keyhash.nonce, sizeof(hash->nonce));
-	memcpy(hash->hash, b.keyhash.hash, sizeof(hash->hash));
+	memcpy(hash->nonce, own->nonce, sizeof(hash->nonce));
+	memcpy(hash->hash, own->hash, sizeof(hash->hash));
 }
 
 /* Ends the walk: one is enough to know. */
@@ -107,5 +107,7 @@ int blktap_vhd_set_key_hash(struct blktap_vhd *vhd,
 		rc = bt_vhdtool_write_batmap_header(img, &b);
 	if (!rc)
 		rc = bt_image_file_sync(&img->f);
+	if (!rc)
+		img->keyhash = b.keyhash;
 	return bt_vhdtool_fail(vhd, rc, err);
 }

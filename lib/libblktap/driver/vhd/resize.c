@@ -367,10 +367,9 @@ static int check_key(const struct blktap_vhd *vhd, uint64_t size,
 {
 	struct bt_vhdimg *img = vhd->img;
 	uint64_t end = bt_min_u64(size, img->size);
-	struct bt_vhd_batmap batmap;
 
 	if (img->fixed || !(end % img->blocks.block_size) ||
-	    !bt_vhdtool_read_batmap(img, &batmap) || !batmap.keyhash.cookie)
+	    !img->keyhash.cookie)
 		return 0;
 	return bt_fail(err, -ENOKEY, "resize it in whole blocks, or copy it",
 		       "%s: is encrypted, and %" PRIu64

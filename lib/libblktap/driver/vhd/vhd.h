@@ -62,6 +62,9 @@ struct bt_vhdimg {
 	 * the header says when it is read again counts for nothing but this. */
 	uint32_t batmap_sec;
 	bool batmap_lost; /* its checksum is wrong: it is to be written anew */
+	/* Of the batmap's header, whatever else is wrong with that; zeroes: none.
+	 * Read once, so that no later error of a read takes it away. */
+	struct bt_vhd_keyhash keyhash;
 
 	/* the end of the file (grow.c) */
 	uint64_t data_end; /* all blocks lie before it, the footer is there */
@@ -128,7 +131,8 @@ int bt_vhdimg_check_bat(struct bt_vhdimg *img, uint64_t data_end, bool overlaps,
 /* ---- the batmap (batmap.c) -------------------------------------------- */
 
 /* Reads the batmap; a broken one is left aside with a warning, or begun anew
- * where the image is open for writing. */
+ * where the image is open for writing. An encrypted image is not opened for writing
+ * with one that has no place it could be begun anew in. */
 int bt_vhdimg_load_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap,
 			  bool *have, struct blktap_error **err);
 /* A bit of it is set for a block that is not there: none is believed, here or on
