@@ -147,7 +147,7 @@ contains()
 	fail "$1 does not contain '$2'"
 }
 
-# wait_for COMMAND [ARGUMENT...]: tries it for ten seconds.
+# wait_for COMMAND [ARGUMENT...]: tries it for half a minute.
 wait_for()
 {
 	wait_for_n=0

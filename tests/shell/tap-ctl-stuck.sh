@@ -19,7 +19,12 @@ kill -STOP "$(cat far.pid)"
 qemu-io -f raw -c 'write 0 64k' \
 	"nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.0" >far.log 2>&1 &
 client=$!
-sleep 0.3
+# has COUNT: requests that have not ended
+has()
+{
+	tap-ctl stats -p "$pid" -m 0 | grep -q "\"reqs_outstanding\": $1[,}]"
+}
+wait_for has 1
 # a pause with a deadline gives up, says who is stuck, and the disk runs on
 rc=0
 tap-ctl pause -p "$pid" -m 0 -t 1 2>pause.err || rc=$?
@@ -35,10 +40,11 @@ tap-ctl attach -p "$pid" -m 1 2>/dev/null || {
 	tap-ctl allocate >/dev/null
 	tap-ctl attach -p "$pid" -m 1
 }
-timeout 5 tap-ctl open -p "$pid" -m 1 -a "aio:$tmp/near.raw" >/dev/null
-timeout 5 qemu-io -f raw -c 'write 0 64k' -c flush \
+# who waited for the stuck one would do so for ever
+timeout 60 tap-ctl open -p "$pid" -m 1 -a "aio:$tmp/near.raw" >/dev/null
+timeout 60 qemu-io -f raw -c 'write 0 64k' -c flush \
 	"nbd+unix:///?socket=$BLKTAP_RUNDIR/nbd$pid.1" >/dev/null
-timeout 5 tap-ctl close -p "$pid" -m 1
+timeout 60 tap-ctl close -p "$pid" -m 1
 kill -0 $close || fail "the stuck disk was closed: $(cat far.log)"
 
 kill -CONT "$(cat far.pid)"
