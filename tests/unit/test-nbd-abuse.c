@@ -383,7 +383,6 @@ START_TEST(sixteen_stuck_clients_are_bounded_and_stop_nobody)
 {
 	struct peer p[16], q;
 	uint64_t limit = server->client_memory + (2u << BT_NBD_ARENA_SHIFT);
-	struct timespec a, b;
 	int i, n;
 
 	q = plain();
@@ -395,12 +394,9 @@ START_TEST(sixteen_stuck_clients_are_bounded_and_stop_nobody)
 	}
 	settle();
 	ck_assert_uint_le(server->cache.used, 16 * limit);
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	/* behind the others it would wait for ever */
 	for (i = 0; i < 100; i++)
 		check_at(&q, 4096 * i, 4096);
-	clock_gettime(CLOCK_MONOTONIC, &b);
-	/* a tenth of a second each would be late; this is far below */
-	ck_assert_int_lt(b.tv_sec - a.tv_sec, 5);
 	for (i = 0; i < 16; i++)
 		close(p[i].fd);
 	hang_up(&q);
