@@ -80,11 +80,19 @@ void bt_vbd_pool_destroy(struct blktap_disk *disk, struct bt_pool *pool)
 
 /* ---- the graph ------------------------------------------------------------ */
 
+struct bt_limits bt_disk_limits_on(const struct blktap_disk *disk,
+				   const struct bt_node *root)
+{
+	struct bt_limits limits = root->limits;
+
+	if (disk->front.run)
+		bt_front_round(&limits);
+	return limits;
+}
+
 void bt_disk_take_limits(struct blktap_disk *disk, const struct bt_node *root)
 {
-	disk->limits = root->limits;
-	if (disk->front.run)
-		bt_front_round(&disk->limits);
+	disk->limits = bt_disk_limits_on(disk, root);
 	/* Before what is emulated is added: split.c and FAST_ONLY ask what the
 	 * graph can itself. */
 	disk->graph_operations = root->limits.operations;
@@ -127,43 +135,25 @@ uint32_t bt_disk_get_tops(struct blktap_disk *disk)
 	return n;
 }
 
-/* Parts of requests lie in blocks of the present size as long as there are any: a
- * graph with smaller ones takes them as well. */
-static int choose_block(struct blktap_disk *disk, const struct bt_node *root,
-			uint32_t *block_size)
-{
-	struct bt_limits limits = root->limits;
-
-	if (disk->front.run)
-		bt_front_round(&limits);
-	*block_size = limits.block_size;
-	if (!bt_pool_in_use(disk->parts))
-		return 0;
-	if (disk->limits.block_size < *block_size)
-		return -EBUSY;
-	*block_size = disk->limits.block_size;
-	return 0;
-}
-
 int bt_disk_adopt(struct blktap_disk *disk, struct bt_node *root,
 		  struct blktap_error **err)
 {
-	uint32_t block_size;
-	int rc = choose_block(disk, root, &block_size);
+	struct bt_limits limits = bt_disk_limits_on(disk, root);
+	int rc;
 
-	if (rc < 0)
-		return bt_fail(err, rc, "try again",
+	if (!bt_pause_all_fit(disk, &limits))
+		return bt_fail(err, -EBUSY, "try again",
 			       "%s: requests wait that were cut for blocks of "
 			       "%u bytes, and it would have %u",
-			       disk->name, disk->limits.block_size, block_size);
+			       disk->name, disk->limits.block_size,
+			       limits.block_size);
 	rc = bt_disk_reserve(disk, root);
 	/* last: it cannot be taken back */
 	if (!rc)
-		rc = bt_split_set_block_size(disk, block_size);
+		rc = bt_split_set_block_size(disk, limits.block_size);
 	if (rc < 0)
 		return bt_fail(err, rc, NULL, "%s: out of memory", disk->name);
 	bt_disk_take_limits(disk, root);
-	disk->limits.block_size = block_size;
 	disk->root = root;
 	bt_port_link(&disk->top, root);
 	bt_graph_linked(disk);

@@ -22,17 +22,11 @@ bool bt_narrow_is_needed(const struct blktap_disk *disk,
 	       limits->max_unmap < disk->limits.max_unmap;
 }
 
-/* Whole requests and parts alike: whatever was admitted, and is not over. */
 static bool all_fit(void *opaque)
 {
 	const struct blktap_disk *disk = opaque;
-	struct bt_list *pos;
 
-	bt_list_for_each (pos, &disk->life)
-		if (!bt_pause_fits(bt_list_entry(pos, struct bt_request, life),
-				   &disk->limits))
-			return false;
-	return true;
+	return bt_pause_all_fit(disk, &disk->limits);
 }
 
 /* The three by which requests are cut; size and operations are promises, and

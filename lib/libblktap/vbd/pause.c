@@ -284,22 +284,27 @@ bool bt_pause_fits(const struct bt_request *req, const struct bt_limits *limits)
 	       !((req->offset | req->length) & (limits->block_size - 1));
 }
 
-/* What waits (at the gate, for another try, for a range) was cut for the old image,
- * and cannot be cut again; and parts of it lie in blocks of the old size, which are
- * whole blocks of a smaller one. */
-static int check_held(struct blktap_disk *disk, const struct bt_limits *limits,
-		      const char *spec, struct blktap_error **err)
+bool bt_pause_all_fit(const struct blktap_disk *disk,
+		      const struct bt_limits *limits)
 {
-	bool fits = limits->block_size <= disk->limits.block_size ||
-		    !bt_pool_in_use(disk->parts);
 	struct bt_list *pos;
 
 	bt_list_for_each (pos, &disk->life)
-		fits = fits &&
-		       bt_pause_fits(
-			       bt_list_entry(pos, struct bt_request, life),
-			       limits);
-	if (fits)
+		if (!bt_pause_fits(bt_list_entry(pos, struct bt_request, life),
+				   limits))
+			return false;
+	return true;
+}
+
+/* What waits (at the gate, for another try, for a range) was cut for the old image,
+ * and cannot be cut again. */
+static int check_held(const struct blktap_disk *disk,
+		      const struct bt_node *root, const char *spec,
+		      struct blktap_error **err)
+{
+	struct bt_limits limits = bt_disk_limits_on(disk, root);
+
+	if (bt_pause_all_fit(disk, &limits))
 		return 0;
 	return bt_fail(
 		err, -EBUSY,
@@ -307,7 +312,7 @@ static int check_held(struct blktap_disk *disk, const struct bt_limits *limits,
 		"pause it while nobody asks for anything",
 		"%s: has blocks of %u bytes, and requests wait that were "
 		"cut for %u",
-		spec, limits->block_size, disk->limits.block_size);
+		spec, limits.block_size, disk->limits.block_size);
 }
 
 /* Nothing of the disk has changed where it fails: the caller may try another
@@ -330,7 +335,7 @@ static int open_again(struct blktap_disk *disk, const char *spec,
 			     (unsigned long long)root->limits.size,
 			     (unsigned long long)size);
 	if (!rc)
-		rc = check_held(disk, &root->limits, spec, err);
+		rc = check_held(disk, root, spec, err);
 	if (!rc)
 		rc = bt_disk_adopt(disk, root, err);
 	if (rc < 0)

@@ -240,6 +240,9 @@ void bt_graph_close(struct blktap_disk *disk, struct bt_node *root);
 /* disk.c, pause.c */
 /* Takes spec over. */
 void bt_disk_set_spec(struct blktap_disk *disk, char *spec);
+/* What requests are cut for above that graph. */
+struct bt_limits bt_disk_limits_on(const struct blktap_disk *disk,
+				   const struct bt_node *root);
 void bt_disk_take_limits(struct blktap_disk *disk, const struct bt_node *root);
 /* Tells clients and events of the disk's new size. */
 void bt_disk_tell_resized(struct blktap_disk *disk);
@@ -268,6 +271,9 @@ void bt_pause_start(struct blktap_disk *disk);
 /* Whether a request that was cut for other limits can go on with these. */
 bool bt_pause_fits(const struct bt_request *req,
 		   const struct bt_limits *limits);
+/* Of whatever was admitted and is not over, whole requests and parts alike. */
+bool bt_pause_all_fit(const struct blktap_disk *disk,
+		      const struct bt_limits *limits);
 /* The node that keeps the graph from draining, "" where none does; and that as a
  * sentence. */
 const char *bt_pause_where(const struct blktap_disk *disk);

@@ -63,26 +63,34 @@ bool bt_split_is_needed(const struct blktap_disk *disk,
 	}
 }
 
+/* Parts that are out and go through a bounce block. */
+static bool are_bounced(const struct blktap_disk *disk)
+{
+	return disk->bounce_size && disk->bounces_left < BT_PARTS;
+}
+
 int bt_split_set_block_size(struct blktap_disk *disk, uint32_t block_size)
 {
 	void *memory = NULL;
+	bool bounced;
 	uint32_t i;
 
 	if (disk->bounces && block_size <= disk->bounce_size)
 		return 0;
-	/* Parts that are out point into the old blocks, so those are kept until
-	 * none is out; only one old set is kept. */
-	if (disk->old_bounces && bt_pool_in_use(disk->parts))
+	/* They point into the old blocks, so those are kept until none is out;
+	 * only one old set is kept. */
+	if (disk->old_bounces && are_bounced(disk))
 		return -EBUSY; /* they may be out still */
 	if (block_size > 1 &&
 	    posix_memalign(&memory, block_size < 4096 ? 4096 : block_size,
 			   (size_t)block_size * BT_PARTS))
 		return -ENOMEM;
+	bounced = are_bounced(disk);
 	free(disk->old_bounces);
 	disk->old_bounces = disk->bounces;
 	disk->bounces = memory;
 	disk->bounce_size = block_size;
-	if (bt_pool_in_use(disk->parts))
+	if (bounced)
 		return 0; /* which blocks are free has not changed */
 	free(disk->old_bounces);
 	disk->old_bounces = NULL;
