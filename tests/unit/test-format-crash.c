@@ -429,7 +429,10 @@ static void run(bool parent)
 
 	begin(parent);
 	for (i = 0; i < ROUNDS; i++) {
-		bt_vbd_set_outlive(disk, next_random() & 1);
+		bool on = next_random() & 1;
+
+		if (on != bt_vbd_get_outlive(disk))
+			bt_vbd_set_outlive(disk, on);
 		write_some();
 		if (next_random() % 3 == 0)
 			flush();
@@ -523,7 +526,8 @@ START_TEST(durable_write_beside_one_that_allocates_is_durable)
 	format = "qcow2";
 	extra = NULL;
 	begin(false);
-	bt_vbd_set_outlive(disk, _i);
+	if (_i)
+		bt_vbd_set_outlive(disk, true);
 	for (c = 0; c < 64; c++) {
 		for (i = 0; i < 2; i++) {
 			ops[i].first = c * 8 + i * 4;

@@ -184,7 +184,8 @@ static void live(const struct variant *v, bool outlives)
 	uint32_t i;
 
 	open_all(v);
-	bt_vbd_set_outlive(disk, outlives);
+	if (outlives)
+		bt_vbd_set_outlive(disk, true);
 	for (i = 0; i < SLOTS; i++) {
 		slots[i].data = aligned_alloc(4096, (size_t)MOST * BLOCK);
 		submit(&slots[i]);

@@ -358,6 +358,31 @@ START_TEST(writes_are_to_outlive_the_process_while_another_may_come)
 }
 END_TEST
 
+/* Two devices, of which one has no heir, or goes: the other's users were promised it. */
+START_TEST(writes_outlive_the_process_as_long_as_any_device_of_the_disk)
+{
+	struct blktap_ring_options options;
+	struct blktap_ring *other;
+	struct fake second;
+
+	serve("ram:4M");
+	fake_init(&second);
+	second.info.recovery_ms = _i ? 30000 : 0;
+	blktap_ring_options_init(&options);
+	options.minor = 4;
+	ck_assert_int_eq(bt_ring_create_on(disk, &options, &fake_ops, &second,
+					   &other, NULL),
+			 0);
+	ck_assert(bt_vbd_get_outlive(disk));
+	ck_assert_int_eq(blktap_ring_destroy(other, BLKTAP_RING_END_FORCE), 0);
+	fake_fini(&second);
+	ck_assert(bt_vbd_get_outlive(disk));
+	ck_assert_int_eq(blktap_ring_destroy(ring, BLKTAP_RING_END_FORCE), 0);
+	ring = NULL;
+	ck_assert(!bt_vbd_get_outlive(disk));
+}
+END_TEST
+
 START_TEST(handover_is_refused_where_requests_would_fail)
 {
 	fake.info.recovery_ms = 0;
@@ -507,6 +532,10 @@ int main(void)
 		tc, handover_of_a_paused_disk_leaves_its_requests_to_the_heir);
 	tcase_add_test(
 		tc, writes_are_to_outlive_the_process_while_another_may_come);
+	tcase_add_loop_test(
+		tc,
+		writes_outlive_the_process_as_long_as_any_device_of_the_disk, 0,
+		2);
 	tcase_add_test(tc, handover_is_refused_where_requests_would_fail);
 	tcase_add_test(tc, resumed_disk_that_grew_resizes_the_device);
 	tcase_add_test(tc, device_in_use_is_not_taken_away_unless_forced);

@@ -405,7 +405,9 @@ static int start(struct blktap_ring *ring, const struct blktap_ring_options *o,
 			       ring->path, STRERROR(rc));
 	bt_vbd_client_add(ring->disk, &ring->client);
 	/* the kernel goes on with another process as if nothing had happened */
-	bt_vbd_set_outlive(ring->disk, ring->info.recovery_ms > 0);
+	ring->outlives = ring->info.recovery_ms > 0;
+	if (ring->outlives)
+		bt_vbd_set_outlive(ring->disk, true);
 	bt_idle_add(ring->loop, &ring->idle, on_idle);
 	ring->waiter.fn = bt_ring_wait;
 	if (ring->can_wait)
@@ -421,7 +423,8 @@ void bt_ring_free(struct blktap_ring *ring)
 	bt_loop_drop_waiter(ring->loop, &ring->waiter);
 	bt_watch_del(&ring->watch);
 	bt_vbd_client_del(&ring->client);
-	bt_vbd_set_outlive(ring->disk, false);
+	if (ring->outlives)
+		bt_vbd_set_outlive(ring->disk, false);
 	bt_vbd_pool_destroy(ring->disk, ring->pool);
 	if (ring->map)
 		ring->ops->unmap(ring->opaque, ring->map, ring->info.map_bytes);

@@ -79,6 +79,7 @@ struct blktap_ring {
 	bool can_move; /* it carries data to files */
 	bool moves; /* and is asked to: writes are deferred */
 	bool wont_move; /* it said no */
+	bool outlives; /* it has asked the disk for that */
 	struct bt_mover mover;
 	struct blktap_move *move_list; /* for the next run; one for each tag */
 	int64_t **move_results;

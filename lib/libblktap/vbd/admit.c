@@ -80,12 +80,15 @@ static bool is_to_outlive(const struct blktap_disk *disk,
 
 void bt_vbd_set_outlive(struct blktap_disk *disk, bool on)
 {
-	disk->outlives = on;
+	if (on)
+		disk->outlives++;
+	else
+		disk->outlives--;
 }
 
 bool bt_vbd_get_outlive(const struct blktap_disk *disk)
 {
-	return disk->outlives;
+	return disk->outlives > 0;
 }
 
 /* Parts have windows on its data, which has to be there. */

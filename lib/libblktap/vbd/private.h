@@ -80,7 +80,7 @@ struct blktap_disk {
 	struct bt_node *root;
 	struct bt_front front; /* in a graph that is shared; or none */
 	uint64_t size_before; /* that graph's last change */
-	bool outlives; /* see bt_vbd_set_outlive */
+	uint32_t outlives; /* who asked for it: bt_vbd_set_outlive */
 	struct bt_limits
 		wants; /* of a graph that needs narrower ones, narrow.c */
 	struct bt_limits wide; /* those before */

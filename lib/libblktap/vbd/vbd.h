@@ -39,7 +39,8 @@ bool bt_vbd_moves(const struct blktap_disk *disk);
 
 /* From now on, a write that is answered is found in the image when this process has
  * been killed: for a frontend whose users do not hear of that and go on with another
- * process. What a flush makes durable is not changed. */
+ * process. What a flush makes durable is not changed. Several may ask for it; each takes
+ * back, with false, what it asked for alone. */
 void bt_vbd_set_outlive(struct blktap_disk *disk, bool on);
 bool bt_vbd_get_outlive(const struct blktap_disk *disk);
 
