@@ -256,6 +256,21 @@ START_TEST(what_is_left_to_the_next_daemon_was_not_written)
 }
 END_TEST
 
+/* It has not failed yet, whatever it waits for. */
+START_TEST(what_waits_for_another_try_is_left_to_the_next_daemon)
+{
+	serve("ram:4M");
+	fake.defers = true;
+	fake.move_error = -EBUSY;
+	ask(0, 0, BLKTAP_REQ_WRITE, 0, 4096);
+	turns();
+	ck_assert_uint_eq(fake.queues[0].answers[0], 0);
+	ck_assert_int_eq(blktap_ring_destroy(ring, BLKTAP_RING_END_KEEP), 0);
+	ring = NULL;
+	ck_assert_uint_eq(fake.queues[0].answers[0], 0);
+}
+END_TEST
+
 /* One that keeps data itself, one that hands requests on, one that changes data and
  * has larger blocks, so that requests are cut above it. */
 static const char *const lookers[] = {
@@ -361,6 +376,8 @@ int main(void)
 	tcase_add_test(tc, a_write_whose_data_is_there_is_not_fetched);
 	tcase_add_test(tc, what_waits_at_a_gate_goes_where_the_disk_goes_then);
 	tcase_add_test(tc, what_is_left_to_the_next_daemon_was_not_written);
+	tcase_add_test(tc,
+		       what_waits_for_another_try_is_left_to_the_next_daemon);
 	tcase_add_loop_test(tc, data_is_there_for_who_looks_at_it, 0,
 			    (int)(sizeof(lookers) / sizeof(*lookers)));
 	tcase_add_test(tc, a_module_without_moves_is_not_asked);

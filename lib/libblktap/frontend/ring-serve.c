@@ -64,13 +64,13 @@ static void answer(struct blktap_ring *ring, struct bt_ring_queue *q,
 	ring->answered++;
 }
 
-/* One that was cancelled while the device is handed over waits for the next
- * daemon, who gets it again. */
+/* One that has failed while the device is handed over waits for the next daemon, who
+ * gets it again: it was cancelled, or would have been tried again here. */
 static bool is_for_us(const struct blktap_ring *ring,
 		      const struct bt_request *req)
 {
 	return ring->stage == BT_RING_SERVE ||
-	       (ring->stage == BT_RING_HOLD && req->error != -ESHUTDOWN);
+	       (ring->stage == BT_RING_HOLD && !req->error);
 }
 
 /* The tag is the module's again with the answer, so busy is cleared before. */
