@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Data that the module carries past the slots, and every way in which that fails. */
+#include "vbd/private.h"
+
 #include "fake-ring.h"
 
 static char spec[128];
@@ -195,6 +197,45 @@ START_TEST(fua_is_moved_too)
 }
 END_TEST
 
+START_TEST(a_flush_covers_what_was_moved)
+{
+	serve_file();
+	ck_assert(bt_port_is_flushed(&disk->top));
+	ask(0, 0, BLKTAP_REQ_WRITE, 0, 4096);
+	ck_assert_int_eq(answer(0, 0), 4096);
+	ck_assert_uint_eq(fake.moves, 1);
+	ck_assert(!bt_port_is_flushed(&disk->top));
+	ck_assert_int_eq(run(0, 1, BLKTAP_REQ_FLUSH, 0, 0, 0), 0);
+	ck_assert(bt_port_is_flushed(&disk->top));
+}
+END_TEST
+
+static void not_granted(struct bt_range *range)
+{
+	ck_abort_msg("the range was free");
+}
+
+/* As a job does: what it reads of the range is what it writes of it. */
+START_TEST(nothing_is_moved_into_a_range_that_another_has_locked)
+{
+	struct bt_range range;
+
+	serve_file();
+	bt_list_init(&range.link);
+	ck_assert(bt_range_lock(&disk->ranges, &range, 0, 65536, true,
+				not_granted));
+	ask(0, 0, BLKTAP_REQ_WRITE, 4096, 4096);
+	ask(0, 1, BLKTAP_REQ_WRITE, 65536, 4096);
+	ck_assert_int_eq(answer(0, 1), 4096);
+	ck_assert_uint_eq(fake.queues[0].answers[0], 0);
+	ck_assert_uint_eq(fake.moves, 1);
+	check_file(4096, 8, 512);
+	bt_range_unlock(&disk->ranges, &range);
+	ck_assert_int_eq(answer(0, 0), 4096);
+	check_file(4096, 0x77, 4096);
+}
+END_TEST
+
 /* One that came before the module was asked to defer. */
 START_TEST(a_write_whose_data_is_there_is_not_fetched)
 {
@@ -373,6 +414,9 @@ int main(void)
 		(int)(sizeof(fetch_errors) / sizeof(*fetch_errors)));
 	tcase_add_test(tc, a_write_that_is_tried_again_has_its_data_then);
 	tcase_add_test(tc, fua_is_moved_too);
+	tcase_add_test(tc, a_flush_covers_what_was_moved);
+	tcase_add_test(tc,
+		       nothing_is_moved_into_a_range_that_another_has_locked);
 	tcase_add_test(tc, a_write_whose_data_is_there_is_not_fetched);
 	tcase_add_test(tc, what_waits_at_a_gate_goes_where_the_disk_goes_then);
 	tcase_add_test(tc, what_is_left_to_the_next_daemon_was_not_written);
