@@ -146,7 +146,17 @@ static void *garbage(void *arg)
 	return NULL;
 }
 
-/* Moves what the queue threads serve meanwhile, from and to whatever is open. */
+/* Any descriptor but those of what we print: a move makes a file of gigabytes of it,
+ * which whoever reads it has no memory for. */
+static int any_fd(unsigned *seed)
+{
+	int fd = (int)(rand_r(seed) % 16);
+
+	return fd <= STDERR_FILENO ? -1 - fd : fd;
+}
+
+/* Moves what the queue threads serve meanwhile, from and to whatever is open: a file
+ * of its own, too, which there is room for. */
 static void *mover(void *arg)
 {
 	struct tapring *r = arg;
@@ -154,12 +164,14 @@ static void *mover(void *arg)
 	struct tapqueue q;
 	unsigned seed = 1;
 
+	if (open("/tmp/disk.mover", O_RDWR | O_CREAT, 0600) < 0)
+		abort();
 	tap_queue(r, 0, &q);
 	for (;;) {
 		m = (struct blktap_move){
 			.tag = rand_r(&seed) % r->info.depth,
-			.fd = (int)(rand_r(&seed) % 16) - 2,
-			.offset = rand_r(&seed) % 4 ? 0 : rand_r(&seed),
+			.fd = any_fd(&seed),
+			.offset = rand_r(&seed) % 4 ? 0 : rand_r(&seed) >> 8,
 		};
 		m.gen = ((volatile struct blktap_desc *)q.desc)[m.tag].gen;
 		tap_move(r->fd, &m, 1);
