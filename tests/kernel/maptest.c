@@ -57,12 +57,24 @@ static uint8_t *data(void)
 	return d.r.map + d.r.info.data_offset;
 }
 
+/*
+ * A kernel that has no huge pages says that it has split any, and 6.12 then goes
+ * round for ever with part of one that is cold: of whatever driver it is.
+ */
+static bool is_endless(int advice)
+{
+	return (advice == 20 || advice == 21) &&
+	       access("/sys/kernel/mm/transparent_hugepage", F_OK);
+}
+
 /* All of it, a whole compound, a page within one, and from within one to another. */
 static void test_advice(size_t i)
 {
 	int advice = advices[i].advice;
 	char name[64];
 
+	if (is_endless(advice))
+		return;
 	madvise(data() + PAGE, PAGE, advice);
 	madvise(data() + 3 * PAGE, 16 * PAGE, advice);
 	madvise(data(), 16 * PAGE, advice);
