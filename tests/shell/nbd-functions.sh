@@ -9,6 +9,11 @@ stop_serving()
 	serve_pid=
 }
 
+serves_or_ended()
+{
+	[ -s uri ] || process_gone "$serve_pid"
+}
+
 # serve SPEC [OPTION...]: sets $uri, $socket and $serve_pid.
 serve()
 {
@@ -21,7 +26,8 @@ serve()
 		2>serve.err &
 	serve_pid=$!
 	cleanup_fn stop_serving
-	wait_for test -s uri
+	wait_for serves_or_ended
+	[ -s uri ] || fail "$serve_spec is not served: $(cat serve.err)"
 	uri=$(head -n 1 uri)
 	export uri socket
 }
