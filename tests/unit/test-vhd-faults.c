@@ -320,6 +320,80 @@ START_TEST(the_hash_of_a_key_in_a_batmap_that_is_broken_is_not_lost)
 }
 END_TEST
 
+static bool has_key(const char *name)
+{
+	struct blktap_vhd_key_hash hash;
+	struct blktap_vhd *vhd;
+
+	ck_assert_int_eq(blktap_vhd_open(in_dir(name), 0, &vhd, NULL), 0);
+	blktap_vhd_get_key_hash(vhd, &hash);
+	blktap_vhd_close(vhd);
+	return hash.is_set;
+}
+
+/* The image grows beyond its tables. */
+START_TEST(tables_that_move_while_reads_fail_take_the_hash_with_them)
+{
+	struct blktap_vhd *vhd;
+	int n, rc, left = 0;
+
+	if (!make_encrypted())
+		return;
+	for (n = 1; !left; n++) {
+		run_on("cp", "a.vhd", "b.vhd");
+		ck_assert_int_eq(blktap_vhd_open(in_dir("b.vhd"),
+						 BLKTAP_VHD_WRITE, &vhd, NULL),
+				 0);
+		spoil_read = n;
+		rc = blktap_vhd_resize(vhd, 2 * SIZE, NULL, 0, NULL);
+		left = spoil_read;
+		spoil_read = 0;
+		blktap_vhd_close(vhd);
+		ck_assert(has_key("b.vhd"));
+		ck_assert_int_eq(rc, left ? 0 : -EIO);
+	}
+	ck_assert_int_gt(n, 2);
+}
+END_TEST
+
+/* A bit that stayed would make a block of the next sector that is written. */
+START_TEST(no_block_that_was_dropped_is_left_in_the_batmap)
+{
+	struct blktap_vhd *vhd;
+	int n, rc, left = 0;
+	size_t size, i;
+	uint8_t *map;
+
+	make("a.vhd", SIZE, NULL, NULL, NULL);
+	open_image("a.vhd", 0);
+	write_random(0, 4 * BLOCK);
+	close_image();
+	for (n = 1; !left; n++) {
+		run_on("cp", "a.vhd", "b.vhd");
+		ck_assert_int_eq(blktap_vhd_open(in_dir("b.vhd"),
+						 BLKTAP_VHD_WRITE, &vhd, NULL),
+				 0);
+		spoil_read = n;
+		rc = blktap_vhd_drop_data(vhd, NULL);
+		left = spoil_read;
+		spoil_read = 0;
+		blktap_vhd_close(vhd);
+		ck_assert_int_eq(rc, left ? 0 : -EIO);
+		ck_assert_int_eq(
+			blktap_vhd_open(in_dir("b.vhd"), 0, &vhd, NULL), 0);
+		ck_assert_int_eq(blktap_vhd_get_map(vhd, true, (void **)&map,
+						    &size, NULL),
+				 0);
+		ck_assert_uint_eq(map[0], rc ? 0xf0 : 0);
+		for (i = 1; i < size; i++)
+			ck_assert_uint_eq(map[i], 0);
+		free(map);
+		blktap_vhd_close(vhd);
+	}
+	ck_assert_int_gt(n, 2);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("vhd-faults");
@@ -345,6 +419,9 @@ int main(void)
 		a_read_that_fails_makes_no_plain_child_of_an_encrypted_image);
 	tcase_add_test(
 		tc, the_hash_of_a_key_in_a_batmap_that_is_broken_is_not_lost);
+	tcase_add_test(
+		tc, tables_that_move_while_reads_fail_take_the_hash_with_them);
+	tcase_add_test(tc, no_block_that_was_dropped_is_left_in_the_batmap);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }

@@ -43,14 +43,17 @@ static bool has_locator(const struct plan *p, unsigned int i)
 
 /* In the order of a new image (libvhd/layout.c): the BAT, padded to a sector;
  * the batmap's header right behind it, as it is found by that; the map. */
-static void place_tables(struct plan *p)
+static int place_tables(struct plan *p)
 {
 	struct bt_vhd_header *h = &p->move->header;
 	uint64_t at = p->at + BT_VHD_HEADER_SIZE;
+	int rc = 0;
 
 	h->table_offset = at;
 	at = round_sector(at + (uint64_t)h->max_table_entries * 4);
-	if (p->img->batmap && bt_vhdtool_read_batmap(p->img, &p->batmap)) {
+	if (p->img->batmap)
+		rc = bt_vhdtool_reread_batmap(p->img, &p->batmap);
+	if (p->img->batmap && !rc) {
 		p->batmap_at = at;
 		p->batmap.offset = at + BT_VHD_BATMAP_HEADER_SIZE;
 		p->batmap.size_sec =
@@ -59,6 +62,7 @@ static void place_tables(struct plan *p)
 		     (uint64_t)p->batmap.size_sec * BT_VHD_SECTOR;
 	}
 	p->end = at;
+	return rc;
 }
 
 /* Each has whole sectors. Slots without one are zeroed. */
@@ -197,13 +201,15 @@ int bt_vhdmove_run(struct bt_vhdimg *img, struct bt_vhdmove *move,
 {
 	struct plan p = { .img = img, .move = move };
 	uint64_t locators_at;
-	int rc;
+	int rc = 0;
 
 	p.at = round_sector(img->data_end);
 	p.end = p.at + BT_VHD_HEADER_SIZE;
 	move->footer.data_offset = p.at;
 	if (move->tables)
-		place_tables(&p);
+		rc = place_tables(&p);
+	if (rc < 0)
+		return bt_image_file_fail(img->f.path, rc, err);
 	locators_at = p.end;
 	place_locators(&p);
 	if (p.end > img->limit)

@@ -65,8 +65,11 @@ static int save_table(struct bt_vhdimg *img, struct bt_vhdjournal *j,
 	bytes = bt_align_down(bytes + BT_VHD_SECTOR - 1, BT_VHD_SECTOR);
 	rc = bt_vhdjournal_save(j, BT_VHD_JOURNAL_BAT, img->blocks.table_offset,
 				bytes, err);
-	if (rc || !img->batmap || !bt_vhdtool_read_batmap(img, &batmap))
+	if (rc || !img->batmap)
 		return rc;
+	rc = bt_vhdtool_reread_batmap(img, &batmap);
+	if (rc < 0)
+		return bt_image_file_fail(img->f.path, rc, err);
 	rc = bt_vhdjournal_save(j, BT_VHD_JOURNAL_BATMAP_HEADER,
 				bt_vhd_batmap_header_offset(&img->header),
 				BT_VHD_BATMAP_HEADER_SIZE, err);

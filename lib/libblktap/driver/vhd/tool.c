@@ -213,6 +213,13 @@ bool bt_vhdtool_read_batmap(struct bt_vhdimg *img, struct bt_vhd_batmap *batmap)
 	       !bt_vhd_batmap_decode(bytes, sizeof(bytes), batmap, NULL);
 }
 
+/* Where the opening found one, it is there still, or cannot be read. */
+int bt_vhdtool_reread_batmap(struct bt_vhdimg *img,
+			     struct bt_vhd_batmap *batmap)
+{
+	return bt_vhdtool_read_batmap(img, batmap) ? 0 : -EIO;
+}
+
 /* The caller syncs, together with what else it writes. */
 int bt_vhdtool_write_batmap_header(struct bt_vhdimg *img,
 				   const struct bt_vhd_batmap *batmap)
@@ -232,8 +239,11 @@ int bt_vhdtool_write_batmap(struct bt_vhdimg *img)
 	size_t len;
 	int rc;
 
-	if (!img->batmap || !bt_vhdtool_read_batmap(img, &batmap))
+	if (!img->batmap)
 		return 0;
+	rc = bt_vhdtool_reread_batmap(img, &batmap);
+	if (rc < 0)
+		return rc;
 	if (batmap.size_sec != img->batmap_sec)
 		return -EIO; /* it is not the one that was read */
 	len = (size_t)img->batmap_sec * BT_VHD_SECTOR;

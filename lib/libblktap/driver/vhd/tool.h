@@ -59,6 +59,9 @@ int bt_vhdtool_write_footers(struct bt_vhdimg *img);
 /* The batmap's header, where the image has one. */
 bool bt_vhdtool_read_batmap(struct bt_vhdimg *img,
 			    struct bt_vhd_batmap *batmap);
+/* The same for who knows that it has one, by img->batmap; -EIO. */
+int bt_vhdtool_reread_batmap(struct bt_vhdimg *img,
+			     struct bt_vhd_batmap *batmap);
 int bt_vhdtool_write_batmap_header(struct bt_vhdimg *img,
 				   const struct bt_vhd_batmap *batmap);
 /* img->batmap, changed, to its place with its checksum; nothing where there is
