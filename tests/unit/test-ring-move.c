@@ -160,17 +160,23 @@ START_TEST(a_write_without_data_fails_and_writes_nothing)
 }
 END_TEST
 
-/* What could not be had is asked for again. */
-START_TEST(a_write_that_is_tried_again_has_its_data_then)
+/* A write whose data could not be had: it waits for another try. */
+static void park_write(void)
 {
-	int i;
-
 	serve("ram:4M");
 	fake.defers = true;
 	fake.move_error = -EBUSY;
 	ask(0, 0, BLKTAP_REQ_WRITE, 0, 4096);
 	turns();
 	ck_assert_uint_eq(fake.queues[0].answers[0], 0);
+}
+
+/* What could not be had is asked for again. */
+START_TEST(a_write_that_is_tried_again_has_its_data_then)
+{
+	int i;
+
+	park_write();
 	fake.move_error = 0;
 	for (i = 0; i < 2000 && !fake.queues[0].answers[0]; i++) {
 		usleep(1000);
@@ -300,12 +306,7 @@ END_TEST
 /* It has not failed yet, whatever it waits for. */
 START_TEST(what_waits_for_another_try_is_left_to_the_next_daemon)
 {
-	serve("ram:4M");
-	fake.defers = true;
-	fake.move_error = -EBUSY;
-	ask(0, 0, BLKTAP_REQ_WRITE, 0, 4096);
-	turns();
-	ck_assert_uint_eq(fake.queues[0].answers[0], 0);
+	park_write();
 	ck_assert_int_eq(blktap_ring_destroy(ring, BLKTAP_RING_END_KEEP), 0);
 	ring = NULL;
 	ck_assert_uint_eq(fake.queues[0].answers[0], 0);

@@ -331,6 +331,19 @@ static bool has_key(const char *name)
 	return hash.is_set;
 }
 
+/* A copy of a.vhd, of which the n-th read from now on fails. */
+static struct blktap_vhd *open_spoiled(int n)
+{
+	struct blktap_vhd *vhd;
+
+	run_on("cp", "a.vhd", "b.vhd");
+	ck_assert_int_eq(
+		blktap_vhd_open(in_dir("b.vhd"), BLKTAP_VHD_WRITE, &vhd, NULL),
+		0);
+	spoil_read = n;
+	return vhd;
+}
+
 /* The image grows beyond its tables. */
 START_TEST(tables_that_move_while_reads_fail_take_the_hash_with_them)
 {
@@ -340,11 +353,7 @@ START_TEST(tables_that_move_while_reads_fail_take_the_hash_with_them)
 	if (!make_encrypted())
 		return;
 	for (n = 1; !left; n++) {
-		run_on("cp", "a.vhd", "b.vhd");
-		ck_assert_int_eq(blktap_vhd_open(in_dir("b.vhd"),
-						 BLKTAP_VHD_WRITE, &vhd, NULL),
-				 0);
-		spoil_read = n;
+		vhd = open_spoiled(n);
 		rc = blktap_vhd_resize(vhd, 2 * SIZE, NULL, 0, NULL);
 		left = spoil_read;
 		spoil_read = 0;
@@ -369,11 +378,7 @@ START_TEST(no_block_that_was_dropped_is_left_in_the_batmap)
 	write_random(0, 4 * BLOCK);
 	close_image();
 	for (n = 1; !left; n++) {
-		run_on("cp", "a.vhd", "b.vhd");
-		ck_assert_int_eq(blktap_vhd_open(in_dir("b.vhd"),
-						 BLKTAP_VHD_WRITE, &vhd, NULL),
-				 0);
-		spoil_read = n;
+		vhd = open_spoiled(n);
 		rc = blktap_vhd_drop_data(vhd, NULL);
 		left = spoil_read;
 		spoil_read = 0;
