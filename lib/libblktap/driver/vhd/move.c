@@ -47,13 +47,14 @@ static int place_tables(struct plan *p)
 {
 	struct bt_vhd_header *h = &p->move->header;
 	uint64_t at = p->at + BT_VHD_HEADER_SIZE;
-	int rc = 0;
+	int rc;
 
 	h->table_offset = at;
 	at = round_sector(at + (uint64_t)h->max_table_entries * 4);
-	if (p->img->batmap)
+	if (p->img->batmap) {
 		rc = bt_vhdtool_reread_batmap(p->img, &p->batmap);
-	if (p->img->batmap && !rc) {
+		if (rc < 0)
+			return rc;
 		p->batmap_at = at;
 		p->batmap.offset = at + BT_VHD_BATMAP_HEADER_SIZE;
 		p->batmap.size_sec =
@@ -62,7 +63,7 @@ static int place_tables(struct plan *p)
 		     (uint64_t)p->batmap.size_sec * BT_VHD_SECTOR;
 	}
 	p->end = at;
-	return rc;
+	return 0;
 }
 
 /* Each has whole sectors. Slots without one are zeroed. */
